@@ -1,0 +1,39 @@
+//! The options that say what of the machine to use.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
+use anyhow::Context;
+use clap::Args;
+use residua::device::{Device, DeviceChoice};
+use residua::ops::Engine;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MachineArguments {
+    /// Where to compute: cpu, cuda[:N] or vulkan[:N] (the last two need a build with that Cargo feature).
+    #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Threads that compute [default: one for each core].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Implementation of the operations: fused, or composed (Burn's operations with Burn's autodiff: the reference,
+    /// slower and larger).
+    #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE")]
+    pub(crate) engine: Engine,
+}
+
+impl MachineArguments {
+    /// Sizes the process's thread pool; to be called once, before anything computes. The number of threads.
+    pub(crate) fn start_threads(&self) -> anyhow::Result<NonZeroUsize> {
+        let threads = self.threads.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global().with_context(|| format!("cannot start {threads} threads; try fewer with --threads"))?;
+        Ok(threads)
+    }
+
+    /// The device, ready to compute.
+    pub(crate) fn open_device(&self) -> anyhow::Result<Device> {
+        Ok(self.device.open()?)
+    }
+}

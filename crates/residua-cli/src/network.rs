@@ -1,0 +1,94 @@
+//! The options that say which network.
+
+use clap::Args;
+use residua::nn::{Block, DimensionChange, Layout, NetworkOptions, Ordering, Shortcut, StridePlacement};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct NetworkArguments {
+    /// resnet<depth> (original units) or preresnet<depth> (full pre-activation). CIFAR networks have depth 6n+2
+    /// (basic units: 20, 32, 44, 56, 110, ...) or 9n+2 (bottleneck units: 164, 1001, ...); 18, 34, 50, 101, 152 and
+    /// 200 are ImageNet networks.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Placement of BN and ReLU: original, bn-after-add, relu-before-add, relu-preact or preact [default: by the
+    /// model's name].
+    #[arg(long, value_name = "ORDERING")]
+    ordering: Option<Ordering>,
+    /// What stands on every shortcut: identity, scale:S,F, exclusive-gate:B, shortcut-gate:B, conv1x1 or dropout:P
+    /// [default: identity].
+    #[arg(long, value_name = "SHORTCUT", allow_hyphen_values = true)]
+    shortcut: Option<Shortcut>,
+    /// Shortcut where dimensions change: a (zero-padded identity) or b (1x1 projection) [default: a in CIFAR
+    /// networks of basic and single units, b elsewhere].
+    #[arg(long, value_name = "A|B")]
+    dimensions: Option<DimensionChange>,
+    /// Convolutions of a unit: single (one 3x3), basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) [default: by the
+    /// depth].
+    #[arg(long, value_name = "BLOCK")]
+    block: Option<Block>,
+    /// Stem and stages: cifar or imagenet [default: by the depth].
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<Layout>,
+    /// Which convolution of a bottleneck unit has the stride: first (the papers) or middle (torchvision)
+    /// [default: first].
+    #[arg(long, value_name = "PLACE")]
+    stride_placement: Option<StridePlacement>,
+    /// Images over which batch normalisation takes statistics in training [default: the whole batch].
+    #[arg(long, value_name = "N")]
+    bn_group: Option<usize>,
+}
+
+impl NetworkArguments {
+    /// The network meant, where `options` is what holds if nothing is said.
+    ///
+    /// Another model than that of `options` is taken without its refinements.
+    pub(crate) fn refine(&self, options: &NetworkOptions) -> NetworkOptions {
+        let base = match &self.model {
+            Some(model) if *model != options.model => {
+                NetworkOptions { bn_group: options.bn_group, ..NetworkOptions::named(model) }
+            }
+            _ => options.clone(),
+        };
+        NetworkOptions {
+            model: base.model,
+            ordering: self.ordering.or(base.ordering),
+            shortcut: self.shortcut.or(base.shortcut),
+            dimensions: self.dimensions.or(base.dimensions),
+            block: self.block.or(base.block),
+            layout: self.layout.or(base.layout),
+            stride_placement: self.stride_placement.or(base.stride_placement),
+            bn_group: self.bn_group.or(base.bn_group),
+        }
+    }
+
+    /// The network meant, where `model` is meant if no other is named.
+    pub(crate) fn options(&self, model: &str) -> NetworkOptions {
+        self.refine(&NetworkOptions::named(model))
+    }
+}
+
+/// A height and width, such as 32x32; one number means a square.
+pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    match (height.parse(), width.parse()) {
+        (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok([height, width]),
+        _ => Err("write HEIGHTxWIDTH in pixels, such as 32x32".to_owned()),
+    }
+}
+
+/// Height and width of the images that a layout is usual for.
+pub(crate) fn usual_size(layout: Layout) -> [usize; 2] {
+    match layout {
+        Layout::Cifar => [32, 32],
+        Layout::ImageNet => [224, 224],
+    }
+}
+
+/// Classes of the data set that a layout is named after.
+pub(crate) fn usual_classes(options: &NetworkOptions) -> Result<usize, residua::nn::NetworkError> {
+    Ok(match options.resolve(1)?.layout {
+        Layout::Cifar => 10,
+        Layout::ImageNet => 1000,
+    })
+}

@@ -1,0 +1,77 @@
+//! `residua predict`: the likeliest classes of pictures.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use residua::data::read_image;
+use residua::train::{Prediction, Trained, TrainError};
+use serde_json::json;
+
+use crate::machine::MachineArguments;
+
+/// Name the likeliest classes of pictures.
+///
+/// Pictures are JPEG or PNG files of any size: the shorter side is resized to the network's, the middle is cut out.
+///
+/// Examples:
+///
+///   residua predict --checkpoint runs/preresnet20-cifar10 cat.jpg dog.png
+///   residua predict --checkpoint weights.safetensors --json *.png
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// The pictures.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
+    #[arg(long, value_name = "RUN|FILE")]
+    checkpoint: PathBuf,
+    /// How many classes to name.
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Print a line of JSON for each picture.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: MachineArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { images, checkpoint, machine, .. } = arguments;
+    machine.start_threads()?;
+    let trained = Trained::load(checkpoint, &machine.open_device()?)?;
+    let mut failures = 0;
+    for path in images {
+        match predict(&trained, path, arguments) {
+            Ok(predictions) => print(&trained, path, &predictions, arguments.json),
+            // A bad picture has a line of its own; the others go on.
+            Err(error) => {
+                eprintln!("error: {error}");
+                failures += 1;
+            }
+        }
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn predict(trained: &Trained, path: &PathBuf, arguments: &Arguments) -> Result<Vec<Prediction>, TrainError> {
+    let pixels = read_image(path, trained.info.height, trained.info.width)?;
+    trained.predict(&pixels, arguments.top as usize, arguments.machine.engine)
+}
+
+fn print(trained: &Trained, path: &PathBuf, predictions: &[Prediction], as_json: bool) {
+    let name = |prediction: &Prediction| &trained.info.classes[prediction.class];
+    if as_json {
+        let predictions: Vec<_> = predictions
+            .iter()
+            .map(|prediction| json!({ "class": name(prediction), "probability": prediction.probability }))
+            .collect();
+        println!("{}", json!({ "image": path, "predictions": predictions }));
+    } else {
+        println!("{}", path.display());
+        for prediction in predictions {
+            println!("  {:5.1} %  {}", 100. * prediction.probability, name(prediction));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A run as the terminal shows it.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use residua::train::{Evaluation, Observer, Progress};
+
+/// Draws a progress bar where there is a terminal, and writes plain lines elsewhere; stops the run on request.
+pub(crate) struct Terminal {
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    stop: Arc<AtomicBool>,
+}
+
+/// Between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(20);
+
+impl Terminal {
+    pub(crate) fn new(done: u64, iterations: u64, stop: Arc<AtomicBool>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(iterations), ProgressDrawTarget::stderr_with_hz(4));
+            let style = "{bar:30} {pos}/{len}  {msg}  {eta_precise} left";
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is right").progress_chars("=> "));
+            bar.set_position(done);
+            bar.reset_eta();
+            bar
+        });
+        Self { bar, last_line: Instant::now(), stop }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Observer for Terminal {
+    fn stepped(&mut self, progress: &Progress) {
+        let Progress { iteration, iterations, epoch, loss, error, learning_rate, images_per_second } = progress;
+        let state = format!("loss {loss:.4}  error {error:5.2} %  lr {learning_rate}  {images_per_second:.0} images/s");
+        if let Some(bar) = &self.bar {
+            bar.set_position(*iteration);
+            bar.set_message(state);
+        } else if self.last_line.elapsed() > LINE_EVERY {
+            eprintln!("iteration {iteration}/{iterations}  epoch {epoch:.2}  {state}");
+            self.last_line = Instant::now();
+        }
+    }
+
+    fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
+        let Evaluation { test_loss, test_error, .. } = evaluation;
+        self.line(&format!("iteration {iteration}: test error {test_error:.2} %, test loss {test_loss:.4}"));
+    }
+
+    fn wants_to_stop(&mut self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,372 @@
+//! `residua train`: trains a network and keeps the run in a folder.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use residua::data::{NormalisationKind, Source, Split};
+use residua::train::{
+    DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, read_weights, saved_recipe,
+};
+use serde_json::json;
+
+use crate::machine::MachineArguments;
+use crate::network::NetworkArguments;
+use crate::progress::Terminal;
+
+/// Train a network; the run is kept in a folder.
+///
+/// Without options: preresnet20 on built-in images by the recipe `quick`, a few minutes on two cores. With CIFAR
+/// data the default is `paper-cifar`, the paper's own recipe: batch 128, 64,000 iterations, learning rate 0.1 divided
+/// by 10 at 32,000 and 48,000, the first 400 at 0.01.
+///
+/// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png and checkpoints/. Ctrl-C finishes the
+/// step and saves; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
+///
+/// Examples:
+///
+///   residua train
+///   residua train --data cifar10:data --model preresnet164
+///   residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6 --iterations 8000 --decay-at 4000,6000
+///   residua train --resume runs/preresnet164-cifar10
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Where to start from: quick, paper-cifar, or a recipe file; every other option refines it [default: quick for
+    /// the built-in images, paper-cifar for others].
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "resume")]
+    recipe: Option<RecipeChoice>,
+    /// The run's folder, which must not hold a run yet [default: runs/MODEL-DATA, numbered].
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder. Of the options that make up a run, only its length (--iterations, --epochs),
+    /// the intervals and the data's folder may change.
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Start from these weights, of the same network, instead of random ones.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    init: Option<PathBuf>,
+    /// Print one line of JSON at the end: the run's folder, iterations, test error.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    network: NetworkArguments,
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    schedule: ScheduleArguments,
+    #[command(flatten)]
+    intervals: IntervalArguments,
+    #[command(flatten)]
+    machine: MachineArguments,
+    /// Threads that make batches ahead of the step; the batches do not depend on it.
+    #[arg(long, default_value_t = NonZeroUsize::MIN, value_name = "N", help_heading = "Machine")]
+    workers: NonZeroUsize,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+struct DataArguments {
+    /// The data set: shapes (built in), cifar10:DIR or cifar100:DIR (official binary layout) [default: shapes].
+    #[arg(long, value_name = "DATA")]
+    data: Option<Source>,
+    /// Take training images as they are: no random crop, no flip.
+    #[arg(long)]
+    no_augment: bool,
+    /// Take training images in the data set's order in every epoch.
+    #[arg(long)]
+    no_shuffle: bool,
+    /// channel (mean and deviation of each channel) or pixel-mean (mean of each pixel) [default: channel].
+    #[arg(long, value_name = "KIND")]
+    normalisation: Option<NormalisationKind>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Schedule")]
+struct ScheduleArguments {
+    /// Optimiser steps of the whole run.
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    iterations: Option<u64>,
+    /// Passes over the training set, instead of --iterations.
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Images of a mini-batch [default: 128].
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Learning rate after the warm-up [default: 0.1].
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// Iterations at which the learning rate is divided by 10, such as 4000,6000; `none` for never [default: the
+    /// recipe's, in proportion to the length of the run].
+    #[arg(long, value_name = "N,N,...")]
+    decay_at: Option<DecayAt>,
+    /// Iterations at the start with a learning rate of their own, such as 400:0.01; `none` for no warm-up.
+    #[arg(long, value_name = "N:LR")]
+    warmup: Option<WarmupChoice>,
+    /// Momentum [default: 0.9].
+    #[arg(long, value_name = "X")]
+    momentum: Option<f64>,
+    /// Take Nesterov's momentum.
+    #[arg(long)]
+    nesterov: bool,
+    /// Weight decay [default: 0.0001].
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f64>,
+    /// What decays: all parameters, or weights (neither BN's parameters nor biases) [default: all].
+    #[arg(long, value_name = "WHAT")]
+    decays: Option<DecayScope>,
+    /// What all random choices follow from [default: 1].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Intervals")]
+struct IntervalArguments {
+    /// Iterations between tests [default: 40 in quick, 1000 in paper-cifar].
+    #[arg(long, value_name = "N")]
+    evaluate_every: Option<u64>,
+    /// Iterations between checkpoints [default: 40 in quick, 1000 in paper-cifar].
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// Iterations that a training line of metrics.jsonl is the mean of [default: 10].
+    #[arg(long, value_name = "N")]
+    log_every: Option<u64>,
+    /// How many of the last checkpoints are kept, besides the best [default: 3].
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+}
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let recipe = arguments.recipe()?;
+    let stop = stop_on_ctrl_c()?;
+    arguments.machine.start_threads()?;
+    let machine = Machine {
+        device: arguments.machine.open_device()?,
+        engine: arguments.machine.engine,
+        workers: arguments.workers,
+    };
+    let (folder, trainer) = match &arguments.resume {
+        Some(folder) => (folder.clone(), Trainer::resume(folder, recipe, machine)?),
+        None => {
+            let folder = arguments.out.clone().unwrap_or_else(|| free_folder(&recipe));
+            let initial = arguments.init.as_deref().map(read_weights).transpose()?;
+            let trainer = Trainer::start(recipe, &folder, machine, initial.as_ref().map(|(tensors, _)| tensors));
+            (folder, trainer.map_err(|error| name_weights(error, arguments.init.as_deref()))?)
+        }
+    };
+    for warning in trainer.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    let (done, iterations) = (trainer.iteration(), trainer.recipe().schedule.iterations);
+    let (model, source) = (trainer.recipe().network.model.clone(), trainer.recipe().data.source.clone());
+    let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
+    eprintln!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display());
+    let mut terminal = Terminal::new(done, iterations, stop);
+    let ending = trainer.run(&mut terminal);
+    terminal.finish();
+    report(&ending?, &folder, arguments.json)
+}
+
+fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
+    let Ending { iteration, is_finished, checkpoint, evaluation, best } = ending;
+    if as_json {
+        println!(
+            "{}",
+            json!({
+                "run": folder,
+                "is_finished": is_finished,
+                "iteration": iteration,
+                "checkpoint": checkpoint,
+                "test_error": evaluation.map(|evaluation| evaluation.test_error),
+                "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
+                "best_test_error": best.as_ref().map(|best| best.test_error),
+                "best_iteration": best.as_ref().map(|best| best.iteration),
+            })
+        );
+    }
+    if !is_finished {
+        eprintln!("stopped at iteration {iteration}, saved; go on with: residua train --resume {}", folder.display());
+        return Ok(ExitCode::from(130));
+    }
+    let reached = evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
+    eprintln!("finished at iteration {iteration}{reached}; the run is in {}", folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    /// The recipe meant: that of the run to resume, or the one to start from, refined by the options.
+    fn recipe(&self) -> anyhow::Result<Recipe> {
+        let mut recipe = match (&self.resume, &self.recipe) {
+            (Some(folder), _) => saved_recipe(folder)?,
+            (None, Some(RecipeChoice::Named(name))) => Recipe::named(*name),
+            (None, Some(RecipeChoice::File(path))) => Recipe::read(path)?,
+            (None, None) => match self.data.data {
+                None | Some(Source::Shapes) => Recipe::named(NamedRecipe::Quick),
+                Some(_) => Recipe::named(NamedRecipe::PaperCifar),
+            },
+        };
+        recipe.network = self.network.refine(&recipe.network).written_out()?;
+        self.data.refine(&mut recipe);
+        self.schedule.refine(&mut recipe, self.resume.is_some())?;
+        self.intervals.refine(&mut recipe);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+impl DataArguments {
+    fn refine(&self, recipe: &mut Recipe) {
+        set(&mut recipe.data.source, &self.data);
+        set(&mut recipe.data.normalisation, &self.normalisation);
+        recipe.data.is_augmented &= !self.no_augment;
+        recipe.data.is_shuffled &= !self.no_shuffle;
+    }
+}
+
+impl ScheduleArguments {
+    fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<()> {
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.optimiser.batch, &self.batch);
+        set(&mut recipe.optimiser.momentum, &self.momentum);
+        set(&mut recipe.optimiser.weight_decay, &self.weight_decay);
+        set(&mut recipe.optimiser.decays, &self.decays);
+        recipe.optimiser.is_nesterov |= self.nesterov;
+        set(&mut recipe.schedule.learning_rate, &self.lr);
+        if let Some(WarmupChoice(warmup)) = self.warmup {
+            recipe.schedule.warmup = warmup;
+        }
+        let iterations = match self.epochs {
+            None => self.iterations,
+            Some(epochs) => {
+                let images = recipe.data.source.load(Split::Train)?.len() as u64;
+                let batch = (recipe.optimiser.batch as u64).max(1);
+                Some(epochs.saturating_mul(images).div_ceil(batch))
+            }
+        };
+        if let Some(iterations) = iterations {
+            let before = std::mem::replace(&mut recipe.schedule.iterations, iterations);
+            // A shorter run has its steps down in proportion; a run that goes on keeps those that it has.
+            if !resumes && before > 0 {
+                let scaled = |at: &u64| (u128::from(*at) * u128::from(iterations) / u128::from(before)) as u64;
+                let mut decay_at: Vec<u64> = recipe.schedule.decay_at.iter().map(scaled).collect();
+                decay_at.retain(|&at| at > 0);
+                decay_at.dedup();
+                recipe.schedule.decay_at = decay_at;
+            }
+        }
+        if let Some(DecayAt(decay_at)) = &self.decay_at {
+            recipe.schedule.decay_at = decay_at.clone();
+        }
+        Ok(())
+    }
+}
+
+impl IntervalArguments {
+    fn refine(&self, recipe: &mut Recipe) {
+        set(&mut recipe.intervals.evaluate, &self.evaluate_every);
+        set(&mut recipe.intervals.checkpoint, &self.checkpoint_every);
+        set(&mut recipe.intervals.log, &self.log_every);
+        set(&mut recipe.intervals.keep, &self.keep);
+    }
+}
+
+fn set<T: Clone>(value: &mut T, option: &Option<T>) {
+    if let Some(option) = option {
+        value.clone_from(option);
+    }
+}
+
+/// A recipe by name or file.
+#[derive(Debug, Clone)]
+enum RecipeChoice {
+    Named(NamedRecipe),
+    File(PathBuf),
+}
+
+impl FromStr for RecipeChoice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(name) => Ok(Self::Named(name)),
+            Err(_) if Path::new(text).exists() || text.ends_with(".toml") => Ok(Self::File(text.into())),
+            Err(unknown) => Err(anyhow!("{unknown}, or a recipe file")),
+        }
+    }
+}
+
+/// Iterations, separated by commas.
+#[derive(Debug, Clone)]
+struct DecayAt(Vec<u64>);
+
+impl FromStr for DecayAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let numbers: Option<Vec<u64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+        numbers.map(Self).ok_or("write iterations separated by commas, such as 4000,6000, or none")
+    }
+}
+
+/// Iterations and learning rate of the warm-up.
+#[derive(Debug, Clone, Copy)]
+struct WarmupChoice(Option<Warmup>);
+
+impl FromStr for WarmupChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write ITERATIONS:LEARNING_RATE, such as 400:0.01, or none";
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let (iterations, learning_rate) = text.split_once(':').ok_or(wrong)?;
+        let iterations = iterations.parse().map_err(|_| wrong)?;
+        let learning_rate = learning_rate.parse().map_err(|_| wrong)?;
+        Ok(Self(Some(Warmup { iterations, learning_rate })))
+    }
+}
+
+/// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet.
+fn free_folder(recipe: &Recipe) -> PathBuf {
+    let source = recipe.data.source.to_string();
+    let data = source.split(':').next().unwrap_or_default();
+    let name = format!("runs/{}-{data}", recipe.network.model);
+    let numbered = (2u32..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
+    names.find(|folder| !folder.exists()).expect("there are endlessly many names")
+}
+
+/// Weights of another network are an error of the file that they came from.
+fn name_weights(error: TrainError, path: Option<&Path>) -> TrainError {
+    match (error, path) {
+        (TrainError::Network(error @ residua::nn::NetworkError::Weights(_)), Some(path)) => {
+            TrainError::Weights { path: path.to_owned(), error }
+        }
+        (error, _) => error,
+    }
+}
+
+/// Set by the first Ctrl-C (or SIGTERM); the second ends the process at once.
+fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+    })
+    .context("cannot listen to Ctrl-C")?;
+    Ok(stop)
+}

@@ -1,0 +1,226 @@
+//! What can go wrong with data.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// Why data could not be named, read or made into batches. Every message says which file or option is meant,
+/// what is wrong with it, and what to do.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// A name that is none of the choices.
+    #[error("unknown {what} `{given}`{}; choose one of: {choices}", did_you_mean(.nearest))]
+    UnknownName {
+        /// What was to be chosen, such as "data set".
+        what: &'static str,
+        /// The name as given.
+        given: String,
+        /// The choice that it resembles most, if any.
+        nearest: Option<String>,
+        /// All choices.
+        choices: &'static str,
+    },
+
+    /// A data set that lives in a folder, named without one.
+    #[error(
+        "data set `{name}` needs the folder that holds its files: write `{name}:DIR`, such as `{name}:data`"
+    )]
+    SourceWithoutFolder {
+        /// The data set's name.
+        name: &'static str,
+    },
+
+    /// The built-in data set, named with a folder.
+    #[error(
+        "data set `shapes` is built in and reads no folder, but `{folder}` was given: write just `shapes`"
+    )]
+    SourceWithFolder {
+        /// The folder as given.
+        folder: String,
+    },
+
+    /// The data set's folder is missing.
+    #[error("{dataset}: there is no folder {folder:?}; {remedy}")]
+    FolderMissing {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The missing folder.
+        folder: PathBuf,
+        /// How to get it.
+        remedy: String,
+    },
+
+    /// Something else is where a folder should be.
+    #[error("{dataset}: {path:?} is a file where a folder was expected; {remedy}")]
+    NotAFolder {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What to give instead.
+        remedy: String,
+    },
+
+    /// Files of a data set are missing.
+    #[error("{dataset}: missing {} in {folder:?}, where {} should be{}; {remedy}",
+        .missing.join(", "), .expected.join(", "), also_looked_in(.also))]
+    FilesMissing {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The folder where they were looked for.
+        folder: PathBuf,
+        /// Files that are not there.
+        missing: Box<[&'static str]>,
+        /// All files that the split consists of.
+        expected: &'static [&'static str],
+        /// Name of a folder in it in which they could have been, but which is not there either.
+        also: Option<&'static str>,
+        /// How to get them.
+        remedy: String,
+    },
+
+    /// The operating system refused to read a file or folder.
+    #[error("cannot read {path:?}: {reason}{}", permission_remedy(.reason))]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: io::Error,
+    },
+
+    /// A file without content.
+    #[error("{path:?} is empty; {remedy}")]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+        /// How to get a whole one.
+        remedy: String,
+    },
+
+    /// A file that does not consist of whole records.
+    #[error("{path:?} is truncated or no {dataset} file: its {size} bytes are {whole} records of {record} \
+        bytes and {} bytes more (from offset {}); {remedy}", .size % .record, .whole * .record)]
+    PartialRecord {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The file's size in bytes.
+        size: usize,
+        /// A record's size in bytes.
+        record: usize,
+        /// How many whole records the file has.
+        whole: usize,
+        /// How to get a whole file.
+        remedy: String,
+    },
+
+    /// A label that stands for no class.
+    #[error("{path:?}: record {record} (its label is at byte {offset}) has label {label}, but {dataset} has \
+        labels 0 to {}: the file is damaged or no {dataset} file; {remedy}", .classes - 1)]
+    LabelOutOfRange {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Number of the record, from 0.
+        record: usize,
+        /// Offset of its label in the file.
+        offset: usize,
+        /// The label found.
+        label: u8,
+        /// The number of classes.
+        classes: usize,
+        /// How to get an intact file.
+        remedy: String,
+    },
+
+    /// A file of class names that does not name the classes.
+    #[error(
+        "{path:?} should hold the names of {expected} classes, one a line, but {problem}; restore the \
+        original file, or delete it to use the official names"
+    )]
+    ClassNames {
+        /// The file.
+        path: PathBuf,
+        /// The number of classes.
+        expected: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Pixels, labels and classes that do not belong together.
+    #[error("data set {name} is inconsistent: {problem}")]
+    Inconsistent {
+        /// The data set's name.
+        name: String,
+        /// What does not fit.
+        problem: String,
+    },
+
+    /// A normalisation that cannot be applied to the images.
+    #[error(
+        "normalisation `{kind}` cannot be used: {problem}; compute it from the training images of this \
+         data set"
+    )]
+    Normalisation {
+        /// The normalisation's name.
+        kind: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// A file that holds no image that can be read.
+    #[error("{path:?} is not a readable image: {problem}; give a whole JPEG or PNG file")]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// An image that is too large to be decoded safely.
+    #[error(
+        "{path:?} is too large an image ({problem}): at most {limit} pixels a side and \
+        1 GiB in memory can be read; scale it down first"
+    )]
+    ImageTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is too large.
+        problem: String,
+        /// The largest width and height.
+        limit: u32,
+    },
+
+    /// A loader's worker thread could not be started.
+    #[error("cannot start a data-loading thread: {reason}; use fewer workers, or raise the limit of threads")]
+    WorkerNotStarted {
+        /// The operating system's reason.
+        reason: io::Error,
+    },
+
+    /// A loader's worker thread panicked.
+    #[error("a data-loading thread stopped: {message}; this is a bug in Residua, please report it")]
+    WorkerStopped {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+}
+
+fn also_looked_in(folder: &Option<&'static str>) -> String {
+    folder.map(|folder| format!(" (nor is there a folder {folder} in it)")).unwrap_or_default()
+}
+
+fn permission_remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::PermissionDenied => "; give yourself permission to read it (chmod u+rX)",
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::IsADirectory => "; it is a folder, give a file",
+        _ => "",
+    }
+}

@@ -1,0 +1,286 @@
+//! The endless stream of shuffled, augmented training batches.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use rand::RngExt;
+
+use super::{
+    augmentation::Augmentation,
+    batch::Batch,
+    dataset::Dataset,
+    error::DataError,
+    normalisation::Normalisation,
+    prefetch::Prefetch,
+    random_stream::{Purpose, random_stream},
+};
+
+/// How a [`Loader`] makes batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Images a batch.
+    pub batch_size: NonZeroUsize,
+    /// Seed of the order and the augmentation.
+    pub seed: u64,
+    /// Whether each epoch has an order of its own, rather than that of the data set.
+    pub is_shuffled: bool,
+    /// How images are varied, if at all.
+    pub augmentation: Option<Augmentation>,
+    /// Threads that make batches ahead of time; the batches do not depend on it.
+    pub workers: NonZeroUsize,
+    /// Samples of the stream to skip: those drawn before training was interrupted.
+    pub start: u64,
+}
+
+/// An endless stream of mini-batches over freshly shuffled epochs (paper, section 5).
+///
+/// A batch may straddle two epochs, so nothing is dropped. Sample `k` of the stream is a function of the seed
+/// and `k` alone: it belongs to epoch `k / len`, whose order is drawn from a stream of random numbers of its
+/// own, as is the augmentation of every sample. A loader that starts at sample `n` therefore goes on exactly
+/// like one that was run up to `n`, with any number of workers. Dropping it stops the workers within the time
+/// of one batch.
+#[derive(Debug)]
+pub struct Loader {
+    batches: Prefetch<Batch>,
+    position: u64,
+}
+
+impl Loader {
+    /// Starts to make batches.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Normalisation`] where the normalisation does not fit the images,
+    /// [`DataError::WorkerNotStarted`] where no thread can be had.
+    pub fn open(
+        dataset: Arc<Dataset>,
+        normalisation: Normalisation,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        normalisation.check(dataset.height(), dataset.width())?;
+        let (position, workers) = (config.start, config.workers);
+        let mut sampler = Sampler::new(dataset, normalisation, config);
+        Ok(Self { batches: Prefetch::start(workers, move |number| sampler.batch(number))?, position })
+    }
+
+    /// The next batch, waiting for it if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::WorkerStopped`] where a worker panicked.
+    pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+        let batch = self.batches.next()?;
+        self.position += batch.len() as u64;
+        Ok(batch)
+    }
+
+    /// Samples drawn so far, those before the start included: where a loader would have to start to go on
+    /// from here.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// Makes any batch of the stream.
+#[derive(Clone)]
+struct Sampler {
+    dataset: Arc<Dataset>,
+    normalisation: Arc<Normalisation>,
+    config: LoaderConfig,
+    /// The epoch whose order was drawn last, and that order.
+    order: Option<(u64, Vec<u32>)>,
+    /// A normalised image, about to be augmented.
+    normalised: Vec<f32>,
+}
+
+impl Sampler {
+    fn new(dataset: Arc<Dataset>, normalisation: Normalisation, config: LoaderConfig) -> Self {
+        let normalised = vec![0.0; dataset.image_size()];
+        Self { dataset, normalisation: Arc::new(normalisation), config, order: None, normalised }
+    }
+
+    fn batch(&mut self, number: u64) -> Batch {
+        let (size, batch_size) = (self.dataset.image_size(), self.config.batch_size.get());
+        let first_sample = self.config.start + number * batch_size as u64;
+        let (mut images, mut labels) = (vec![0.0; batch_size * size], Vec::with_capacity(batch_size));
+        for (sample, out) in (first_sample..).zip(images.chunks_exact_mut(size)) {
+            let index = self.index_of(sample);
+            labels.push(self.dataset.label(index));
+            self.draw(index, sample, out);
+        }
+        let (height, width) = (self.dataset.height(), self.dataset.width());
+        Batch { images, labels, height, width, first_sample, epoch: first_sample / self.dataset.len() as u64 }
+    }
+
+    /// The image that is sample `sample` of the stream.
+    fn index_of(&mut self, sample: u64) -> usize {
+        let images = self.dataset.len() as u64;
+        let (epoch, place) = (sample / images, (sample % images) as usize);
+        if !self.config.is_shuffled {
+            return place;
+        }
+        let order = match self.order.take() {
+            Some((drawn, order)) if drawn == epoch => order,
+            _ => order_of(self.config.seed, epoch, self.dataset.len()),
+        };
+        let index = order[place] as usize;
+        self.order = Some((epoch, order));
+        index
+    }
+
+    fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) {
+        let pixels = self.dataset.image(index);
+        let Some(augmentation) = self.config.augmentation else {
+            return self.normalisation.apply(pixels, out);
+        };
+        self.normalisation.apply(pixels, &mut self.normalised);
+        let mut random = random_stream(self.config.seed, Purpose::Augmentation, sample);
+        let (height, width) = (self.dataset.height(), self.dataset.width());
+        augmentation.apply(&self.normalised, height, width, &mut random, out);
+    }
+}
+
+/// The order of an epoch: a uniform permutation of the images (Fisher and Yates).
+fn order_of(seed: u64, epoch: u64, images: usize) -> Vec<u32> {
+    let mut random = random_stream(seed, Purpose::Order, epoch);
+    let mut order: Vec<u32> = (0..images as u32).collect();
+    for last in (1..images as u32).rev() {
+        order.swap(last as usize, random.random_range(0..=last) as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `images` pictures of 2x2 pixels, picture `k` labelled `k` and all of brightness `k`.
+    fn dataset(images: usize) -> Arc<Dataset> {
+        let classes = (0..images).map(|k| k.to_string()).collect();
+        let pixels = (0..images).flat_map(|k| [k as u8; 12]).collect();
+        Arc::new(Dataset::new("tiny", classes, (2, 2), pixels, (0..images as u16).collect()).unwrap())
+    }
+
+    fn config(batch_size: usize) -> LoaderConfig {
+        LoaderConfig {
+            batch_size: NonZeroUsize::new(batch_size).unwrap(),
+            seed: 7,
+            is_shuffled: true,
+            augmentation: Some(Augmentation { padding: 1 }),
+            workers: NonZeroUsize::MIN,
+            start: 0,
+        }
+    }
+
+    fn open(dataset: &Arc<Dataset>, config: LoaderConfig) -> Loader {
+        let normalisation = Normalisation::PerChannel { mean: [0.4; 3], deviation: [0.2, 0.3, 0.4] };
+        Loader::open(dataset.clone(), normalisation, config).unwrap()
+    }
+
+    fn take(loader: &mut Loader, batches: usize) -> Vec<Batch> {
+        (0..batches).map(|_| loader.next_batch().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_number_of_workers_changes_nothing() {
+        let dataset = dataset(23);
+        let one = take(&mut open(&dataset, config(5)), 20);
+        for workers in [2, 3, 5] {
+            let workers = NonZeroUsize::new(workers).unwrap();
+            assert!(take(&mut open(&dataset, LoaderConfig { workers, ..config(5) }), 20) == one);
+        }
+        assert!(take(&mut open(&dataset, LoaderConfig { seed: 8, ..config(5) }), 20) != one);
+        assert!(
+            one.iter().zip(0..).all(|(batch, k)| (batch.first_sample, batch.epoch) == (5 * k, 5 * k / 23))
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn a_restarted_loader_goes_on_as_if_never_stopped(
+            images in 1..12usize, batch_size in 1..20usize, start in 0..40u64, workers in 1..4usize,
+        ) {
+            let (dataset, workers) = (dataset(images), NonZeroUsize::new(workers).unwrap());
+            let samples = |config, batches| -> (Vec<u16>, Vec<f32>) {
+                let batches = take(&mut open(&dataset, config), batches);
+                (batches.iter().flat_map(|batch| batch.labels.clone()).collect(),
+                 batches.iter().flat_map(|batch| batch.images.clone()).collect())
+            };
+            let (all_labels, all_images) = samples(config(1), start as usize + 2 * batch_size);
+            let (labels, images) = samples(LoaderConfig { start, workers, ..config(batch_size) }, 2);
+            prop_assert_eq!(&labels, &all_labels[start as usize..]);
+            prop_assert_eq!(&images, &all_images[12 * start as usize..]);
+        }
+    }
+
+    #[test]
+    fn every_epoch_is_another_permutation() {
+        let dataset = dataset(30);
+        // 18 batches of 5 are three epochs.
+        let batches = take(&mut open(&dataset, config(5)), 18);
+        let labels: Vec<u16> = batches.into_iter().flat_map(|batch| batch.labels).collect();
+        let epochs: Vec<&[u16]> = labels.chunks(30).collect();
+        for epoch in &epochs {
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..30));
+        }
+        assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2] && epochs[0] != epochs[2]);
+    }
+
+    #[test]
+    fn orders_are_uniform_and_stay_what_they_are() {
+        // Resuming an old run depends on these never changing.
+        assert_eq!(order_of(1, 0, 8), ORDER_OF_SEED_1);
+        let mut counts = [0; 6];
+        for epoch in 0..6000 {
+            let order = order_of(3, epoch, 3);
+            counts[(order[0] * 2 + u32::from(order[1] > order[2])) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    const ORDER_OF_SEED_1: [u32; 8] = [5, 7, 6, 0, 4, 3, 1, 2];
+
+    #[test]
+    fn without_shuffling_the_order_is_that_of_the_data_set() {
+        let dataset = dataset(4);
+        let plain = LoaderConfig { is_shuffled: false, augmentation: None, ..config(3) };
+        let mut loader = open(&dataset, plain);
+        let labels: Vec<Vec<u16>> = take(&mut loader, 3).into_iter().map(|batch| batch.labels).collect();
+        assert_eq!(labels, [[0, 1, 2], [3, 0, 1], [2, 3, 0]]);
+        assert_eq!(loader.position(), 9);
+    }
+
+    #[test]
+    fn a_batch_may_hold_several_epochs() {
+        let dataset = dataset(3);
+        let mut loader = open(&dataset, LoaderConfig { augmentation: None, start: 4, ..config(8) });
+        let batch = loader.next_batch().unwrap();
+        assert_eq!((batch.len(), batch.images.len(), batch.first_sample, batch.epoch), (8, 8 * 12, 4, 1));
+        let mut epoch = batch.labels[2..5].to_vec();
+        epoch.sort_unstable();
+        assert_eq!(epoch, [0, 1, 2]);
+        for (label, image) in batch.labels.iter().zip(batch.images.chunks(12)) {
+            assert_eq!(image[0], (f32::from(*label) / 255.0 - 0.4) / 0.2);
+        }
+        assert_eq!(loader.position(), 12);
+    }
+
+    #[test]
+    fn dropping_a_loader_is_prompt_and_bad_statistics_are_refused() {
+        let dataset = dataset(50);
+        let workers = NonZeroUsize::new(4).unwrap();
+        let loader = open(&dataset, LoaderConfig { workers, ..config(64) });
+        let begin = Instant::now();
+        drop(loader);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let wrong = Normalisation::PerPixelMean { mean: vec![0.0; 3] };
+        assert!(Loader::open(dataset, wrong, config(1)).is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! Independent streams of random numbers, each found by its key.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What a stream of random numbers is for; streams of different purposes never share numbers.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose {
+    /// The order of an epoch.
+    Order = 1,
+    /// The augmentation of a sample.
+    Augmentation = 2,
+    /// A training image of `shapes`.
+    TrainingShape = 3,
+    /// A test image of `shapes`.
+    TestShape = 4,
+}
+
+/// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.
+pub(super) fn random_stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8] = purpose as u8;
+    key[16..24].copy_from_slice(&index.to_le_bytes());
+    ChaCha8Rng::from_seed(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+
+    use super::*;
+
+    #[test]
+    fn each_part_of_the_key_changes_the_stream() {
+        let first = |seed, purpose, index| random_stream(seed, purpose, index).next_u64();
+        let base = first(1, Purpose::Order, 2);
+        assert_eq!(first(1, Purpose::Order, 2), base);
+        assert_ne!(first(2, Purpose::Order, 2), base);
+        assert_ne!(first(1, Purpose::Augmentation, 2), base);
+        assert_ne!(first(1, Purpose::Order, 1), base);
+        assert_ne!(first(1, Purpose::Order, 2 | 1 << 63), base);
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a network runs: the CPU, or a GPU that the build and the machine have.
+
+use std::fmt;
+use std::panic;
+use std::str::FromStr;
+
+use burn::tensor::Tensor;
+
+pub use burn::tensor::Device;
+use thiserror::Error;
+
+use crate::choice::{UnknownChoice, serde_as_string};
+
+/// A device by name: `cpu`, `cuda`, `cuda:1`, `vulkan`, `vulkan:1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The processor, by Burn's backend Flex.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU by its index (Cargo feature `cuda`).
+    Cuda(usize),
+    /// A device that Vulkan lists, by its index (Cargo feature `vulkan`).
+    Vulkan(usize),
+}
+
+/// A device that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    /// The name is unknown.
+    #[error(transparent)]
+    Unknown(#[from] UnknownChoice),
+    /// What follows the colon is no index.
+    #[error("device '{given}': '{index}' is no device index; write {kind} or {kind}:N, such as {kind}:0")]
+    Index {
+        /// The name that was given.
+        given: String,
+        /// The part before the colon.
+        kind: &'static str,
+        /// The part after the colon.
+        index: String,
+    },
+    /// The Cargo feature is off.
+    #[error("this build of residua has no {feature} support; rebuild it with `cargo build --release --features {feature}`, or use --device cpu")]
+    NotBuilt {
+        /// The feature that is missing.
+        feature: &'static str,
+    },
+    /// The machine has no such device, or its driver does not work.
+    #[error("no device {device} on this machine ({reason}); check the driver, or use --device cpu")]
+    Unavailable {
+        /// The device that was asked for.
+        device: DeviceChoice,
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+impl DeviceChoice {
+    /// The device, without autodiff, after a small computation has run on it.
+    ///
+    /// # Errors
+    /// When the build or the machine lacks it.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        let make = self.constructor()?;
+        if self == Self::Cpu {
+            return Ok(make());
+        }
+        // The GPU backends panic where there is no device or no driver; here that is an ordinary answer.
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let attempt = panic::catch_unwind(move || {
+            let device = make();
+            let sum = Tensor::<1>::ones([4], &device).sum().into_data().convert::<f32>();
+            (device, sum.try_into_vec::<f32>().ok())
+        });
+        panic::set_hook(hook);
+        match attempt {
+            Ok((device, Some(sum))) if sum == [4.] => Ok(device),
+            Ok(_) => Err(DeviceError::Unavailable { device: self, reason: "it computes 1+1+1+1 wrongly".into() }),
+            Err(payload) => Err(DeviceError::Unavailable { device: self, reason: first_line(payload.as_ref()) }),
+        }
+    }
+
+    fn constructor(self) -> Result<Box<dyn FnOnce() -> Device + panic::UnwindSafe>, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Box::new(Device::flex)),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Ok(Box::new(move || Device::cuda(index))),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(DeviceError::NotBuilt { feature: "cuda" }),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(index) => Ok(Box::new(move || vulkan(index))),
+            #[cfg(not(feature = "vulkan"))]
+            Self::Vulkan(_) => Err(DeviceError::NotBuilt { feature: "vulkan" }),
+        }
+    }
+}
+
+/// The first is whichever Vulkan prefers (a software driver too); others are counted among the discrete GPUs.
+#[cfg(feature = "vulkan")]
+fn vulkan(index: usize) -> Device {
+    use burn::tensor::DeviceKind;
+    Device::vulkan(if index == 0 { DeviceKind::DefaultDevice } else { DeviceKind::DiscreteGpu(index) })
+}
+
+fn first_line(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("the driver failed");
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("the driver failed").trim().to_owned()
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+            Self::Vulkan(index) => write!(formatter, "vulkan:{index}"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, index) = text.split_once(':').map_or((text, None), |(kind, index)| (kind, Some(index)));
+        let parse = |kind: &'static str| match index {
+            None => Ok(0),
+            Some(index) => index.parse().map_err(|_| DeviceError::Index {
+                given: text.to_owned(),
+                kind,
+                index: index.to_owned(),
+            }),
+        };
+        match (kind, index) {
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", _) => parse("cuda").map(Self::Cuda),
+            ("vulkan", _) => parse("vulkan").map(Self::Vulkan),
+            _ => Err(UnknownChoice::new("device", text, &["cpu", "cuda", "vulkan"]).into()),
+        }
+    }
+}
+
+serde_as_string!(DeviceChoice);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_written() {
+        for (text, written) in
+            [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:3", "cuda:3"), ("vulkan", "vulkan:0")]
+        {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), written);
+        }
+        assert!("cdua".parse::<DeviceChoice>().unwrap_err().to_string().contains("did you mean 'cuda'?"));
+        assert!("cuda:x".parse::<DeviceChoice>().unwrap_err().to_string().contains("write cuda or cuda:N"));
+        assert!("cpu:1".parse::<DeviceChoice>().is_err());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_the_build_lacks_is_an_error() {
+        let error = DeviceChoice::Cuda(0).open().unwrap_err().to_string();
+        assert!(error.contains("--features cuda"), "{error}");
+    }
+}

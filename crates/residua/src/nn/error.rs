@@ -1,0 +1,120 @@
+use thiserror::Error;
+
+use super::variants::{Block, Layout};
+
+/// A network that cannot be built, or an input that it cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The name is not `resnet<depth>` or `preresnet<depth>`.
+    #[error(
+        "unknown model '{given}'; write resnet<depth> (original units) or preresnet<depth> (pre-activation units), such as resnet20, preresnet110 or preresnet164"
+    )]
+    UnknownModel {
+        /// The name that was given.
+        given: String,
+    },
+    /// No CIFAR network of this block has this depth.
+    #[error(
+        "depth {depth} does not fit {block} units: it must be {per_unit}n+2, the nearest are {below} and {above}"
+    )]
+    CifarDepth {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The block of the network.
+        block: Block,
+        /// Layers that one unit in each of the three stages adds.
+        per_unit: usize,
+        /// The nearest depth below that works (or the smallest of all).
+        below: usize,
+        /// The nearest depth above that works.
+        above: usize,
+    },
+    /// No ImageNet network has this depth.
+    #[error(
+        "depth {depth} is no ImageNet network; they are 18 and 34 (basic units), 50, 101, 152 and 200 (bottleneck units)"
+    )]
+    ImageNetDepth {
+        /// The depth that was asked for.
+        depth: usize,
+    },
+    /// The ImageNet network of this depth is made of other units.
+    #[error("the ImageNet network of depth {depth} has {expected} units, not {given}; leave the block out")]
+    ImageNetBlock {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The block of that network.
+        expected: Block,
+        /// The block that was asked for.
+        given: Block,
+    },
+    /// Only a bottleneck unit has a middle convolution.
+    #[error(
+        "stride placement 'middle' is for bottleneck units; {block} units have stride 2 in their first convolution"
+    )]
+    NoMiddleConvolution {
+        /// The block of the network.
+        block: Block,
+    },
+    /// A number that must be positive is zero.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// What is zero.
+        what: &'static str,
+    },
+    /// The strides do not divide the input.
+    #[error("input of {height}x{width} pixels: the {layout} networks take heights and widths that are multiples of {multiple} (nearest: {}x{})", nearest_multiple(*height, *multiple), nearest_multiple(*width, *multiple))]
+    InputSize {
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+        /// Layout of the network.
+        layout: Layout,
+        /// What height and width must be multiples of.
+        multiple: usize,
+    },
+    /// The input is not an image batch of 3 channels.
+    #[error("input of shape {shape:?}: expected [batch, 3, height, width] with at least one image")]
+    InputShape {
+        /// The shape that was given.
+        shape: Vec<usize>,
+    },
+    /// Batch statistics over groups need whole groups.
+    #[error(
+        "a batch of {batch} images cannot be cut into batch-norm groups of {group}; make it a multiple of {group}"
+    )]
+    BatchGroup {
+        /// Images in the batch.
+        batch: usize,
+        /// Images in a group.
+        group: usize,
+    },
+    /// One value per channel has no variance.
+    #[error(
+        "one value per channel: a batch of {group} image(s) of {height}x{width} pixels leaves nothing to take batch statistics of; use larger batches or images"
+    )]
+    SingleValue {
+        /// Images over which statistics are taken.
+        group: usize,
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+    },
+    /// Dropout masks were given, but not one for each unit.
+    #[error("{given} dropout masks for {units} units; give one for each unit")]
+    Masks {
+        /// Masks given.
+        given: usize,
+        /// Units of the network.
+        units: usize,
+    },
+    /// Weights that do not belong to this network.
+    #[error("the weights do not belong to this network: {0}")]
+    Weights(String),
+}
+
+fn nearest_multiple(size: usize, multiple: usize) -> usize {
+    ((size + multiple / 2) / multiple).max(1) * multiple
+}

@@ -1,0 +1,173 @@
+//! The layers with weights: convolution, batch normalisation, projection, gate and classifier.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation};
+
+use super::initialise::Initialiser;
+use super::pass::Pass;
+use super::plan::ConvolutionPlan;
+use crate::ops::{self, MomentsSource, Normalise};
+
+/// How far one batch moves the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// A convolution without bias, padded by half its size.
+#[derive(Module, Debug)]
+pub struct Convolution {
+    /// `[outputs, inputs, size, size]`
+    pub weight: Param<Tensor<4>>,
+    /// Distance of neighbouring outputs in the input.
+    pub stride: usize,
+}
+
+impl Convolution {
+    pub(super) fn init(plan: &ConvolutionPlan, name: &str, initialiser: &Initialiser) -> Self {
+        let shape = [plan.outputs, plan.inputs, plan.size, plan.size];
+        Self { weight: initialiser.convolution(&format!("{name}.weight"), shape), stride: plan.stride }
+    }
+
+    /// `weight * relu(norm(x)) + addend`, each part but the convolution optional; see [`ops::convolve`].
+    pub(super) fn forward(
+        &self,
+        x: Tensor<4>,
+        norm: Option<&BatchNorm>,
+        is_activated: bool,
+        addend: Option<Tensor<4>>,
+        pass: &mut Pass,
+    ) -> Tensor<4> {
+        let norm = norm.map(|norm| norm.prepare(&x, pass));
+        ops::convolve(pass.engine(), x, norm, is_activated, self.weight.val(), self.stride, addend)
+    }
+}
+
+/// Batch normalisation: `weight * (x - mean) / sqrt(variance + 1e-5) + bias` per channel, with the batch's mean and
+/// biased variance in training, running ones in evaluation.
+///
+/// Each training pass moves the running statistics by 0.1 towards the batch's mean and *unbiased* variance (of its
+/// first group, if statistics are taken over groups of images), as PyTorch does.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// gamma, `[channels]`
+    pub weight: Param<Tensor<1>>,
+    /// beta, `[channels]`
+    pub bias: Param<Tensor<1>>,
+    /// `[channels]`; no parameter
+    pub running_mean: Param<Tensor<1>>,
+    /// `[channels]`; no parameter
+    pub running_var: Param<Tensor<1>>,
+    /// Images over which statistics are taken; the whole batch if `None`.
+    pub group: Option<usize>,
+}
+
+impl BatchNorm {
+    pub(super) fn init(channels: usize, group: Option<usize>, initialiser: &Initialiser) -> Self {
+        Self {
+            weight: initialiser.constant(channels, 1.),
+            bias: initialiser.constant(channels, 0.),
+            running_mean: initialiser.buffer(channels, 0.),
+            running_var: initialiser.buffer(channels, 1.),
+            group,
+        }
+    }
+
+    /// `relu(relu(norm(x)) + addend)`, each part but the normalisation optional; see [`ops::merge`].
+    pub(super) fn merge(
+        &self,
+        x: Tensor<4>,
+        is_activated_before: bool,
+        addend: Option<Tensor<4>>,
+        is_activated_after: bool,
+        pass: &mut Pass,
+    ) -> Tensor<4> {
+        let norm = Some(self.prepare(&x, pass));
+        ops::merge(pass.engine(), x, norm, is_activated_before, addend, is_activated_after)
+    }
+
+    /// The normalisation of `x`; a training pass notes the new running statistics.
+    fn prepare(&self, x: &Tensor<4>, pass: &mut Pass) -> Normalise {
+        let (gamma, beta) = (self.weight.val(), self.bias.val());
+        if !pass.is_training() {
+            let moments = Tensor::stack::<2>(vec![self.running_mean.val(), self.running_var.val()], 0);
+            return Normalise { moments: moments.unsqueeze(), source: MomentsSource::Running, gamma, beta };
+        }
+        let [batch, height, width, channels] = x.dims();
+        let group = self.group.unwrap_or(batch);
+        let moments = ops::moments(pass.engine(), x.clone(), batch / group);
+        let first_group = moments.clone().detach().slice([0..1, 0..2, 0..channels]);
+        let row = |row: usize| first_group.clone().slice([0..1, row..row + 1]).reshape([channels]);
+        let pixels = (group * height * width) as f64;
+        let mut note = |running: &Param<Tensor<1>>, observed: Tensor<1>| {
+            let moved = running.val() * (1. - MOMENTUM) + observed * MOMENTUM;
+            pass.running_statistics.insert(running.id, moved);
+        };
+        note(&self.running_mean, row(0));
+        note(&self.running_var, row(1) * (pixels / (pixels - 1.)));
+        Normalise { moments, source: MomentsSource::Batch, gamma, beta }
+    }
+}
+
+/// A 1x1 convolution on the shortcut, with BN where the branch's last convolution is directly followed by BN.
+#[derive(Module, Debug)]
+pub struct Projection {
+    /// The 1x1 convolution.
+    pub conv: Convolution,
+    /// The normalisation behind it.
+    pub norm: Option<BatchNorm>,
+}
+
+impl Projection {
+    pub(super) fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let x = self.conv.forward(x, None, false, None, pass);
+        match &self.norm {
+            None => x,
+            Some(norm) => norm.merge(x, false, None, false, pass),
+        }
+    }
+}
+
+/// `g(x) = sigmoid(W x + b)` with a 1x1 convolution `W`: one value for each output channel and pixel.
+#[derive(Module, Debug)]
+pub struct Gate {
+    /// `[outputs, inputs, 1, 1]`
+    pub weight: Param<Tensor<4>>,
+    /// `[outputs]`
+    pub bias: Param<Tensor<1>>,
+    /// Distance of neighbouring outputs in the input.
+    pub stride: usize,
+}
+
+impl Gate {
+    pub(super) fn init(plan: &ConvolutionPlan, bias: f64, name: &str, initialiser: &Initialiser) -> Self {
+        let Convolution { weight, stride } = Convolution::init(plan, name, initialiser);
+        Self { weight, bias: initialiser.constant(plan.outputs, bias), stride }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        let logits = ops::convolve(pass.engine(), x, None, false, self.weight.val(), self.stride, None);
+        activation::sigmoid(logits + self.bias.val().unsqueeze())
+    }
+}
+
+/// `weight * features + bias`.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    /// `[classes, features]`
+    pub weight: Param<Tensor<2>>,
+    /// `[classes]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Classifier {
+    pub(super) fn init(features: usize, classes: usize, initialiser: &Initialiser) -> Self {
+        let bound = 1. / (features as f64).sqrt();
+        Self {
+            weight: initialiser.uniform("classifier.weight", [classes, features], bound),
+            bias: initialiser.constant(classes, 0.),
+        }
+    }
+
+    /// `[batch, features]` to `[batch, classes]`.
+    pub(super) fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+        features.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}

@@ -1,0 +1,24 @@
+//! Residual networks: every ordering, shortcut, block and dimension change of the paper, for CIFAR and ImageNet.
+
+mod config;
+mod error;
+mod initialise;
+mod layers;
+mod pass;
+mod plan;
+mod resnet;
+mod summary;
+mod unit;
+mod variants;
+mod weights;
+
+pub use config::{NetworkOptions, ResNetConfig};
+pub use error::NetworkError;
+pub use layers::{BatchNorm, Classifier, Convolution, Gate, Projection};
+pub use pass::{Pass, UnitTrace};
+pub use plan::{ConvolutionPlan, Entry, HeadPlan, Plan, StemPlan, UnitPlan};
+pub use resnet::{ResNet, Stem};
+pub use summary::{LayerSummary, Summary};
+pub use unit::{Layer, ResidualUnit};
+pub use variants::{Block, DimensionChange, Layout, Ordering, Shortcut, ShortcutError, StridePlacement};
+pub use weights::{NamedMapper, NamedTensors, NamedVisitor, TensorValues, is_trained};

@@ -1,0 +1,177 @@
+//! The whole network: stem, stages of residual units, head.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, module::max_pool2d, ops::MaxPoolOptions};
+
+use super::config::ResNetConfig;
+use super::error::NetworkError;
+use super::initialise::Initialiser;
+use super::layers::{BatchNorm, Classifier, Convolution};
+use super::pass::Pass;
+use super::plan::{HeadPlan, StemPlan};
+use super::unit::ResidualUnit;
+use super::variants::Shortcut;
+use crate::ops;
+
+/// A residual network (paper section 3).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use residua::nn::{NetworkOptions, Pass};
+///
+/// let device = Device::flex();
+/// let network = NetworkOptions::named("preresnet8").resolve(10)?.init(1, &device)?;
+/// let images = Tensor::<4>::zeros([2, 3, 32, 32], &device);
+/// let logits = network.forward(images, &mut Pass::evaluate())?;
+/// assert_eq!(logits.dims(), [2, 10]);
+/// # Ok::<(), residua::nn::NetworkError>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct ResNet {
+    /// From the image to the first stage.
+    pub stem: Stem,
+    /// The residual units of every stage.
+    pub stages: Vec<Vec<ResidualUnit>>,
+    /// BN after the last unit, in networks with full pre-activation.
+    pub norm: Option<BatchNorm>,
+    /// The linear classifier.
+    pub classifier: Classifier,
+    #[module(skip)]
+    config: ResNetConfig,
+    #[module(skip)]
+    head: HeadPlan,
+}
+
+/// Stand-alone convolution, optional BN and ReLU, optional max pooling.
+#[derive(Module, Debug)]
+pub struct Stem {
+    /// The first convolution.
+    pub conv: Convolution,
+    /// BN behind it.
+    pub norm: Option<BatchNorm>,
+    #[module(skip)]
+    plan: StemPlan,
+}
+
+impl ResNetConfig {
+    /// A new network on `device`, with initial weights by the paper's conventions: convolutions normal with
+    /// standard deviation `sqrt(2 / (size * size * outputs))`, BN gamma 1 and beta 0, classifier uniform within
+    /// `1 / sqrt(features)`, its bias 0. The same `seed` gives the same weights on every machine.
+    ///
+    /// To train it, give a device with autodiff.
+    ///
+    /// # Errors
+    /// When there is no such network.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<ResNet, NetworkError> {
+        let plan = self.plan()?;
+        let initialiser = Initialiser::new(seed, device);
+        let norm = |channels: usize| BatchNorm::init(channels, self.bn_group, &initialiser);
+        let unit = |stage: usize, index: usize, plan| {
+            ResidualUnit::init(plan, self.bn_group, &format!("stages.{stage}.{index}"), &initialiser)
+        };
+        Ok(ResNet {
+            stem: Stem {
+                conv: Convolution::init(&plan.stem.convolution, "stem.conv", &initialiser),
+                norm: plan.stem.has_norm.then(|| norm(plan.stem.convolution.outputs)),
+                plan: plan.stem,
+            },
+            stages: plan
+                .stages
+                .into_iter()
+                .enumerate()
+                .map(|(stage, units)| {
+                    units.into_iter().enumerate().map(|(index, plan)| unit(stage, index, plan)).collect()
+                })
+                .collect(),
+            norm: plan.head.has_norm.then(|| norm(plan.head.features)),
+            classifier: Classifier::init(plan.head.features, plan.head.classes, &initialiser),
+            config: self.clone(),
+            head: plan.head,
+        })
+    }
+}
+
+impl ResNet {
+    /// What this network is.
+    pub fn config(&self) -> &ResNetConfig {
+        &self.config
+    }
+
+    /// Where the network lies.
+    pub fn device(&self) -> Device {
+        self.classifier.bias.val().device()
+    }
+
+    /// Class scores of a batch: `[batch, 3, height, width]` to `[batch, classes]`.
+    ///
+    /// # Errors
+    /// When the images do not fit the network, or the batch does not fit the pass.
+    pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
+        self.check(&images, pass)?;
+        let mut x = self.stem.forward(images.permute([0, 2, 3, 1]), pass);
+        for unit in self.stages.iter().flatten() {
+            x = unit.forward(x, pass);
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.merge(x, self.head.is_activated, None, false, pass);
+        } else if self.head.is_activated {
+            x = ops::merge(pass.engine(), x, None, true, None, false);
+        }
+        let [batch, height, width, channels] = x.dims();
+        let features = x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]);
+        Ok(self.classifier.forward(features))
+    }
+
+    /// The network with the running statistics that a training pass has gathered.
+    pub fn absorb(self, pass: Pass) -> Self {
+        self.map(&mut Absorb(pass))
+    }
+
+    fn check(&self, images: &Tensor<4>, pass: &Pass) -> Result<(), NetworkError> {
+        let shape = images.dims();
+        let [batch, channels, height, width] = shape;
+        if batch == 0 || channels != 3 {
+            return Err(NetworkError::InputShape { shape: shape.to_vec() });
+        }
+        self.config.check_input(height, width)?;
+        if pass.is_training() {
+            self.config.check_batch(batch, height, width)?;
+            let units = self.stages.iter().map(Vec::len).sum();
+            if let (Shortcut::Dropout { .. }, Some(given)) = (self.config.shortcut, pass.given_masks())
+                && given != units
+            {
+                return Err(NetworkError::Masks { given, units });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stem {
+    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let mut x = self.conv.forward(images, None, false, None, pass);
+        if let Some(norm) = &self.norm {
+            x = norm.merge(x, self.plan.is_activated, None, false, pass);
+        }
+        if self.plan.has_pooling {
+            let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
+            let pooled = max_pool2d(x.permute([0, 3, 1, 2]), options);
+            let [batch, channels, height, width] = pooled.dims();
+            // Reshaping to rows writes the permuted view out: feature maps are contiguous.
+            let rows = pooled.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]);
+            x = rows.reshape([batch, height, width, channels]);
+        }
+        x
+    }
+}
+
+struct Absorb(Pass);
+
+impl ModuleMapper for Absorb {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.running_statistics.remove(&parameter.id) {
+            None => parameter,
+            Some(statistics) => parameter.map(|running| statistics.reshape(running.dims())),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The residual unit: one type for every ordering, shortcut, block and dimension change.
+
+use burn::module::Module;
+use burn::tensor::{Slice, Tensor};
+
+use super::initialise::Initialiser;
+use super::layers::{BatchNorm, Convolution, Gate, Projection};
+use super::pass::{Pass, UnitTrace};
+use super::plan::{Entry, UnitPlan};
+use super::variants::{Ordering, Shortcut};
+use crate::ops;
+
+/// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
+///
+/// F is the branch of convolutions, h the shortcut, f what follows the addition; [`Ordering`] says where BN and ReLU
+/// stand, [`Shortcut`] what h is. Weights are named as the layers are: `conv1`, `norm1`, ..., `shortcut`, `gate`.
+#[derive(Module, Debug)]
+pub struct ResidualUnit {
+    /// Convolutions of the branch, each with its BN.
+    pub layers: Vec<Layer>,
+    /// The projection on the shortcut.
+    pub shortcut: Option<Projection>,
+    /// The gate, if the shortcut is gated.
+    pub gate: Option<Gate>,
+    #[module(skip)]
+    plan: UnitPlan,
+}
+
+/// A convolution of the branch and the BN that belongs to it, in front of it or behind it by the ordering.
+#[derive(Module, Debug)]
+pub struct Layer {
+    /// The convolution.
+    pub conv: Convolution,
+    /// Its normalisation; `None` where it has been made already.
+    pub norm: Option<BatchNorm>,
+}
+
+impl ResidualUnit {
+    pub(super) fn init(
+        plan: UnitPlan,
+        bn_group: Option<usize>,
+        name: &str,
+        initialiser: &Initialiser,
+    ) -> Self {
+        let norm = |channels: usize| BatchNorm::init(channels, bn_group, initialiser);
+        let layers = plan
+            .convolutions
+            .iter()
+            .zip(&plan.norms)
+            .enumerate()
+            .map(|(index, (convolution, channels))| Layer {
+                conv: Convolution::init(convolution, &format!("{name}.conv{}", index + 1), initialiser),
+                norm: channels.map(norm),
+            })
+            .collect();
+        let shortcut = plan.projection.as_ref().map(|(convolution, has_norm)| Projection {
+            conv: Convolution::init(convolution, &format!("{name}.shortcut.conv"), initialiser),
+            norm: has_norm.then(|| norm(convolution.outputs)),
+        });
+        let gate = match plan.shortcut {
+            Shortcut::ExclusiveGating { bias } | Shortcut::ShortcutOnlyGating { bias } => plan
+                .gate
+                .as_ref()
+                .map(|convolution| Gate::init(convolution, bias, &format!("{name}.gate"), initialiser)),
+            _ => None,
+        };
+        Self { layers, shortcut, gate, plan }
+    }
+
+    /// The layers of this unit, counted.
+    pub fn plan(&self) -> &UnitPlan {
+        &self.plan
+    }
+
+    /// `[batch, height, width, inputs]` to `[batch, ceil(height / stride), ceil(width / stride), outputs]`.
+    pub(super) fn forward(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        pass.begin_unit();
+        let x = match self.plan.entry {
+            Entry::Activated => self.activate(input.clone(), pass),
+            Entry::Raw | Entry::AlreadyActivated => input.clone(),
+        };
+        let gate = self.gate.as_ref().map(|gate| gate.forward(x.clone(), pass));
+        let shortcut = self.weigh_shortcut(self.skip(x.clone(), pass), gate.clone(), pass);
+        let weigh_residual: Option<Box<dyn Fn(Tensor<4>) -> Tensor<4>>> = match (self.plan.shortcut, gate) {
+            (Shortcut::ConstantScaling { residual, .. }, _) => Some(Box::new(move |f| f * residual)),
+            (Shortcut::ExclusiveGating { .. }, Some(gate)) => Some(Box::new(move |f| f * gate.clone())),
+            _ => None,
+        };
+        if weigh_residual.is_none() && !pass.keeps_traces() {
+            return self.branch(x, Some(shortcut), pass);
+        }
+        let residual = self.branch(x, None, pass);
+        let residual = weigh_residual.map_or_else(|| residual.clone(), |weigh| weigh(residual.clone()));
+        let output = self.after_addition(shortcut.clone() + residual.clone(), pass);
+        if pass.keeps_traces() {
+            pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
+        }
+        output
+    }
+
+    /// F(x), or with an addend the unit's output: the addition and what follows it then ride in the last operation.
+    fn branch(&self, mut x: Tensor<4>, mut addend: Option<Tensor<4>>, pass: &mut Pass) -> Tensor<4> {
+        let is_whole = addend.is_some();
+        let is_activated_at_entry = self.plan.entry != Entry::Raw;
+        let last = self.layers.len() - 1;
+        // The normalisation that the next operation has still to apply, for orderings with BN behind a convolution.
+        let mut pending: Option<&BatchNorm> = None;
+        for (index, Layer { conv, norm }) in self.layers.iter().enumerate() {
+            let is_first = index == 0;
+            x = match self.plan.ordering {
+                Ordering::FullPreActivation => {
+                    let is_activated = !(is_first && is_activated_at_entry);
+                    let norm = norm.as_ref().filter(|_| is_activated);
+                    conv.forward(x, norm, is_activated, addend.take_if(|_| index == last), pass)
+                }
+                Ordering::ReluOnlyPreActivation => {
+                    let is_activated = !(is_first && is_activated_at_entry);
+                    conv.forward(x, pending, is_activated, None, pass)
+                }
+                Ordering::BnAfterAddition => {
+                    conv.forward(x, pending, !is_first, addend.take_if(|_| index == last), pass)
+                }
+                Ordering::Original | Ordering::ReluBeforeAddition => {
+                    conv.forward(x, pending, !is_first, None, pass)
+                }
+            };
+            pending = norm.as_ref();
+        }
+        match (self.plan.ordering, pending) {
+            (Ordering::Original, Some(norm)) => norm.merge(x, false, addend, is_whole, pass),
+            (Ordering::ReluBeforeAddition, Some(norm)) => norm.merge(x, true, addend, false, pass),
+            (Ordering::ReluOnlyPreActivation, Some(norm)) => norm.merge(x, false, addend, false, pass),
+            (Ordering::BnAfterAddition, _) if is_whole => self.after_addition(x, pass),
+            _ => x,
+        }
+    }
+
+    /// f: what follows the addition.
+    fn after_addition(&self, y: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        match (self.plan.ordering, self.layers.last().and_then(|layer| layer.norm.as_ref())) {
+            (Ordering::Original, _) => ops::merge(pass.engine(), y, None, true, None, false),
+            (Ordering::BnAfterAddition, Some(norm)) => norm.merge(y, true, None, false, pass),
+            _ => y,
+        }
+    }
+
+    /// The activation in front of the first convolution of a pre-activation unit.
+    fn activate(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        match (self.plan.ordering, &self.layers[0].norm) {
+            (Ordering::FullPreActivation, Some(norm)) => norm.merge(x, true, None, false, pass),
+            _ => ops::merge(pass.engine(), x, None, true, None, false),
+        }
+    }
+
+    /// The shortcut's signal: the identity, a projection, or every stride-th pixel with zero channels appended.
+    fn skip(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        if let Some(projection) = &self.shortcut {
+            return projection.forward(x, pass);
+        }
+        let stride = self.plan.stride();
+        let extra = self.plan.outputs() - self.plan.inputs();
+        if stride == 1 && extra == 0 {
+            return x;
+        }
+        let every = Slice::new(0, None, stride as isize);
+        let strided = x.slice_dim(1, every).slice_dim(2, every);
+        let [batch, height, width, _] = strided.dims();
+        let zeros = Tensor::zeros([batch, height, width, extra], &strided.device());
+        Tensor::cat(vec![strided, zeros], 3)
+    }
+
+    /// h: scales, gates or masks the shortcut's signal.
+    fn weigh_shortcut(&self, skip: Tensor<4>, gate: Option<Tensor<4>>, pass: &mut Pass) -> Tensor<4> {
+        match (self.plan.shortcut, gate) {
+            (Shortcut::ConstantScaling { shortcut, .. }, _) => skip * shortcut,
+            (_, Some(gate)) => skip * (gate.neg() + 1.),
+            (Shortcut::Dropout { probability }, _) if pass.is_training() => {
+                let mask = pass.mask(skip.dims(), 1. - probability, &skip.device());
+                skip * mask
+            }
+            (Shortcut::Dropout { probability }, _) => skip * (1. - probability),
+            _ => skip,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The operations composed of a backend's own, forward and backward: default bodies of the extension, and (forward,
+//! differentiated by Burn) the reference.
+
+use burn::backend::ops::ConvOptions;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
+use burn::tensor::{Shape, Slice};
+
+use super::extension::{Addend, ConvolveGradients, MergeGradients, Norm, NormGradients};
+use super::{ConvolveOptions, EPSILON, MergeOptions, MomentsSource};
+
+/// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
+/// square, so that a mean of 1000 deviations costs no digits.
+pub(super) fn moments<B: Backend>(x: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
+    let x = grouped::<B>(x, groups);
+    let mean = B::float_mean_dim(x.clone(), 1);
+    let centred = B::float_sub(x, mean.clone());
+    let rest = B::float_mean_dim(centred.clone(), 1);
+    let square = B::float_mean_dim(B::float_mul(centred.clone(), centred), 1);
+    let variance = B::float_sub(square, B::float_mul(rest.clone(), rest.clone()));
+    B::float_cat(vec![B::float_add(mean, rest), variance], 1)
+}
+
+pub(super) fn convolve<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    weight: FloatTensor<B>,
+    addend: Addend<B>,
+    options: ConvolveOptions,
+) -> FloatTensor<B> {
+    let x = match options.is_activated {
+        true => B::relu(normalise::<B>(x, &norm)),
+        false => normalise::<B>(x, &norm),
+    };
+    let y = convolution::<B>(x, weight, options.stride);
+    match addend {
+        Addend::Absent => y,
+        Addend::Present(addend) => B::float_add(y, addend),
+    }
+}
+
+pub(super) fn convolve_backward<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    options: ConvolveOptions,
+    needs_x: bool,
+) -> ConvolveGradients<B> {
+    let normalised = normalise::<B>(x.clone(), &norm);
+    let input = match options.is_activated {
+        true => B::relu(normalised.clone()),
+        false => normalised.clone(),
+    };
+    let weight_gradient =
+        convolution_weight_gradient::<B>(input.clone(), weight.clone(), gradient.clone(), options.stride);
+    if !needs_x && matches!(norm, Norm::Absent) {
+        return ConvolveGradients { x, norm: NormGradients::Absent, weight: weight_gradient };
+    }
+    let gradient = convolution_data_gradient::<B>(input, weight, gradient, options.stride);
+    let gradient = match options.is_activated {
+        true => masked::<B>(gradient, normalised),
+        false => gradient,
+    };
+    let (x, norm) = normalise_backward::<B>(x, norm, gradient, options.source);
+    ConvolveGradients { x, norm, weight: weight_gradient }
+}
+
+pub(super) fn merge<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    addend: Addend<B>,
+    options: MergeOptions,
+) -> FloatTensor<B> {
+    let mut y = normalise::<B>(x, &norm);
+    if options.is_activated_before {
+        y = B::relu(y);
+    }
+    if let Addend::Present(addend) = addend {
+        y = B::float_add(y, addend);
+    }
+    if options.is_activated_after {
+        y = B::relu(y);
+    }
+    y
+}
+
+pub(super) fn merge_backward<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    output: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    options: MergeOptions,
+) -> MergeGradients<B> {
+    let addend = match options.is_activated_after {
+        true => masked::<B>(gradient, output),
+        false => gradient,
+    };
+    let gradient = match options.is_activated_before {
+        true => masked::<B>(addend.clone(), normalise::<B>(x.clone(), &norm)),
+        false => addend.clone(),
+    };
+    let (x, norm) = normalise_backward::<B>(x, norm, gradient, options.source);
+    MergeGradients { x, norm, addend }
+}
+
+/// `[batch, height, width, channels]` as `[groups, pixels, channels]`.
+fn grouped<B: Backend>(x: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
+    let [batch, height, width, channels] = x.shape().dims();
+    B::float_reshape(x, Shape::new([groups, batch / groups * height * width, channels]))
+}
+
+/// Mean and `1 / sqrt(variance + EPSILON)`, each `[groups, 1, channels]`.
+fn mean_and_scale<B: Backend>(moments: &FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let [groups, _, channels] = moments.shape().dims();
+    let row = |row: usize| {
+        let slices = [0..groups, row..row + 1, 0..channels].map(Slice::from);
+        B::float_slice(moments.clone(), &slices)
+    };
+    let variance = B::float_add_scalar(row(1), EPSILON.into());
+    (row(0), B::float_recip(B::float_sqrt(variance)))
+}
+
+/// `[channels]` as `[1, 1, channels]`.
+fn per_channel<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
+    let [channels] = values.shape().dims();
+    B::float_reshape(values, Shape::new([1, 1, channels]))
+}
+
+fn normalise<B: Backend>(x: FloatTensor<B>, norm: &Norm<B>) -> FloatTensor<B> {
+    let Norm::Present { moments, gamma, beta } = norm else { return x };
+    let shape = x.shape();
+    let (mean, scale) = mean_and_scale::<B>(moments);
+    let scale = B::float_mul(scale, per_channel::<B>(gamma.clone()));
+    let x = grouped::<B>(x, mean.shape()[0]);
+    // Centred first: folding the mean into the shift would cancel digits where it is large.
+    let y = B::float_add(B::float_mul(B::float_sub(x, mean), scale), per_channel::<B>(beta.clone()));
+    B::float_reshape(y, shape)
+}
+
+/// Gradients of `gamma * n + beta` with `n = (x - mean) / sqrt(variance + EPSILON)`, over groups of `m` pixels:
+/// `d gamma = sum(g n)`, `d beta = sum(g)`, `d x = gamma / sqrt(...) * (g - sum(g) / m - n * sum(g n) / m)`; the two
+/// sums are missing from `d x` where the moments are running ones.
+fn normalise_backward<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    gradient: FloatTensor<B>,
+    source: MomentsSource,
+) -> (FloatTensor<B>, NormGradients<B>) {
+    let Norm::Present { moments, gamma, .. } = norm else { return (gradient, NormGradients::Absent) };
+    let shape = x.shape();
+    let channels = Shape::new([shape[3]]);
+    let (mean, scale) = mean_and_scale::<B>(&moments);
+    let groups = mean.shape()[0];
+    let normalised = B::float_mul(B::float_sub(grouped::<B>(x, groups), mean), scale.clone());
+    let gradient = grouped::<B>(gradient, groups);
+    let pixels = gradient.shape()[1];
+    let sum = B::float_sum_dim(gradient.clone(), 1);
+    let product_sum = B::float_sum_dim(B::float_mul(gradient.clone(), normalised.clone()), 1);
+    let over_groups = |sums: FloatTensor<B>| B::float_reshape(B::float_sum_dim(sums, 0), channels.clone());
+    let gradients =
+        NormGradients::Present { gamma: over_groups(product_sum.clone()), beta: over_groups(sum.clone()) };
+    let centred = match source {
+        MomentsSource::Running => gradient,
+        MomentsSource::Batch => {
+            let per_pixel = 1.0 / pixels as f64;
+            let mean_gradient = B::float_mul_scalar(sum, per_pixel.into());
+            let mean_product = B::float_mul_scalar(product_sum, per_pixel.into());
+            B::float_sub(B::float_sub(gradient, mean_gradient), B::float_mul(normalised, mean_product))
+        }
+    };
+    let x = B::float_mul(centred, B::float_mul(scale, per_channel::<B>(gamma)));
+    (B::float_reshape(x, shape), gradients)
+}
+
+/// The gradient where `value` is above zero; ReLU's gradient at zero is zero, as in PyTorch.
+fn masked<B: Backend>(gradient: FloatTensor<B>, value: FloatTensor<B>) -> FloatTensor<B> {
+    let bool_dtype = get_or_init_device_settings::<B>(&value.device()).bool_dtype;
+    let is_off = B::float_lower_equal_elem(value, 0f32.into(), bool_dtype);
+    B::float_mask_fill(gradient, is_off, 0f32.into())
+}
+
+/// A 1x1 convolution is a matrix product over pixels; others go through Burn's, which takes channels second.
+fn convolution<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, stride: usize) -> FloatTensor<B> {
+    let [outputs, inputs, size, _] = weight.shape().dims();
+    if size == 1 {
+        let x = every::<B>(x, stride);
+        let [batch, height, width, _] = x.shape().dims();
+        let weight = B::float_reshape(weight, Shape::new([outputs, inputs]));
+        let y = B::float_matmul(as_rows::<B>(x), B::float_transpose(weight));
+        return B::float_reshape(y, Shape::new([batch, height, width, outputs]));
+    }
+    let y = B::conv2d(channels_second::<B>(x), weight, None, conv_options(size, stride));
+    channels_last::<B>(y)
+}
+
+fn convolution_data_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    stride: usize,
+) -> FloatTensor<B> {
+    let [outputs, inputs, size, _] = weight.shape().dims();
+    if size > 1 {
+        let (x, gradient) = (channels_second::<B>(x), channels_second::<B>(gradient));
+        return channels_last::<B>(B::conv2d_x_backward(x, weight, gradient, conv_options(size, stride)));
+    }
+    let [batch, height, width, _] = gradient.shape().dims();
+    let weight = B::float_reshape(weight, Shape::new([outputs, inputs]));
+    let at_outputs = B::float_matmul(as_rows::<B>(gradient), weight);
+    let at_outputs = B::float_reshape(at_outputs, Shape::new([batch, height, width, inputs]));
+    if stride == 1 {
+        return at_outputs;
+    }
+    let zeros = B::float_zeros(x.shape(), &x.device(), x.dtype().into());
+    B::float_slice_assign(zeros, &strided(&x.shape(), stride), at_outputs)
+}
+
+fn convolution_weight_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    stride: usize,
+) -> FloatTensor<B> {
+    let [_, _, size, _] = weight.shape().dims();
+    if size > 1 {
+        let (x, gradient) = (channels_second::<B>(x), channels_second::<B>(gradient));
+        return B::conv2d_weight_backward(x, weight, gradient, conv_options(size, stride));
+    }
+    let x = as_rows::<B>(every::<B>(x, stride));
+    let gradient = B::float_matmul(B::float_transpose(as_rows::<B>(gradient)), x);
+    B::float_reshape(gradient, weight.shape())
+}
+
+fn conv_options(size: usize, stride: usize) -> ConvOptions<2> {
+    ConvOptions::new([stride; 2], [size / 2; 2], [1; 2], 1)
+}
+
+fn as_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let [batch, height, width, channels] = x.shape().dims();
+    B::float_reshape(x, Shape::new([batch * height * width, channels]))
+}
+
+fn channels_second<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_permute(x, &[0, 3, 1, 2])
+}
+
+/// The permuted map, written out: reshaping a view to rows copies it, and later operations stay on contiguous data.
+fn channels_last<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let x = B::float_permute(x, &[0, 2, 3, 1]);
+    let shape = x.shape();
+    B::float_reshape(as_rows::<B>(x), shape)
+}
+
+/// Every `stride`-th pixel.
+fn every<B: Backend>(x: FloatTensor<B>, stride: usize) -> FloatTensor<B> {
+    match stride {
+        1 => x,
+        _ => B::float_slice(x.clone(), &strided(&x.shape(), stride)),
+    }
+}
+
+fn strided(shape: &Shape, stride: usize) -> [Slice; 4] {
+    let slice = |axis: usize, step: usize| Slice::new(0, Some(shape[axis] as isize), step as isize);
+    [slice(0, 1), slice(1, stride), slice(2, stride), slice(3, 1)]
+}

@@ -1,0 +1,45 @@
+//! Training: a recipe, the loop that follows it, and what it leaves behind.
+//!
+//! A [`Recipe`] determines a run's numbers; [`Trainer`] carries it out in a folder, writing metrics, curves and
+//! checkpoints, and goes on exactly from any of them. [`Trained`] is what comes out; [`evaluate`] measures it and
+//! [`Benchmark`] how fast it is.
+
+mod atomic_file;
+mod axis;
+mod benchmark;
+mod checkpoint;
+mod checkpoint_store;
+mod curves;
+mod error;
+mod evaluation;
+mod metrics;
+mod picture;
+mod recipe;
+mod resume;
+mod schedule;
+mod sgd;
+mod step;
+mod tensor_file;
+mod trained;
+mod trainer;
+mod weights_info;
+
+pub use atomic_file::FileError;
+pub use benchmark::{Benchmark, BenchmarkMode, Measurement, peak_memory_bytes};
+pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
+pub use checkpoint_store::{CheckpointStore, Resumed, locate_weights};
+pub use curves::draw_curves;
+pub use error::TrainError;
+pub use evaluation::{Evaluation, evaluate};
+pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
+pub use recipe::{
+    DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, Recipe, RecipeError,
+};
+pub use resume::{Change, ResumeError};
+pub use schedule::{Schedule, Warmup};
+pub use sgd::Sgd;
+pub use step::{StepOutcome, cross_entropy, images, step, to_host};
+pub use tensor_file::{TensorFileError, read_weights, write_weights};
+pub use trained::{Prediction, Trained};
+pub use trainer::{Ending, Machine, Observer, Progress, Trainer, saved_recipe};
+pub use weights_info::WeightsInfo;

@@ -1,0 +1,451 @@
+//! Everything that determines a training run's numbers, as a TOML file.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::atomic_file::{FileError, read_file};
+use super::schedule::{Schedule, Warmup};
+use crate::choice::{nearest, words};
+use crate::data::{NormalisationKind, Source};
+use crate::nn::NetworkOptions;
+
+/// A training run: two runs of one recipe give the same weights, bit by bit, whatever the number of threads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What all random choices follow from: initial weights, order and augmentation of images, dropout.
+    pub seed: u64,
+    /// The network.
+    pub network: NetworkOptions,
+    /// The images.
+    pub data: DataOptions,
+    /// Stochastic gradient descent.
+    #[serde(default)]
+    pub optimiser: OptimiserOptions,
+    /// Length and learning rate.
+    pub schedule: Schedule,
+    /// How often to look at the run and to save it.
+    #[serde(default)]
+    pub intervals: Intervals,
+}
+
+/// The images to train and test on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataOptions {
+    /// The data set: `shapes`, `cifar10:DIR` or `cifar100:DIR`.
+    pub source: Source,
+    /// How pixels become inputs.
+    #[serde(default)]
+    pub normalisation: NormalisationKind,
+    /// Whether training images are randomly cropped and flipped.
+    #[serde(default = "yes")]
+    pub is_augmented: bool,
+    /// Whether every epoch has an order of its own.
+    #[serde(default = "yes")]
+    pub is_shuffled: bool,
+}
+
+/// Stochastic gradient descent with momentum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimiserOptions {
+    /// Images of a mini-batch.
+    pub batch: usize,
+    /// How much of the last step goes into the next; at least 0 and below 1.
+    pub momentum: f64,
+    /// Whether the gradient is taken where the momentum leads (Nesterov).
+    pub is_nesterov: bool,
+    /// Times each weight, what is added to its gradient.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decays: DecayScope,
+}
+
+/// The paper's values.
+impl Default for OptimiserOptions {
+    fn default() -> Self {
+        Self { batch: 128, momentum: 0.9, is_nesterov: false, weight_decay: 1e-4, decays: DecayScope::All }
+    }
+}
+
+/// Which parameters weight decay shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecayScope {
+    /// Every parameter, as in the paper.
+    All,
+    /// The weights of convolutions and the classifier; neither BN's parameters nor biases.
+    Weights,
+}
+
+words!(DecayScope, "decay scope", { All => "all", Weights => "weights" });
+
+/// How often to look at the run and to save it. None of these changes the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intervals {
+    /// Iterations that a training line of the metrics is the mean of.
+    pub log: u64,
+    /// Iterations between tests.
+    pub evaluate: u64,
+    /// Iterations between checkpoints.
+    pub checkpoint: u64,
+    /// How many of the last checkpoints are kept; the best by test error is kept besides.
+    pub keep: usize,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3 }
+    }
+}
+
+/// The recipes that come with Residua.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedRecipe {
+    /// The paper's CIFAR training (appendix on implementation), of `preresnet20` on the built-in images unless
+    /// another network and CIFAR's folder are given.
+    PaperCifar,
+    /// A few minutes' training on the built-in images.
+    Quick,
+}
+
+words!(NamedRecipe, "recipe", { PaperCifar => "paper-cifar", Quick => "quick" });
+
+impl Recipe {
+    /// The recipe of this name.
+    pub fn named(name: NamedRecipe) -> Self {
+        let (schedule, intervals) = match name {
+            NamedRecipe::PaperCifar => (
+                Schedule {
+                    iterations: 64_000,
+                    learning_rate: 0.1,
+                    decay_at: vec![32_000, 48_000],
+                    decay_factor: 0.1,
+                    warmup: Some(Warmup { iterations: 400, learning_rate: 0.01 }),
+                },
+                Intervals::default(),
+            ),
+            NamedRecipe::Quick => (
+                Schedule {
+                    iterations: 120,
+                    learning_rate: 0.1,
+                    decay_at: vec![80, 105],
+                    decay_factor: 0.1,
+                    warmup: None,
+                },
+                Intervals { evaluate: 40, checkpoint: 40, ..Intervals::default() },
+            ),
+        };
+        Self {
+            seed: 1,
+            network: NetworkOptions::named("preresnet20"),
+            data: DataOptions {
+                source: Source::Shapes,
+                normalisation: NormalisationKind::default(),
+                is_augmented: true,
+                is_shuffled: true,
+            },
+            optimiser: OptimiserOptions::default(),
+            schedule,
+            intervals,
+        }
+    }
+
+    /// Reads and checks a recipe's file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a recipe, or has an option with an impossible value.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        Self::parse(&String::from_utf8_lossy(&read_file(path)?), path)
+    }
+
+    /// The recipe in `text`, checked; `path` is where errors say that it stands.
+    ///
+    /// # Errors
+    /// When the text is not a recipe or has an option with an impossible value.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Syntax {
+            path: path.to_owned(),
+            suggestion: suggestion(error.message()),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match recipe.validate() {
+            Ok(()) => Ok(recipe),
+            Err(error) => Err(RecipeError::Invalid { path: path.to_owned(), error }),
+        }
+    }
+
+    /// The recipe as the text of a file, every option of its sections written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("tables with text keys can be written as TOML")
+    }
+
+    /// Whether every option has a possible value.
+    ///
+    /// # Errors
+    /// Names the first option that has not.
+    pub fn validate(&self) -> Result<(), InvalidOption> {
+        let Self { seed: _, network, data: _, optimiser, schedule, intervals } = self;
+        if let Err(error) = network.resolve(1) {
+            return Err(InvalidOption::new("network", &network.model, error.to_string()));
+        }
+
+        let OptimiserOptions { batch, momentum, is_nesterov, weight_decay, decays: _ } = optimiser;
+        require(*batch > 0, "optimiser.batch", batch, "must be at least 1")?;
+        if let Some(group) = network.bn_group.filter(|group| batch % group != 0) {
+            let reason =
+                format!("cannot be cut into groups of network.bn_group = {group}; use a multiple of it");
+            return Err(InvalidOption::new("optimiser.batch", batch, reason));
+        }
+        require(
+            (0.0..1.0).contains(momentum),
+            "optimiser.momentum",
+            momentum,
+            "must be at least 0 and below 1",
+        )?;
+        require(
+            !is_nesterov || *momentum > 0.0,
+            "optimiser.is_nesterov",
+            is_nesterov,
+            "needs momentum; set optimiser.momentum above 0, usually to 0.9",
+        )?;
+        require_magnitude("optimiser.weight_decay", *weight_decay)?;
+
+        require(schedule.iterations > 0, "schedule.iterations", schedule.iterations, "must be at least 1")?;
+        require_magnitude("schedule.learning_rate", schedule.learning_rate)?;
+        let decay_at = &schedule.decay_at;
+        require(
+            decay_at.is_sorted_by(|a, b| a < b) && !decay_at.contains(&0),
+            "schedule.decay_at",
+            format_args!("{decay_at:?}"),
+            "must be iterations above 0, each later than the one before it",
+        )?;
+        let factor = schedule.decay_factor;
+        require(
+            factor > 0.0 && factor <= 1.0,
+            "schedule.decay_factor",
+            factor,
+            "must be above 0 and at most 1, usually 0.1",
+        )?;
+        if let Some(warmup) = schedule.warmup {
+            require_magnitude("schedule.warmup.learning_rate", warmup.learning_rate)?;
+        }
+
+        let Intervals { log, evaluate, checkpoint, keep } = intervals;
+        require(*log > 0, "intervals.log", log, "must be at least 1")?;
+        require(*evaluate > 0, "intervals.evaluate", evaluate, "must be at least 1")?;
+        require(*checkpoint > 0, "intervals.checkpoint", checkpoint, "must be at least 1")?;
+        require(*keep > 0, "intervals.keep", keep, "must be at least 1")
+    }
+}
+
+/// An option of a recipe with an impossible value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{option} = {given}: {reason}")]
+pub struct InvalidOption {
+    /// The option, as `section.name`.
+    pub option: &'static str,
+    /// Its value.
+    pub given: String,
+    /// What is wrong with it and what to write.
+    pub reason: String,
+}
+
+impl InvalidOption {
+    fn new(option: &'static str, given: impl Display, reason: impl Into<String>) -> Self {
+        Self { option, given: given.to_string(), reason: reason.into() }
+    }
+}
+
+/// A recipe's file that cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not a recipe: not TOML, a missing or unknown option, a value of the wrong kind.
+    #[error("{}: {message}{suggestion}", .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong and how.
+        message: String,
+        /// The option that was probably meant, or nothing.
+        suggestion: String,
+    },
+    /// An option has an impossible value.
+    #[error("{}: {error}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The option.
+        error: InvalidOption,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn require(is_met: bool, option: &'static str, given: impl Display, rule: &str) -> Result<(), InvalidOption> {
+    if is_met { Ok(()) } else { Err(InvalidOption::new(option, given, rule)) }
+}
+
+fn require_magnitude(option: &'static str, value: f64) -> Result<(), InvalidOption> {
+    require(value.is_finite() && value >= 0.0, option, value, "must be a finite number, at least 0")
+}
+
+/// The nearest of the options that serde's "unknown field `a`, expected one of `b`, `c`" lists.
+fn suggestion(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let given = words.next().filter(|_| message.starts_with("unknown field"));
+    given
+        .and_then(|given| nearest(given, &words.collect::<Vec<_>>()))
+        .map(|option| format!(" (did you mean `{option}`?)"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Ordering;
+
+    fn parse(text: &str) -> Result<Recipe, RecipeError> {
+        Recipe::parse(text, Path::new("run/recipe.toml"))
+    }
+
+    fn error(change: impl FnOnce(&mut Recipe)) -> String {
+        let mut recipe = Recipe::named(NamedRecipe::Quick);
+        change(&mut recipe);
+        recipe.validate().unwrap_err().to_string()
+    }
+
+    const SMALLEST: &str = "seed = 7\n[network]\nmodel = 'resnet20'\n[data]\nsource = 'shapes'\n\
+                            [schedule]\niterations = 5\nlearning_rate = 0.1\n";
+
+    #[test]
+    fn what_is_left_out_is_the_papers() {
+        let recipe = parse(SMALLEST).unwrap();
+        assert_eq!((recipe.seed, recipe.network.model.as_str()), (7, "resnet20"));
+        assert_eq!(recipe.optimiser, Recipe::named(NamedRecipe::PaperCifar).optimiser);
+        assert_eq!((recipe.optimiser.batch, recipe.optimiser.weight_decay), (128, 1e-4));
+        assert!(recipe.data.is_augmented && recipe.data.is_shuffled);
+        assert_eq!((recipe.schedule.decay_factor, recipe.schedule.warmup), (0.1, None));
+        assert_eq!((recipe.intervals.log, recipe.intervals.keep), (10, 3));
+    }
+
+    #[test]
+    fn recipes_are_written_and_read_back_alike() {
+        for &name in NamedRecipe::ALL {
+            let mut recipe = Recipe::named(name);
+            recipe.validate().unwrap();
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+
+            recipe.seed = u64::MAX;
+            recipe.network.ordering = Some(Ordering::BnAfterAddition);
+            recipe.network.bn_group = Some(64);
+            recipe.data.source = "cifar10:/data/c".parse().unwrap();
+            recipe.optimiser.decays = DecayScope::Weights;
+            recipe.schedule.learning_rate = 0.1 + 0.2;
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn the_papers_recipe_has_the_papers_numbers() {
+        let text = Recipe::named("paper-cifar".parse().unwrap()).to_toml();
+        for line in [
+            "batch = 128",
+            "momentum = 0.9",
+            "weight_decay = 0.0001",
+            "decays = \"all\"",
+            "iterations = 64000",
+            "learning_rate = 0.1",
+            "decay_at = [32000, 48000]",
+            "[schedule.warmup]\niterations = 400\nlearning_rate = 0.01",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_option_is_answered_with_file_line_and_the_right_one() {
+        let text = SMALLEST.replace("learning_rate", "lerning_rate");
+        let message = parse(&text).unwrap_err().to_string();
+        for part in
+            ["run/recipe.toml: ", "line 8", "unknown field `lerning_rate`", "did you mean `learning_rate`?"]
+        {
+            assert!(message.contains(part), "{part} is not in\n{message}");
+        }
+        let message = parse("sed = 1").unwrap_err().to_string();
+        assert!(message.contains("did you mean `seed`?"), "{message}");
+        let message = parse(&format!("{SMALLEST}[schedule.warmup]\niteration = 3")).unwrap_err().to_string();
+        assert!(message.contains("did you mean `iterations`?"), "{message}");
+        let message = parse(&format!("zzz = 1\n{SMALLEST}")).unwrap_err().to_string();
+        assert!(message.contains("unknown field `zzz`") && !message.contains("did you mean"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_recipe_is_refused_with_its_place() {
+        for (from, to, part) in [
+            ("seed = 7\n", "", "missing field `seed`"),
+            ("seed = 7", "seed = -7", "invalid value"),
+            ("seed = 7", "seed = 7.5", "invalid type"),
+            ("seed = 7", "seed = ", "line 1"),
+            ("'shapes'", "'shape'", "did you mean"),
+            ("iterations = 5", "iterations = 0", "schedule.iterations = 0: must be at least 1"),
+            ("resnet20", "renset20", "network = renset20: unknown model"),
+            ("0.1", "nan", "schedule.learning_rate = NaN"),
+        ] {
+            let message = parse(&SMALLEST.replace(from, to)).unwrap_err().to_string();
+            assert!(message.contains(part) && message.starts_with("run/recipe.toml: "), "{to}: {message}");
+        }
+        assert!(Recipe::read(Path::new("no/such.toml")).unwrap_err().to_string().contains("no/such.toml"));
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (message, part) in [
+            (error(|recipe| recipe.optimiser.batch = 0), "optimiser.batch = 0"),
+            (error(|recipe| recipe.network.bn_group = Some(96)), "groups of network.bn_group = 96"),
+            (error(|recipe| recipe.network.bn_group = Some(0)), "network = preresnet20"),
+            (
+                error(|recipe| recipe.optimiser.momentum = 1.0),
+                "optimiser.momentum = 1: must be at least 0 and below 1",
+            ),
+            (error(|recipe| recipe.optimiser.momentum = -0.1), "optimiser.momentum = -0.1"),
+            (error(|recipe| recipe.optimiser.momentum = f64::NAN), "optimiser.momentum = NaN"),
+            (error(|recipe| recipe.optimiser.weight_decay = f64::INFINITY), "optimiser.weight_decay = inf"),
+            (error(|recipe| recipe.schedule.learning_rate = -1.0), "schedule.learning_rate = -1"),
+            (error(|recipe| recipe.schedule.decay_at = vec![5, 5]), "schedule.decay_at = [5, 5]"),
+            (error(|recipe| recipe.schedule.decay_at = vec![0, 5]), "schedule.decay_at = [0, 5]"),
+            (error(|recipe| recipe.schedule.decay_at = vec![6, 5]), "schedule.decay_at = [6, 5]"),
+            (error(|recipe| recipe.schedule.decay_factor = 0.0), "schedule.decay_factor = 0"),
+            (error(|recipe| recipe.schedule.decay_factor = f64::NAN), "schedule.decay_factor = NaN"),
+            (error(|recipe| recipe.intervals.log = 0), "intervals.log = 0"),
+            (error(|recipe| recipe.intervals.evaluate = 0), "intervals.evaluate = 0"),
+            (error(|recipe| recipe.intervals.checkpoint = 0), "intervals.checkpoint = 0"),
+            (error(|recipe| recipe.intervals.keep = 0), "intervals.keep = 0"),
+        ] {
+            assert!(message.starts_with(part) || message.contains(part), "{part}: {message}");
+        }
+        let warm = |learning_rate| Some(Warmup { iterations: 1000, learning_rate });
+        assert!(
+            error(|recipe| recipe.schedule.warmup = warm(f64::NAN)).contains("schedule.warmup.learning_rate")
+        );
+        let still = error(|recipe| {
+            recipe.optimiser.is_nesterov = true;
+            recipe.optimiser.momentum = 0.0;
+        });
+        assert!(still.contains("optimiser.is_nesterov = true: needs momentum"), "{still}");
+
+        let mut longer_warm_up_than_run = Recipe::named(NamedRecipe::Quick);
+        longer_warm_up_than_run.schedule.warmup = warm(0.01);
+        longer_warm_up_than_run.validate().unwrap();
+    }
+}

@@ -1,0 +1,108 @@
+//! The learning rate of every iteration.
+
+use serde::{Deserialize, Serialize};
+
+/// How long to train and how fast to learn: a constant warm-up, then a learning rate that drops in steps (the
+/// paper's appendix on implementation).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Iterations (optimiser steps) of the whole run.
+    pub iterations: u64,
+    /// Learning rate after the warm-up, before the first drop.
+    pub learning_rate: f64,
+    /// Finished iterations after which the learning rate drops, in rising order.
+    #[serde(default)]
+    pub decay_at: Vec<u64>,
+    /// What a drop multiplies the learning rate by.
+    #[serde(default = "tenth")]
+    pub decay_factor: f64,
+    /// A slower start, needed by the original very deep networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
+}
+
+/// The first iterations of a run, at a constant learning rate of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warmup {
+    /// How many iterations.
+    pub iterations: u64,
+    /// Their learning rate.
+    pub learning_rate: f64,
+}
+
+impl Schedule {
+    /// The learning rate of the step that follows `iteration` finished ones:
+    /// `learning_rate * decay_factor ^ (number of decay_at <= iteration)` once the warm-up is over.
+    pub fn learning_rate_at(&self, iteration: u64) -> f64 {
+        match self.warmup {
+            Some(warmup) if iteration < warmup.iterations => warmup.learning_rate,
+            _ => {
+                let drops = self.decay_at.iter().filter(|&&at| at <= iteration);
+                // 0.1 / 10 is 0.01, but 0.1 * 0.1 is not: the reciprocal of a usual factor is exact.
+                self.learning_rate / drops.fold(1.0, |divisor, _| divisor * (1.0 / self.decay_factor))
+            }
+        }
+    }
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_schedule_steps_where_it_says() {
+        let paper = Schedule {
+            iterations: 64_000,
+            learning_rate: 0.1,
+            decay_at: vec![32_000, 48_000],
+            decay_factor: 0.1,
+            warmup: Some(Warmup { iterations: 400, learning_rate: 0.01 }),
+        };
+        for (iteration, expected) in [
+            (0, 0.01),
+            (399, 0.01),
+            (400, 0.1),
+            (31_999, 0.1),
+            (32_000, 0.01),
+            (47_999, 0.01),
+            (48_000, 0.001),
+            (63_999, 0.001),
+            (1_000_000, 0.001),
+        ] {
+            assert_eq!(paper.learning_rate_at(iteration), expected, "after {iteration}");
+        }
+    }
+
+    #[test]
+    fn other_factors_and_no_warm_up() {
+        let schedule = Schedule {
+            iterations: 10,
+            learning_rate: 0.1,
+            decay_at: vec![1, 2, 5],
+            decay_factor: 0.2,
+            warmup: None,
+        };
+        let rates: Vec<_> = (0..6).map(|iteration| schedule.learning_rate_at(iteration)).collect();
+        assert_eq!(rates, [0.1, 0.02, 0.004, 0.004, 0.004, 0.0008]);
+        assert_eq!(Schedule { decay_at: vec![], ..schedule }.learning_rate_at(9), 0.1);
+    }
+
+    #[test]
+    fn a_warm_up_hides_the_drops_within_it() {
+        let schedule = Schedule {
+            iterations: 10,
+            learning_rate: 1.0,
+            decay_at: vec![2],
+            decay_factor: 0.5,
+            warmup: Some(Warmup { iterations: 4, learning_rate: 0.25 }),
+        };
+        assert_eq!(schedule.learning_rate_at(3), 0.25);
+        assert_eq!(schedule.learning_rate_at(4), 0.5);
+    }
+}

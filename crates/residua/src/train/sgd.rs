@@ -1,0 +1,90 @@
+//! Stochastic gradient descent with momentum, in PyTorch's arithmetic.
+
+use burn::module::Param;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+use super::recipe::{DecayScope, OptimiserOptions};
+use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues};
+
+/// The optimiser's state: a momentum buffer for each trained tensor.
+///
+/// A step is `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - learning_rate * v` (with Nesterov's
+/// momentum: `w - learning_rate * (d + momentum * v)`); `v` starts at zero. There is no dampening.
+#[derive(Debug, Clone)]
+pub struct Sgd {
+    optimiser: OptimiserOptions,
+    momentum: BTreeMap<String, Tensor<1>>,
+}
+
+impl Sgd {
+    /// An optimiser before its first step.
+    pub fn new(optimiser: &OptimiserOptions) -> Self {
+        Self { optimiser: optimiser.clone(), momentum: BTreeMap::new() }
+    }
+
+    /// The network after a step against the gradients, which are used up.
+    pub fn step(&mut self, network: ResNet, gradients: &mut Gradients, learning_rate: f64) -> ResNet {
+        network.map_named(&mut Step { sgd: self, gradients, learning_rate })
+    }
+
+    /// The momentum buffers, by the names of the tensors they belong to.
+    pub fn tensors(&self, network: &ResNet) -> NamedTensors {
+        let shapes = network.shapes();
+        let shape = |name: &str, values: &Tensor<1>| {
+            shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec())
+        };
+        let values = |(name, buffer): (&String, &Tensor<1>)| {
+            let values = TensorValues { shape: shape(name, buffer), ..TensorValues::of(buffer.clone()) };
+            (name.clone(), values)
+        };
+        self.momentum.iter().map(values).collect()
+    }
+
+    /// The optimiser with these momentum buffers, on `device`.
+    pub fn with_tensors(mut self, tensors: &NamedTensors, device: &Device) -> Self {
+        let buffer = |values: &TensorValues| {
+            let data = TensorData::new(values.values.clone(), [values.values.len()]);
+            Tensor::from_data(data, &device.clone().inner())
+        };
+        self.momentum = tensors.iter().map(|(name, values)| (name.clone(), buffer(values))).collect();
+        self
+    }
+}
+
+struct Step<'a> {
+    sgd: &'a mut Sgd,
+    gradients: &'a mut Gradients,
+    learning_rate: f64,
+}
+
+impl NamedMapper for Step<'_> {
+    fn map<const D: usize>(&mut self, name: String, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = parameter.val().grad_remove(self.gradients) else { return parameter };
+        let OptimiserOptions { momentum, is_nesterov, weight_decay, decays, .. } = self.sgd.optimiser;
+        parameter.map(|weight| {
+            let weight = weight.inner();
+            let shape = weight.dims();
+            let decays = match decays {
+                DecayScope::All => true,
+                // BN parameters and biases are the tensors of one axis.
+                DecayScope::Weights => D > 1,
+            };
+            let mut direction = gradient;
+            if decays && weight_decay != 0. {
+                direction = direction + weight.clone() * weight_decay;
+            }
+            if momentum != 0. {
+                let flat: Tensor<1> = direction.clone().reshape([shape.iter().product::<usize>()]);
+                let buffer = match self.sgd.momentum.remove(&name) {
+                    None => flat,
+                    Some(buffer) => buffer * momentum + flat,
+                };
+                self.sgd.momentum.insert(name, buffer.clone());
+                let velocity = buffer.reshape(shape);
+                direction = if is_nesterov { direction + velocity * momentum } else { velocity };
+            }
+            Tensor::from_inner(weight - direction * self.learning_rate).require_grad()
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! One step of training, and the pass over a test set.
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use super::sgd::Sgd;
+use crate::data::Batch;
+use crate::nn::{NetworkError, Pass, ResNet};
+
+/// What a batch taught.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOutcome {
+    /// Mean cross-entropy over the batch, before the step.
+    pub loss: f64,
+    /// Images of the batch that were misclassified.
+    pub misclassified: u64,
+}
+
+/// Forward, mean cross-entropy, backward, SGD: the network after one step on `batch`.
+///
+/// # Errors
+/// When the batch does not fit the network.
+pub fn step(
+    network: ResNet,
+    sgd: &mut Sgd,
+    batch: &Batch,
+    mut pass: Pass,
+    learning_rate: f64,
+) -> Result<(ResNet, StepOutcome), NetworkError> {
+    let logits = network.forward(images(batch, &network.device()), &mut pass)?;
+    let loss = cross_entropy(logits.clone(), &batch.labels);
+    let mut gradients = loss.backward();
+    let network = sgd.step(network, &mut gradients, learning_rate).absorb(pass);
+    let outcome = StepOutcome {
+        loss: to_host(loss.inner())[0].into(),
+        misclassified: misclassified(&to_host(logits.inner()), &batch.labels),
+    };
+    Ok((network, outcome))
+}
+
+/// The images of a batch as a network takes them, `[batch, 3, height, width]`.
+pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+    let shape = [batch.len(), batch.height, batch.width, 3];
+    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device).permute([0, 3, 1, 2])
+}
+
+/// `-mean(log softmax(logits)[label])` of logits `[batch, classes]`: a tensor of one value.
+pub fn cross_entropy(logits: Tensor<2>, labels: &[u16]) -> Tensor<1> {
+    let [batch, classes] = logits.dims();
+    // A product with ones at the labels needs no scatter in the backward pass, whose order GPUs do not fix.
+    let mut at_label = vec![0f32; batch * classes];
+    for (row, &label) in at_label.chunks_exact_mut(classes).zip(labels) {
+        row[usize::from(label)] = -1. / batch as f32;
+    }
+    let at_label = Tensor::<2>::from_data(TensorData::new(at_label, [batch, classes]), &logits.device());
+    (activation::log_softmax(logits, 1) * at_label).sum()
+}
+
+/// The values of a tensor, in row-major order.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("the data has just been converted to f32")
+}
+
+/// How many rows of `logits` have their (first) largest value elsewhere than at the label.
+pub(super) fn misclassified(logits: &[f32], labels: &[u16]) -> u64 {
+    let classes = logits.len() / labels.len();
+    let is_wrong = |(row, label): &(&[f32], &u16)| {
+        let label = usize::from(**label);
+        let is_behind =
+            |(class, &value): (usize, &f32)| value < row[label] || (value == row[label] && class >= label);
+        // Written so that NaN counts as wrong.
+        !row.iter().enumerate().all(is_behind)
+    };
+    logits.chunks_exact(classes).zip(labels).filter(is_wrong).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_entropy_is_the_mean_of_negative_log_probabilities() {
+        let device = Device::flex();
+        let logits = Tensor::<2>::from_floats([[0., 0.], [1., 3.]], &device);
+        let expected = (2f64.ln() + (1. + 2f64.exp()).ln()) / 2.;
+        let loss = f64::from(to_host(cross_entropy(logits, &[1, 0]))[0]);
+        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+    }
+
+    #[test]
+    fn the_first_of_equal_scores_is_the_prediction_and_nan_is_wrong() {
+        assert_eq!(misclassified(&[1., 1., 0., 2.], &[0, 1]), 0);
+        assert_eq!(misclassified(&[1., 1., 2., 0.], &[1, 1]), 2);
+        assert_eq!(misclassified(&[f32::NAN, 1., 1., f32::NAN], &[1, 0]), 2);
+    }
+}

@@ -1,0 +1,494 @@
+//! The training loop, exact to the bit across interruptions.
+//!
+//! A run is a folder: `recipe.toml`, `metrics.jsonl`, `checkpoints/`, `curves.svg` and `curves.png`. Everything random
+//! is a function of the recipe's seed and of a position (the iteration, the sample), so the state of a run is its
+//! tensors and a few counters, and [`Trainer::resume`] goes on from the last checkpoint as if nothing had happened.
+
+use std::fs::{self, File};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use super::atomic_file::write_file;
+use super::checkpoint::{Best, Checkpoint, LogWindow, State};
+use super::checkpoint_store::{CheckpointStore, Resumed, latest_checkpoint};
+use super::curves::draw_curves;
+use super::error::TrainError;
+use super::evaluation::{Evaluation, evaluate};
+use super::metrics::{MetricsLog, Record, read_metrics};
+use super::recipe::Recipe;
+use super::sgd::Sgd;
+use super::step::{StepOutcome, step};
+use super::weights_info::WeightsInfo;
+use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation, Split};
+use crate::nn::{NamedTensors, Pass, ResNet};
+use crate::ops::Engine;
+
+/// The file of a run that holds its recipe.
+const RECIPE: &str = "recipe.toml";
+
+/// The recipe of the run, checkpoint or weight file at `path`.
+///
+/// # Errors
+/// When there is no recipe, or it cannot be read.
+pub fn saved_recipe(path: &Path) -> Result<Recipe, TrainError> {
+    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    if folder.join(RECIPE).exists() {
+        return Ok(Recipe::read(&folder.join(RECIPE))?);
+    }
+    match latest_checkpoint(folder)? {
+        Some(checkpoint) => Ok(Recipe::read(&checkpoint.join(RECIPE))?),
+        None => Err(TrainError::NoRun { folder: folder.to_owned() }),
+    }
+}
+
+/// What a run uses of the machine; none of it is part of the recipe.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Where the network runs.
+    pub device: Device,
+    /// Which implementation of the operations.
+    pub engine: Engine,
+    /// Threads that make batches ahead of the step.
+    pub workers: NonZeroUsize,
+}
+
+/// Someone who watches a run and may stop it.
+pub trait Observer {
+    /// After every step.
+    fn stepped(&mut self, _progress: &Progress) {}
+    /// After every evaluation.
+    fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
+    /// Asked before every step; once it is true the run saves a checkpoint and ends.
+    fn wants_to_stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// Nobody watches.
+impl Observer for () {}
+
+/// Where a run stands after a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Finished iterations.
+    pub iteration: u64,
+    /// Iterations of the whole run.
+    pub iterations: u64,
+    /// Passes over the training set.
+    pub epoch: f64,
+    /// Mean cross-entropy of the last batch.
+    pub loss: f64,
+    /// Misclassified images of the last batch, in percent.
+    pub error: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Images per second since the last metrics line.
+    pub images_per_second: f64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// Finished iterations.
+    pub iteration: u64,
+    /// Whether that is all of them, or the observer stopped the run.
+    pub is_finished: bool,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The last evaluation in this process, if there was one.
+    pub evaluation: Option<Evaluation>,
+    /// The best evaluation of the run.
+    pub best: Option<Best>,
+}
+
+/// A run of a recipe in a folder.
+pub struct Trainer {
+    recipe: Recipe,
+    folder: PathBuf,
+    machine: Machine,
+    network: ResNet,
+    sgd: Sgd,
+    normalisation: Normalisation,
+    training_set: Arc<Dataset>,
+    test_set: Dataset,
+    batch_size: NonZeroUsize,
+    loader: Loader,
+    store: CheckpointStore,
+    metrics: MetricsLog,
+    state: State,
+    last_checkpoint: Option<PathBuf>,
+    warnings: Vec<String>,
+    _lock: File,
+}
+
+impl Trainer {
+    /// Begins a run in `folder`, which must not hold one yet, from `initial` weights if they are given.
+    ///
+    /// # Errors
+    /// When the recipe is impossible, its data cannot be read, or the folder cannot be written.
+    pub fn start(
+        recipe: Recipe,
+        folder: &Path,
+        machine: Machine,
+        initial: Option<&NamedTensors>,
+    ) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
+            return Err(TrainError::RunExists { folder: folder.to_owned() });
+        }
+        let data = Data::load(&recipe)?;
+        let mut network = data.network(&recipe, &machine.device)?;
+        if let Some(tensors) = initial {
+            network = network.with_tensors(tensors)?;
+        }
+        fs::create_dir_all(folder)
+            .map_err(|source| TrainError::Folder { folder: folder.to_owned(), source })?;
+        let lock = lock(folder)?;
+        let sgd = Sgd::new(&recipe.optimiser);
+        let metrics = MetricsLog::create(&folder.join("metrics.jsonl"))?;
+        let state = State::new(recipe.seed);
+        let store = CheckpointStore::open(folder)?;
+        let mut trainer = Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+        // From here on there is always a checkpoint to resume from.
+        trainer.save()?;
+        write_file(&folder.join(RECIPE), trainer.recipe.to_toml().as_bytes())?;
+        Ok(trainer)
+    }
+
+    /// Goes on with the run in `folder` from its last checkpoint. `recipe` may differ from the run's own in what
+    /// [`Recipe::changes_on_resume`] allows.
+    ///
+    /// # Errors
+    /// When there is no such run, no checkpoint of it is whole, or the recipe is another one.
+    pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        if latest_checkpoint(folder)?.is_none() {
+            return Err(TrainError::NoRun { folder: folder.to_owned() });
+        }
+        let lock = lock(folder)?;
+        let mut store = CheckpointStore::open(folder)?;
+        let no_run = || TrainError::NoRun { folder: folder.to_owned() };
+        let Resumed { checkpoint, path, damaged } = store.resume()?.ok_or_else(no_run)?;
+        let Checkpoint { weights, momentum, recipe: old, state, .. } = checkpoint;
+        old.changes_on_resume(&recipe)?;
+        if state.iteration >= recipe.schedule.iterations {
+            let iterations = recipe.schedule.iterations;
+            return Err(TrainError::AlreadyDone {
+                folder: folder.to_owned(),
+                iteration: state.iteration,
+                iterations,
+            });
+        }
+        let data = Data::load(&recipe)?;
+        let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
+        let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
+        let metrics = MetricsLog::resume(&folder.join("metrics.jsonl"), state.iteration)?;
+        write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
+        let mut trainer = Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+        trainer.last_checkpoint = Some(path);
+        trainer.warnings = damaged.iter().map(ToString::to_string).collect();
+        Ok(trainer)
+    }
+
+    /// The recipe of this run.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Finished iterations.
+    pub fn iteration(&self) -> u64 {
+        self.state.iteration
+    }
+
+    /// What was odd about the checkpoints that the run was resumed from.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Trains to the end of the schedule, or until `observer` wants to stop.
+    ///
+    /// # Errors
+    /// When the loss diverges, or a file cannot be written.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+        let iterations = self.recipe.schedule.iterations;
+        let intervals = self.recipe.intervals.clone();
+        let mut evaluation = None;
+        let mut clock = Clock::start();
+        while self.state.iteration < iterations && !observer.wants_to_stop() {
+            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
+            let outcome = self.step(learning_rate)?;
+            let iteration = self.state.iteration;
+            clock.images += self.batch_size.get() as u64;
+            observer.stepped(&self.progress(outcome, learning_rate, &clock));
+
+            let is_last = iteration == iterations;
+            if iteration % intervals.log == 0 || is_last {
+                self.log(learning_rate, &clock)?;
+                clock.begin_window();
+            }
+            let mut is_best = false;
+            if iteration % intervals.evaluate == 0 || is_last {
+                let started = Instant::now();
+                let result = self.evaluate()?;
+                is_best = self.note(&result)?;
+                observer.evaluated(iteration, &result);
+                evaluation = Some(result);
+                clock.pause(started);
+            }
+            if iteration % intervals.checkpoint == 0 || is_best || is_last {
+                let started = Instant::now();
+                self.save()?;
+                self.draw_curves()?;
+                clock.pause(started);
+            }
+        }
+        if self.store.last_saved() != Some(self.state.iteration) {
+            self.save()?;
+            self.draw_curves()?;
+        }
+        Ok(Ending {
+            iteration: self.state.iteration,
+            is_finished: self.state.iteration >= iterations,
+            checkpoint: self.last_checkpoint.clone().unwrap_or_default(),
+            evaluation,
+            best: self.state.best.clone(),
+        })
+    }
+
+    fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, TrainError> {
+        let batch = self.loader.next_batch()?;
+        let pass = Pass::train(self.recipe.seed, self.state.iteration).with_engine(self.machine.engine);
+        let network = self.network.clone();
+        let (network, outcome) = step(network, &mut self.sgd, &batch, pass, learning_rate)?;
+        if !outcome.loss.is_finite() {
+            return Err(self.diverged(format!("loss {}", outcome.loss), learning_rate));
+        }
+        self.network = network;
+        self.state.iteration += 1;
+        self.state.samples_drawn = self.loader.position();
+        self.state.window.add(outcome.loss, outcome.misclassified, batch.len() as u64);
+        Ok(outcome)
+    }
+
+    /// A training line of the metrics: means since the last one.
+    fn log(&mut self, learning_rate: f64, clock: &Clock) -> Result<(), TrainError> {
+        let LogWindow { loss, misclassified, images, iterations } = std::mem::take(&mut self.state.window);
+        if iterations == 0 {
+            return Ok(());
+        }
+        self.metrics.append(&Record::Training {
+            iteration: self.state.iteration,
+            epoch: self.epoch(),
+            loss: loss / iterations as f64,
+            error: 100. * misclassified as f64 / images as f64,
+            learning_rate,
+            images_per_second: clock.images_per_second(),
+            seconds: clock.seconds(),
+        })?;
+        Ok(())
+    }
+
+    fn evaluate(&self) -> Result<Evaluation, TrainError> {
+        let Self { network, test_set, normalisation, batch_size, machine, .. } = self;
+        let evaluation = evaluate(network, test_set, normalisation, *batch_size, machine.engine)?;
+        if !evaluation.test_loss.is_finite() {
+            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
+            return Err(self.diverged(format!("test loss {}", evaluation.test_loss), learning_rate));
+        }
+        Ok(evaluation)
+    }
+
+    /// Writes an evaluation down; whether it is the best so far.
+    fn note(&mut self, evaluation: &Evaluation) -> Result<bool, TrainError> {
+        let Evaluation { test_loss, test_error, .. } = *evaluation;
+        let iteration = self.state.iteration;
+        self.metrics.append(&Record::Evaluation { iteration, epoch: self.epoch(), test_loss, test_error })?;
+        let is_best = self.state.best.as_ref().is_none_or(|best| test_error < best.test_error);
+        if is_best {
+            self.state.best = Some(Best { iteration, test_error });
+        }
+        Ok(is_best)
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        let weights = self.network.tensors();
+        // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
+        if let Some(name) = first_not_finite(&weights) {
+            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
+            return Err(self.diverged(format!("'{name}' not finite"), learning_rate));
+        }
+        self.metrics.sync()?;
+        let checkpoint = Checkpoint {
+            weights_metadata: self.weights_info().to_metadata(),
+            momentum: self.sgd.tensors(&self.network),
+            recipe: self.recipe.clone(),
+            state: self.state.clone(),
+            weights,
+        };
+        self.last_checkpoint = Some(self.store.save(&checkpoint)?);
+        let best = self.state.best.as_ref().map(|best| best.iteration);
+        self.store.retain(self.recipe.intervals.keep, best)?;
+        Ok(())
+    }
+
+    fn draw_curves(&self) -> Result<(), TrainError> {
+        let records = read_metrics(&self.folder.join("metrics.jsonl"))?;
+        let title = format!("{} on {}", self.recipe.network.model, self.training_set.name());
+        Ok(draw_curves(&title, &records, &self.folder)?)
+    }
+
+    fn progress(&self, outcome: StepOutcome, learning_rate: f64, clock: &Clock) -> Progress {
+        Progress {
+            iteration: self.state.iteration,
+            iterations: self.recipe.schedule.iterations,
+            epoch: self.epoch(),
+            loss: outcome.loss,
+            error: 100. * outcome.misclassified as f64 / self.batch_size.get() as f64,
+            learning_rate,
+            images_per_second: clock.images_per_second(),
+        }
+    }
+
+    fn epoch(&self) -> f64 {
+        self.state.samples_drawn as f64 / self.training_set.len() as f64
+    }
+
+    fn weights_info(&self) -> WeightsInfo {
+        WeightsInfo {
+            network: self.network.config().clone(),
+            classes: self.training_set.classes().to_vec(),
+            height: self.training_set.height(),
+            width: self.training_set.width(),
+            normalisation: self.normalisation.clone(),
+        }
+    }
+
+    fn diverged(&self, what: String, learning_rate: f64) -> TrainError {
+        TrainError::Diverged {
+            what,
+            iteration: self.state.iteration,
+            learning_rate,
+            checkpoint: self.last_checkpoint.clone().unwrap_or_else(|| self.folder.clone()),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts that `start` and `resume` make differently")]
+    fn assemble(
+        recipe: Recipe,
+        folder: &Path,
+        machine: Machine,
+        network: ResNet,
+        sgd: Sgd,
+        data: Data,
+        metrics: MetricsLog,
+        store: CheckpointStore,
+        state: State,
+        lock: File,
+    ) -> Result<Self, TrainError> {
+        let batch_size = NonZeroUsize::new(recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
+        let loader = Loader::open(
+            data.training_set.clone(),
+            data.normalisation.clone(),
+            LoaderConfig {
+                batch_size,
+                seed: recipe.seed,
+                is_shuffled: recipe.data.is_shuffled,
+                augmentation: recipe.data.is_augmented.then(Augmentation::default),
+                workers: machine.workers,
+                start: state.samples_drawn,
+            },
+        )?;
+        Ok(Self {
+            store,
+            folder: folder.to_owned(),
+            recipe,
+            machine,
+            network,
+            sgd,
+            normalisation: data.normalisation,
+            training_set: data.training_set,
+            test_set: data.test_set,
+            batch_size,
+            loader,
+            metrics,
+            state,
+            last_checkpoint: None,
+            warnings: Vec::new(),
+            _lock: lock,
+        })
+    }
+}
+
+/// The images of a recipe.
+struct Data {
+    training_set: Arc<Dataset>,
+    test_set: Dataset,
+    normalisation: Normalisation,
+}
+
+impl Data {
+    fn load(recipe: &Recipe) -> Result<Self, TrainError> {
+        let training_set = recipe.data.source.load(Split::Train)?;
+        let test_set = recipe.data.source.load(Split::Test)?;
+        let normalisation = Normalisation::of(recipe.data.normalisation, &training_set);
+        Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
+    }
+
+    /// A new network for these images, ready to be trained.
+    fn network(&self, recipe: &Recipe, device: &Device) -> Result<ResNet, TrainError> {
+        let config = recipe.network.resolve(self.training_set.classes().len())?;
+        let (height, width) = (self.training_set.height(), self.training_set.width());
+        config.check_input(height, width)?;
+        config.check_batch(recipe.optimiser.batch, height, width)?;
+        Ok(config.init(recipe.seed, &device.clone().autodiff())?)
+    }
+}
+
+/// Wall-clock time of the present metrics line, evaluations and checkpoints left out.
+struct Clock {
+    run: Instant,
+    window: Instant,
+    images: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { run: Instant::now(), window: Instant::now(), images: 0 }
+    }
+
+    fn begin_window(&mut self) {
+        (self.window, self.images) = (Instant::now(), 0);
+    }
+
+    fn pause(&mut self, since: Instant) {
+        self.window += since.elapsed();
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.window.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.run.elapsed().as_secs_f64()
+    }
+}
+
+fn first_not_finite(tensors: &NamedTensors) -> Option<&String> {
+    let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    tensors.iter().find(|(_, tensor)| !is_finite(&tensor.values)).map(|(name, _)| name)
+}
+
+/// Two processes in one run would overwrite each other's checkpoints.
+fn lock(folder: &Path) -> Result<File, TrainError> {
+    let failed = |source| TrainError::Folder { folder: folder.to_owned(), source };
+    let file = File::create(folder.join(".lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(TrainError::Locked { folder: folder.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

@@ -1,0 +1,62 @@
+//! What a weight file says of itself, so that the file alone suffices to classify an image.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Normalisation;
+use crate::nn::ResNetConfig;
+
+/// The network that weights belong to, and the images it was trained on. In a weight file each field is a string of
+/// JSON in the metadata, its key prefixed by `residua.`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeightsInfo {
+    /// The network.
+    pub network: ResNetConfig,
+    /// Names of the classes, in the order of the classifier's outputs.
+    pub classes: Vec<String>,
+    /// Height of the training images.
+    pub height: usize,
+    /// Width of the training images.
+    pub width: usize,
+    /// How pixels become inputs.
+    pub normalisation: Normalisation,
+}
+
+impl WeightsInfo {
+    /// The metadata that says this.
+    pub fn to_metadata(&self) -> BTreeMap<String, String> {
+        let json = |value: serde_json::Result<String>| value.expect("plain structs can be written as JSON");
+        BTreeMap::from([
+            ("residua.network".to_owned(), json(serde_json::to_string(&self.network))),
+            ("residua.classes".to_owned(), json(serde_json::to_string(&self.classes))),
+            ("residua.size".to_owned(), json(serde_json::to_string(&[self.height, self.width]))),
+            ("residua.normalisation".to_owned(), json(serde_json::to_string(&self.normalisation))),
+        ])
+    }
+
+    /// What the metadata says.
+    ///
+    /// # Errors
+    /// The reason why it does not say it, in words.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
+        fn read<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
+            let text = metadata.get(key).ok_or_else(|| format!("its metadata has no '{key}'"))?;
+            serde_json::from_str(text).map_err(|error| format!("its metadata '{key}' is wrong: {error}"))
+        }
+        let [height, width] = read(metadata, "residua.size")?;
+        let info = Self {
+            network: read(metadata, "residua.network")?,
+            classes: read(metadata, "residua.classes")?,
+            height,
+            width,
+            normalisation: read(metadata, "residua.normalisation")?,
+        };
+        if info.classes.len() != info.network.classes {
+            let (names, outputs) = (info.classes.len(), info.network.classes);
+            return Err(format!("its metadata names {names} classes, its network has {outputs}"));
+        }
+        Ok(info)
+    }
+}
