@@ -81,7 +81,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         });
         println!("{report}");
     } else {
-        let memory = measured.peak_memory_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
+        let memory = measured
+            .peak_memory_bytes
+            .map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
         println!(
             "{} {mode}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
              peak memory {memory}, {} parameters",

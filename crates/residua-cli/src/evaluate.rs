@@ -43,12 +43,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let trained = Trained::load(checkpoint, &machine.open_device()?)?;
     let source = match data {
         Some(source) => source.clone(),
-        None => saved_recipe(checkpoint).context("no --data is given and the run's own is not known")?.data.source,
+        None => {
+            saved_recipe(checkpoint).context("no --data is given and the run's own is not known")?.data.source
+        }
     };
     let test_set = source.load(Split::Test)?;
     let (outputs, classes) = (trained.info.classes.len(), test_set.classes().len());
     if outputs != classes {
-        bail!("{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data", trained.path.display());
+        bail!(
+            "{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
+            trained.path.display()
+        );
     }
     let result = evaluate(&trained.network, &test_set, &trained.info.normalisation, *batch, machine.engine)?;
     if *json {

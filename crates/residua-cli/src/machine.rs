@@ -28,7 +28,8 @@ impl MachineArguments {
     pub(crate) fn start_threads(&self) -> anyhow::Result<NonZeroUsize> {
         let threads = self.threads.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global().with_context(|| format!("cannot start {threads} threads; try fewer with --threads"))?;
+        pool.build_global()
+            .with_context(|| format!("cannot start {threads} threads; try fewer with --threads"))?;
         Ok(threads)
     }
 

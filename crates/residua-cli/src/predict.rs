@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::read_image;
-use residua::train::{Prediction, Trained, TrainError};
+use residua::train::{Prediction, TrainError, Trained};
 use serde_json::json;
 
 use crate::machine::MachineArguments;

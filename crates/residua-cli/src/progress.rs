@@ -23,7 +23,9 @@ impl Terminal {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(iterations), ProgressDrawTarget::stderr_with_hz(4));
             let style = "{bar:30} {pos}/{len}  {msg}  {eta_precise} left";
-            bar.set_style(ProgressStyle::with_template(style).expect("the template is right").progress_chars("=> "));
+            bar.set_style(
+                ProgressStyle::with_template(style).expect("the template is right").progress_chars("=> "),
+            );
             bar.set_position(done);
             bar.reset_eta();
             bar
@@ -48,8 +50,11 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress) {
-        let Progress { iteration, iterations, epoch, loss, error, learning_rate, images_per_second } = progress;
-        let state = format!("loss {loss:.4}  error {error:5.2} %  lr {learning_rate}  {images_per_second:.0} images/s");
+        let Progress { iteration, iterations, epoch, loss, error, learning_rate, images_per_second } =
+            progress;
+        let state = format!(
+            "loss {loss:.4}  error {error:5.2} %  lr {learning_rate}  {images_per_second:.0} images/s"
+        );
         if let Some(bar) = &self.bar {
             bar.set_position(*iteration);
             bar.set_message(state);

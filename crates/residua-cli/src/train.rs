@@ -157,7 +157,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(&recipe));
             let initial = arguments.init.as_deref().map(read_weights).transpose()?;
-            let trainer = Trainer::start(recipe, &folder, machine, initial.as_ref().map(|(tensors, _)| tensors));
+            let trainer =
+                Trainer::start(recipe, &folder, machine, initial.as_ref().map(|(tensors, _)| tensors));
             (folder, trainer.map_err(|error| name_weights(error, arguments.init.as_deref()))?)
         }
     };
@@ -192,10 +193,14 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
         );
     }
     if !is_finished {
-        eprintln!("stopped at iteration {iteration}, saved; go on with: residua train --resume {}", folder.display());
+        eprintln!(
+            "stopped at iteration {iteration}, saved; go on with: residua train --resume {}",
+            folder.display()
+        );
         return Ok(ExitCode::from(130));
     }
-    let reached = evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
+    let reached =
+        evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
     eprintln!("finished at iteration {iteration}{reached}; the run is in {}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -254,7 +259,8 @@ impl ScheduleArguments {
             let before = std::mem::replace(&mut recipe.schedule.iterations, iterations);
             // A shorter run has its steps down in proportion; a run that goes on keeps those that it has.
             if !resumes && before > 0 {
-                let scaled = |at: &u64| (u128::from(*at) * u128::from(iterations) / u128::from(before)) as u64;
+                let scaled =
+                    |at: &u64| (u128::from(*at) * u128::from(iterations) / u128::from(before)) as u64;
                 let mut decay_at: Vec<u64> = recipe.schedule.decay_at.iter().map(scaled).collect();
                 decay_at.retain(|&at| at > 0);
                 decay_at.dedup();

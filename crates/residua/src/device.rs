@@ -40,7 +40,9 @@ pub enum DeviceError {
         index: String,
     },
     /// The Cargo feature is off.
-    #[error("this build of residua has no {feature} support; rebuild it with `cargo build --release --features {feature}`, or use --device cpu")]
+    #[error(
+        "this build of residua has no {feature} support; rebuild it with `cargo build --release --features {feature}`, or use --device cpu"
+    )]
     NotBuilt {
         /// The feature that is missing.
         feature: &'static str,
@@ -76,8 +78,12 @@ impl DeviceChoice {
         panic::set_hook(hook);
         match attempt {
             Ok((device, Some(sum))) if sum == [4.] => Ok(device),
-            Ok(_) => Err(DeviceError::Unavailable { device: self, reason: "it computes 1+1+1+1 wrongly".into() }),
-            Err(payload) => Err(DeviceError::Unavailable { device: self, reason: first_line(payload.as_ref()) }),
+            Ok(_) => {
+                Err(DeviceError::Unavailable { device: self, reason: "it computes 1+1+1+1 wrongly".into() })
+            }
+            Err(payload) => {
+                Err(DeviceError::Unavailable { device: self, reason: first_line(payload.as_ref()) })
+            }
         }
     }
 

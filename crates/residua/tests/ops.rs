@@ -106,7 +106,8 @@ impl Leaves {
     fn of(values: &Values, device: &Device) -> Self {
         fn leaf<const D: usize>(values: &Values, index: usize, device: &Device) -> Tensor<D> {
             let (shape, values) = &values.tensors[index];
-            Tensor::from_data(TensorData::new(values.clone(), shape.clone()), (device, DType::F64)).require_grad()
+            Tensor::from_data(TensorData::new(values.clone(), shape.clone()), (device, DType::F64))
+                .require_grad()
         }
         Self {
             x: leaf(values, X, device),
@@ -185,7 +186,9 @@ fn check_engines(operation: Operation, case: &Case, output: [usize; 4]) {
     assert_close(&[fused_loss], &[composed_loss], 1e-10, "loss");
     for (index, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
         match (fused, composed) {
-            (Some(fused), Some(composed)) => assert_close(fused, composed, 1e-9, &format!("gradient {index}")),
+            (Some(fused), Some(composed)) => {
+                assert_close(fused, composed, 1e-9, &format!("gradient {index}"))
+            }
             (fused, composed) => assert_eq!(fused, composed, "gradient {index}"),
         }
     }
@@ -253,7 +256,8 @@ proptest! {
 fn moments_keep_their_digits_at_a_mean_of_a_thousand_deviations() {
     let device = Device::flex();
     let count = 4 * 16 * 16;
-    let plain: Vec<f64> = (0..count).map(|index| 1000. + (index * 7919 % 1024) as f64 / 1024. - 0.5).collect();
+    let plain: Vec<f64> =
+        (0..count).map(|index| 1000. + (index * 7919 % 1024) as f64 / 1024. - 0.5).collect();
     let exact_mean = plain.iter().sum::<f64>() / count as f64;
     let exact_variance =
         plain.iter().map(|value| (value - exact_mean) * (value - exact_mean)).sum::<f64>() / count as f64;

@@ -56,7 +56,8 @@ impl<'a> Initialiser<'a> {
     fn parameter<const D: usize>(&self, shape: [usize; D], value: impl FnMut() -> f32) -> Param<Tensor<D>> {
         let values = std::iter::repeat_with(value).take(shape.iter().product()).collect::<Vec<_>>();
         let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
-        Param::initialized(ParamId::new(), tensor.require_grad())
+        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
+        Param::initialized(ParamId::new(), tensor)
     }
 
     fn random(&self, name: &str) -> ChaCha8Rng {

@@ -5,10 +5,10 @@ use thiserror::Error;
 
 use super::atomic_file::FileError;
 use super::checkpoint::CheckpointError;
-use super::tensor_file::TensorFileError;
 use super::metrics::MetricsError;
 use super::recipe::{InvalidOption, RecipeError};
 use super::resume::ResumeError;
+use super::tensor_file::TensorFileError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::nn::NetworkError;

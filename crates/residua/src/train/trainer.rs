@@ -152,7 +152,8 @@ impl Trainer {
         let metrics = MetricsLog::create(&folder.join("metrics.jsonl"))?;
         let state = State::new(recipe.seed);
         let store = CheckpointStore::open(folder)?;
-        let mut trainer = Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+        let mut trainer =
+            Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
         // From here on there is always a checkpoint to resume from.
         trainer.save()?;
         write_file(&folder.join(RECIPE), trainer.recipe.to_toml().as_bytes())?;
@@ -166,7 +167,7 @@ impl Trainer {
     /// When there is no such run, no checkpoint of it is whole, or the recipe is another one.
     pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, TrainError> {
         recipe.validate()?;
-        if latest_checkpoint(folder)?.is_none() {
+        if !folder.join("checkpoints").is_dir() {
             return Err(TrainError::NoRun { folder: folder.to_owned() });
         }
         let lock = lock(folder)?;
@@ -188,7 +189,8 @@ impl Trainer {
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
         let metrics = MetricsLog::resume(&folder.join("metrics.jsonl"), state.iteration)?;
         write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
-        let mut trainer = Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+        let mut trainer =
+            Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
         trainer.last_checkpoint = Some(path);
         trainer.warnings = damaged.iter().map(ToString::to_string).collect();
         Ok(trainer)
