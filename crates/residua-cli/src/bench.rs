@@ -1,40 +1,42 @@
 //! `residua bench`: how fast a network trains or classifies here, and in how much memory.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::train::{Benchmark, BenchmarkMode};
+use residua::train::{Benchmark, BenchmarkMode, TrainError};
 use serde_json::json;
 
 use crate::machine::MachineArguments;
-use crate::network::{NetworkArguments, parse_size, usual_classes, usual_size};
+use crate::network::{NetworkArguments, parse_size, resolve, usual_size};
+use crate::output::print;
+use crate::usage::{UsageError, count};
+
+const EXAMPLES: &str = "Examples:
+  residua bench --model preresnet164 --batch 64 --steps 5
+  residua bench --model resnet110 --mode infer --batch 1 --threads 1 --json";
 
 /// Measure training or inference on random images that are in memory already.
 ///
 /// A training step is the trainer's own: forward, cross-entropy, backward, SGD with momentum 0.9 and weight decay
 /// 1e-4. Two more steps, to warm up, precede those that count.
-///
-/// Examples:
-///
-///   residua bench --model preresnet164 --batch 64 --steps 5
-///   residua bench --model resnet110 --mode infer --batch 1 --threads 1 --json
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
     /// Images of a batch.
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    batch: usize,
+    #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
+    batch: NonZeroUsize,
     /// Steps that count.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    steps: u32,
+    #[arg(long, default_value = "5", value_name = "N", value_parser = count)]
+    steps: NonZeroUsize,
     /// train or infer.
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE")]
     mode: BenchmarkMode,
     /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N")]
-    classes: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = count)]
+    classes: Option<NonZeroUsize>,
     /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
     #[arg(long, value_name = "HxW", value_parser = parse_size)]
     size: Option<[usize; 2]>,
@@ -49,18 +51,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
-    let classes = arguments.classes.map_or_else(|| usual_classes(&options), Ok)?;
-    let network = options.resolve(classes)?;
+    let network = resolve(&options, arguments.classes)?;
     let size = arguments.size.unwrap_or(usual_size(network.layout));
     let benchmark = Benchmark {
         network: network.clone(),
         mode: *mode,
-        batch: *batch,
+        batch: batch.get(),
         size,
-        steps: *steps as usize,
+        steps: steps.get(),
         engine: machine.engine,
     };
-    let measured = benchmark.run(&machine.open_device()?)?;
+    let measured = benchmark.run(&machine.open_device()?).map_err(|error| match error {
+        TrainError::Network(error) => UsageError::new(error).into(),
+        error => anyhow::Error::new(error),
+    })?;
     if arguments.json {
         let report = json!({
             "engine": format!("residua {} {}", env!("CARGO_PKG_VERSION"), machine.engine),
@@ -79,12 +83,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "images_per_second": measured.images_per_second,
             "peak_memory_bytes": measured.peak_memory_bytes,
         });
-        println!("{report}");
+        print(report)?;
     } else {
         let memory = measured
             .peak_memory_bytes
             .map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
-        println!(
+        print(format_args!(
             "{} {mode}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
              peak memory {memory}, {} parameters",
             options.model,
@@ -92,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

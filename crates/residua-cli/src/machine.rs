@@ -8,6 +8,8 @@ use clap::Args;
 use residua::device::{Device, DeviceChoice};
 use residua::ops::Engine;
 
+use crate::usage::count;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArguments {
@@ -15,7 +17,7 @@ pub(crate) struct MachineArguments {
     #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
     /// Threads that compute [default: one for each core].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
     /// Implementation of the operations: fused, or composed (Burn's operations with Burn's autodiff: the reference,
     /// slower and larger).

@@ -5,25 +5,30 @@ mod completions;
 mod evaluate;
 mod machine;
 mod network;
+mod output;
 mod predict;
 mod progress;
 mod summary;
 mod train;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::output::{is_reader_gone, tell};
+use crate::usage::UsageError;
+
+const EXAMPLES: &str = "Examples:
+  residua train                           preresnet20 on built-in images, a few minutes
+  residua summary --model preresnet1001";
+
 /// Build, train, evaluate and use very deep residual networks.
 ///
-/// Everything runs on the CPU and on built-in images by default:
-///
-///   residua train                  trains preresnet20 on built-in images in a few minutes
-///   residua summary --model preresnet1001
-///
-/// Each command's --help states its defaults and gives examples.
+/// Everything runs on the CPU and on built-in images by default. Each command's --help states its defaults and gives
+/// examples.
 #[derive(Debug, Parser)]
-#[command(name = "residua", version, verbatim_doc_comment, max_term_width = 100)]
+#[command(name = "residua", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Command {
     #[command(subcommand)]
     action: Action,
@@ -48,8 +53,12 @@ fn main() -> ExitCode {
         Action::Bench(arguments) => bench::run(&arguments),
         Action::Completions(arguments) => completions::run(&arguments),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    match result {
+        Ok(code) => code,
+        Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(format_args!("error: {error:#}"));
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
 }

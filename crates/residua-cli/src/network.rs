@@ -1,14 +1,21 @@
 //! The options that say which network.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
-use residua::nn::{Block, DimensionChange, Layout, NetworkOptions, Ordering, Shortcut, StridePlacement};
+use residua::nn::{
+    Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
+    StridePlacement,
+};
+
+use crate::usage::UsageError;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArguments {
     /// resnet<depth> (original units) or preresnet<depth> (full pre-activation). CIFAR networks have depth 6n+2
     /// (basic units: 20, 32, 44, 56, 110, ...) or 9n+2 (bottleneck units: 164, 1001, ...); 18, 34, 50, 101, 152 and
-    /// 200 are ImageNet networks.
+    /// 200 are ImageNet networks [default: preresnet20, in bench preresnet110].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Placement of BN and ReLU: original, bn-after-add, relu-before-add, relu-preact or preact [default: by the
@@ -85,10 +92,20 @@ pub(crate) fn usual_size(layout: Layout) -> [usize; 2] {
     }
 }
 
-/// Classes of the data set that a layout is named after.
-pub(crate) fn usual_classes(options: &NetworkOptions) -> Result<usize, residua::nn::NetworkError> {
-    Ok(match options.resolve(1)?.layout {
+/// The network meant, with the classes of the data set that its layout is named after if no number is given.
+pub(crate) fn resolve(
+    options: &NetworkOptions,
+    classes: Option<NonZeroUsize>,
+) -> Result<ResNetConfig, UsageError> {
+    let resolve = |classes| options.resolve(classes).map_err(|error| impossible(options, &error));
+    let usual = match resolve(1)?.layout {
         Layout::Cifar => 10,
         Layout::ImageNet => 1000,
-    })
+    };
+    resolve(classes.map_or(usual, NonZeroUsize::get))
+}
+
+/// Options that are no network.
+pub(crate) fn impossible(options: &NetworkOptions, error: &NetworkError) -> UsageError {
+    UsageError::new(format_args!("--model {}: {error}", options.model))
 }

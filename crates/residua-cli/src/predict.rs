@@ -1,5 +1,6 @@
 //! `residua predict`: the likeliest classes of pictures.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,17 +10,18 @@ use residua::train::{Prediction, TrainError, Trained};
 use serde_json::json;
 
 use crate::machine::MachineArguments;
+use crate::output::{print, tell};
+use crate::usage::count;
+
+const EXAMPLES: &str = "Examples:
+  residua predict --checkpoint runs/preresnet20-cifar10 cat.jpg dog.png
+  residua predict --checkpoint weights.safetensors --json *.png";
 
 /// Name the likeliest classes of pictures.
 ///
 /// Pictures are JPEG or PNG files of any size: the shorter side is resized to the network's, the middle is cut out.
-///
-/// Examples:
-///
-///   residua predict --checkpoint runs/preresnet20-cifar10 cat.jpg dog.png
-///   residua predict --checkpoint weights.safetensors --json *.png
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The pictures.
     #[arg(required = true, value_name = "IMAGE")]
@@ -28,8 +30,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
     /// How many classes to name.
-    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    #[arg(long, default_value = "5", value_name = "K", value_parser = count)]
+    top: NonZeroUsize,
     /// Print a line of JSON for each picture.
     #[arg(long)]
     json: bool,
@@ -44,10 +46,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut failures = 0;
     for path in images {
         match predict(&trained, path, arguments) {
-            Ok(predictions) => print(&trained, path, &predictions, arguments.json),
+            Ok(predictions) => print(report(&trained, path, &predictions, arguments.json))?,
             // A bad picture has a line of its own; the others go on.
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(format_args!("error: {error}"));
                 failures += 1;
             }
         }
@@ -57,21 +59,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn predict(trained: &Trained, path: &PathBuf, arguments: &Arguments) -> Result<Vec<Prediction>, TrainError> {
     let pixels = read_image(path, trained.info.height, trained.info.width)?;
-    trained.predict(&pixels, arguments.top as usize, arguments.machine.engine)
+    trained.predict(&pixels, arguments.top.get(), arguments.machine.engine)
 }
 
-fn print(trained: &Trained, path: &PathBuf, predictions: &[Prediction], as_json: bool) {
+fn report(trained: &Trained, path: &PathBuf, predictions: &[Prediction], as_json: bool) -> String {
     let name = |prediction: &Prediction| &trained.info.classes[prediction.class];
     if as_json {
         let predictions: Vec<_> = predictions
             .iter()
             .map(|prediction| json!({ "class": name(prediction), "probability": prediction.probability }))
             .collect();
-        println!("{}", json!({ "image": path, "predictions": predictions }));
-    } else {
-        println!("{}", path.display());
-        for prediction in predictions {
-            println!("  {:5.1} %  {}", 100. * prediction.probability, name(prediction));
-        }
+        return json!({ "image": path, "predictions": predictions }).to_string();
     }
+    let line = |prediction| format!("\n  {:5.1} %  {}", 100. * prediction.probability, name(prediction));
+    predictions.iter().map(line).fold(path.display().to_string(), |report, line| report + &line)
 }

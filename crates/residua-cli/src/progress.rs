@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residua::train::{Evaluation, Observer, Progress};
 
+use crate::output::tell;
+
 /// Draws a progress bar where there is a terminal, and writes plain lines elsewhere; stops the run on request.
 pub(crate) struct Terminal {
     bar: Option<ProgressBar>,
@@ -43,7 +45,7 @@ impl Terminal {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 }
@@ -59,7 +61,7 @@ impl Observer for Terminal {
             bar.set_position(*iteration);
             bar.set_message(state);
         } else if self.last_line.elapsed() > LINE_EVERY {
-            eprintln!("iteration {iteration}/{iterations}  epoch {epoch:.2}  {state}");
+            tell(format_args!("iteration {iteration}/{iterations}  epoch {epoch:.2}  {state}"));
             self.last_line = Instant::now();
         }
     }

@@ -1,28 +1,30 @@
 //! `residua summary`: what a network is made of and what it costs.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
 use residua::nn::LayerSummary;
 use serde::Serialize;
 
-use crate::network::{NetworkArguments, parse_size, usual_classes, usual_size};
+use crate::network::{NetworkArguments, parse_size, resolve, usual_size};
+use crate::output::print;
+use crate::usage::{UsageError, count};
+
+const EXAMPLES: &str = "Examples:
+  residua summary --model preresnet164
+  residua summary --model resnet110 --shortcut exclusive-gate:-6 --dimensions b
+  residua summary --model preresnet200 --size 320x320 --json";
 
 /// Show a network's stages and units: output shape, parameters, multiply-adds, feature maps kept for training.
-///
-/// Examples:
-///
-///   residua summary --model preresnet164
-///   residua summary --model resnet110 --shortcut exclusive-gate:-6 --dimensions b
-///   residua summary --model preresnet200 --size 320x320 --json
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
     /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N")]
-    classes: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = count)]
+    classes: Option<NonZeroUsize>,
     /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
     #[arg(long, value_name = "HxW", value_parser = parse_size)]
     size: Option<[usize; 2]>,
@@ -33,10 +35,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.network.options("preresnet20");
-    let classes = arguments.classes.map_or_else(|| usual_classes(&options), Ok)?;
-    let config = options.resolve(classes)?;
+    let config = resolve(&options, arguments.classes)?;
     let [height, width] = arguments.size.unwrap_or(usual_size(config.layout));
-    let summary = config.summary(height, width)?;
+    let summary = config.summary(height, width).map_err(UsageError::new)?;
     if arguments.json {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -48,29 +49,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         let report =
             Report { model: &options.model, network: &config, input: [3, height, width], summary: &summary };
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "{}: {} ordering, {} shortcut, {} units, dimensions {}, {classes} classes, input 3x{height}x{width}\n",
-        options.model, config.ordering, config.shortcut, config.block, config.dimensions
+    let title = format!(
+        "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, input 3x{height}x{width}\n",
+        options.model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
     );
-    println!(
-        "{:<18} {:<36} {:>12} {:>12} {:>10} {:>11}",
-        "layer", "", "output", "parameters", "mult-adds", "kept/image"
-    );
-    for alike in summary.layers.chunk_by(are_alike) {
-        print_layers(alike);
-    }
-    println!(
-        "{:<18} {:<36} {:>12} {:>12} {:>10} {:>11}",
-        "total",
-        "",
-        "",
+    let head = row(["layer", "", "output", "parameters", "mult-adds", "kept/image"].map(str::to_owned));
+    let layers = summary.layers.chunk_by(are_alike).map(layers_row);
+    let total = row([
+        "total".to_owned(),
+        String::new(),
+        String::new(),
         thousands(summary.parameters),
         millions(summary.multiply_adds),
-        bytes(summary.activation_bytes_per_image)
-    );
+        bytes(summary.activation_bytes_per_image),
+    ]);
+    let lines: Vec<_> = [title, head].into_iter().chain(layers).chain([total]).collect();
+    print(lines.join("\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,23 +76,28 @@ fn are_alike(left: &LayerSummary, right: &LayerSummary) -> bool {
     LayerSummary { name: right.name.clone(), ..left.clone() } == *right
 }
 
-fn print_layers(alike: &[LayerSummary]) {
-    let [first, ..] = alike else { return };
+fn layers_row(alike: &[LayerSummary]) -> String {
+    let (first, last) = (&alike[0], &alike[alike.len() - 1]);
     let count = alike.len() as u64;
-    let name = match alike {
-        [one] => one.name.clone(),
-        [first, .., last] => format!("{}..{}", first.name, last.name.rsplit('.').next().unwrap_or_default()),
-        [] => return,
+    let (name, times) = match count {
+        1 => (first.name.clone(), String::new()),
+        _ => {
+            let number = last.name.rsplit('.').next().unwrap_or_default();
+            (format!("{}..{number}", first.name), format!("{count} x "))
+        }
     };
-    let times = if count > 1 { format!("{count} x ") } else { String::new() };
-    let output = first.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-    println!(
-        "{name:<18} {:<36} {output:>12} {:>12} {:>10} {:>11}",
+    row([
+        name,
         format!("{times}{}", first.description),
+        first.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
         thousands(count * first.parameters),
         millions(count * first.multiply_adds),
-        bytes(count * first.activation_bytes)
-    );
+        bytes(count * first.activation_bytes),
+    ])
+}
+
+fn row([name, description, output, parameters, multiply_adds, kept]: [String; 6]) -> String {
+    format!("{name:<18} {description:<36} {output:>12} {parameters:>12} {multiply_adds:>10} {kept:>11}")
 }
 
 fn thousands(number: u64) -> String {

@@ -10,14 +10,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use residua::data::{NormalisationKind, Source, Split};
+use residua::nn::NamedTensors;
 use residua::train::{
-    DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, read_weights, saved_recipe,
+    DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, locate_weights,
+    read_weights, saved_recipe,
 };
 use serde_json::json;
 
 use crate::machine::MachineArguments;
-use crate::network::NetworkArguments;
+use crate::network::{NetworkArguments, impossible};
+use crate::output::{print, tell};
 use crate::progress::Terminal;
+use crate::usage::{UsageError, count};
+
+const EXAMPLES: &str = "Examples:
+  residua train
+  residua train --data cifar10:data --model preresnet164
+  residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6
+  residua train --data cifar10:data --iterations 8000 --decay-at 4000,6000 --warmup 400:0.01
+  residua train --resume runs/preresnet164-cifar10";
 
 /// Train a network; the run is kept in a folder.
 ///
@@ -27,15 +38,8 @@ use crate::progress::Terminal;
 ///
 /// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png and checkpoints/. Ctrl-C finishes the
 /// step and saves; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
-///
-/// Examples:
-///
-///   residua train
-///   residua train --data cifar10:data --model preresnet164
-///   residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6 --iterations 8000 --decay-at 4000,6000
-///   residua train --resume runs/preresnet164-cifar10
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Where to start from: quick, paper-cifar, or a recipe file; every other option refines it [default: quick for
     /// the built-in images, paper-cifar for others].
@@ -48,8 +52,9 @@ pub(crate) struct Arguments {
     /// the intervals and the data's folder may change.
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// Start from these weights, of the same network, instead of random ones.
-    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    /// Start from these weights, of the same network, instead of random ones: another run's folder (its last
+    /// checkpoint), a checkpoint's folder, or a weights.safetensors.
+    #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
     /// Print one line of JSON at the end: the run's folder, iterations, test error.
     #[arg(long)]
@@ -66,7 +71,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     machine: MachineArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
-    #[arg(long, default_value_t = NonZeroUsize::MIN, value_name = "N", help_heading = "Machine")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Machine")]
     workers: NonZeroUsize,
 }
 
@@ -90,39 +95,40 @@ struct DataArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Schedule")]
 struct ScheduleArguments {
-    /// Optimiser steps of the whole run.
+    /// Optimiser steps of the whole run [default: 120 in quick, 64000 in paper-cifar].
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
     iterations: Option<u64>,
     /// Passes over the training set, instead of --iterations.
-    #[arg(long, value_name = "N")]
-    epochs: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = count)]
+    epochs: Option<NonZeroUsize>,
     /// Images of a mini-batch [default: 128].
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Learning rate after the warm-up [default: 0.1].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Iterations at which the learning rate is divided by 10, such as 4000,6000; `none` for never [default: the
-    /// recipe's, in proportion to the length of the run].
+    /// Iterations at which the learning rate is divided by 10, such as 4000,6000; `none` for never [default: 80,105
+    /// of 120 in quick, 32000,48000 of 64000 in paper-cifar; in proportion for other lengths].
     #[arg(long, value_name = "N,N,...")]
     decay_at: Option<DecayAt>,
-    /// Iterations at the start with a learning rate of their own, such as 400:0.01; `none` for no warm-up.
+    /// Iterations at the start with a learning rate of their own, such as 400:0.01; `none` for no warm-up
+    /// [default: none in quick, 400:0.01 in paper-cifar].
     #[arg(long, value_name = "N:LR")]
     warmup: Option<WarmupChoice>,
     /// Momentum [default: 0.9].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Take Nesterov's momentum.
     #[arg(long)]
     nesterov: bool,
     /// Weight decay [default: 0.0001].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// What decays: all parameters, or weights (neither BN's parameters nor biases) [default: all].
     #[arg(long, value_name = "WHAT")]
     decays: Option<DecayScope>,
     /// What all random choices follow from [default: 1].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
 }
 
@@ -153,22 +159,21 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         workers: arguments.workers,
     };
     let (folder, trainer) = match &arguments.resume {
-        Some(folder) => (folder.clone(), Trainer::resume(folder, recipe, machine)?),
+        Some(folder) => (folder.clone(), resume(folder, recipe, machine)?),
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(&recipe));
-            let initial = arguments.init.as_deref().map(read_weights).transpose()?;
-            let trainer =
-                Trainer::start(recipe, &folder, machine, initial.as_ref().map(|(tensors, _)| tensors));
+            let initial = arguments.init.as_deref().map(read_initial).transpose()?;
+            let trainer = Trainer::start(recipe, &folder, machine, initial.as_ref());
             (folder, trainer.map_err(|error| name_weights(error, arguments.init.as_deref()))?)
         }
     };
     for warning in trainer.warnings() {
-        eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     let (done, iterations) = (trainer.iteration(), trainer.recipe().schedule.iterations);
     let (model, source) = (trainer.recipe().network.model.clone(), trainer.recipe().data.source.clone());
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
-    eprintln!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display());
+    tell(format_args!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display()));
     let mut terminal = Terminal::new(done, iterations, stop);
     let ending = trainer.run(&mut terminal);
     terminal.finish();
@@ -178,30 +183,27 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let Ending { iteration, is_finished, checkpoint, evaluation, best } = ending;
     if as_json {
-        println!(
-            "{}",
-            json!({
-                "run": folder,
-                "is_finished": is_finished,
-                "iteration": iteration,
-                "checkpoint": checkpoint,
-                "test_error": evaluation.map(|evaluation| evaluation.test_error),
-                "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
-                "best_test_error": best.as_ref().map(|best| best.test_error),
-                "best_iteration": best.as_ref().map(|best| best.iteration),
-            })
-        );
+        print(json!({
+            "run": folder,
+            "is_finished": is_finished,
+            "iteration": iteration,
+            "checkpoint": checkpoint,
+            "test_error": evaluation.map(|evaluation| evaluation.test_error),
+            "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
+            "best_test_error": best.as_ref().map(|best| best.test_error),
+            "best_iteration": best.as_ref().map(|best| best.iteration),
+        }))?;
     }
     if !is_finished {
-        eprintln!(
+        tell(format_args!(
             "stopped at iteration {iteration}, saved; go on with: residua train --resume {}",
             folder.display()
-        );
+        ));
         return Ok(ExitCode::from(130));
     }
     let reached =
         evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
-    eprintln!("finished at iteration {iteration}{reached}; the run is in {}", folder.display());
+    tell(format_args!("finished at iteration {iteration}{reached}; the run is in {}", folder.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -217,11 +219,12 @@ impl Arguments {
                 Some(_) => Recipe::named(NamedRecipe::PaperCifar),
             },
         };
-        recipe.network = self.network.refine(&recipe.network).written_out()?;
+        let network = self.network.refine(&recipe.network);
+        recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
         self.schedule.refine(&mut recipe, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
-        recipe.validate()?;
+        recipe.validate().map_err(UsageError::new)?;
         Ok(recipe)
     }
 }
@@ -252,7 +255,7 @@ impl ScheduleArguments {
             Some(epochs) => {
                 let images = recipe.data.source.load(Split::Train)?.len() as u64;
                 let batch = (recipe.optimiser.batch as u64).max(1);
-                Some(epochs.saturating_mul(images).div_ceil(batch))
+                Some((epochs.get() as u64).saturating_mul(images).div_ceil(batch))
             }
         };
         if let Some(iterations) = iterations {
@@ -353,6 +356,19 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
     names.find(|folder| !folder.exists()).expect("there are endlessly many names")
 }
 
+/// Goes on with a run; options that may not change are an error of whoever gave them.
+fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Trainer> {
+    Trainer::resume(folder, recipe, machine).map_err(|error| match error {
+        TrainError::Resume(error) => UsageError::new(error).into(),
+        error => error.into(),
+    })
+}
+
+/// The weights to start from.
+fn read_initial(path: &Path) -> Result<NamedTensors, TrainError> {
+    Ok(read_weights(&locate_weights(path)?)?.0)
+}
+
 /// Weights of another network are an error of the file that they came from.
 fn name_weights(error: TrainError, path: Option<&Path>) -> TrainError {
     match (error, path) {
@@ -371,7 +387,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        tell("\nstopping after this step; press Ctrl-C again to stop at once");
     })
     .context("cannot listen to Ctrl-C")?;
     Ok(stop)

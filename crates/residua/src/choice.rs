@@ -111,4 +111,13 @@ mod tests {
         let error = UnknownChoice::new("ordering", "zzz", &["original", "preact"]);
         assert_eq!(error.to_string(), "unknown ordering 'zzz'; choose one of: original, preact");
     }
+
+    #[test]
+    fn nothing_is_suggested_for_an_unlike_name() {
+        let choices = ["shapes", "cifar10", "cifar100"];
+        assert_eq!(nearest("CIFAR-10", &choices), Some("cifar10"));
+        assert_eq!(nearest("imagenet", &choices), None);
+        assert_eq!(nearest("", &choices), None);
+        assert_eq!(nearest("shapes", &[]), None);
+    }
 }

@@ -38,7 +38,12 @@ fn training_steps_agree_with_the_cpu() {
 }
 
 /// Losses of two steps, and all tensors after them.
-fn train(options: &NetworkOptions, batch: &Batch, engine: Engine, device: &Device) -> (Vec<f64>, NamedTensors) {
+fn train(
+    options: &NetworkOptions,
+    batch: &Batch,
+    engine: Engine,
+    device: &Device,
+) -> (Vec<f64>, NamedTensors) {
     let mut network = options.resolve(10).unwrap().init(1, &device.clone().autodiff()).unwrap();
     let mut sgd = Sgd::new(&OptimiserOptions::default());
     let mut losses = Vec::new();

@@ -4,22 +4,15 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::choice::UnknownChoice;
+
 /// Why data could not be named, read or made into batches. Every message says which file or option is meant,
 /// what is wrong with it, and what to do.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A name that is none of the choices.
-    #[error("unknown {what} `{given}`{}; choose one of: {choices}", did_you_mean(.nearest))]
-    UnknownName {
-        /// What was to be chosen, such as "data set".
-        what: &'static str,
-        /// The name as given.
-        given: String,
-        /// The choice that it resembles most, if any.
-        nearest: Option<String>,
-        /// All choices.
-        choices: &'static str,
-    },
+    #[error(transparent)]
+    Unknown(#[from] UnknownChoice),
 
     /// A data set that lives in a folder, named without one.
     #[error(
@@ -206,10 +199,6 @@ pub enum DataError {
         /// The panic's message.
         message: String,
     },
-}
-
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 
 fn also_looked_in(folder: &Option<&'static str>) -> String {

@@ -10,7 +10,6 @@
 
 mod augmentation;
 mod batch;
-mod choice;
 mod cifar;
 mod cifar_classes;
 mod dataset;

@@ -1,14 +1,12 @@
 //! Shifting and scaling pixels so that the training images are centred at 0 (paper, section 5).
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
-use super::{choice::nearest, dataset::Dataset, error::DataError};
+use super::{dataset::Dataset, error::DataError};
+use crate::choice::words;
 
 /// How images are normalised: `channel` or `pixel-mean`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NormalisationKind {
     /// Mean 0 and standard deviation 1 in every channel, as in the paper's reference code.
     #[default]
@@ -17,49 +15,7 @@ pub enum NormalisationKind {
     PerPixelMean,
 }
 
-impl NormalisationKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::PerChannel => "channel",
-            Self::PerPixelMean => "pixel-mean",
-        }
-    }
-}
-
-impl fmt::Display for NormalisationKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-impl FromStr for NormalisationKind {
-    type Err = DataError;
-
-    fn from_str(given: &str) -> Result<Self, DataError> {
-        [Self::PerChannel, Self::PerPixelMean].into_iter().find(|kind| kind.name() == given).ok_or_else(
-            || DataError::UnknownName {
-                what: "normalisation",
-                given: given.into(),
-                nearest: nearest(given, &["channel", "pixel-mean"]).map(Into::into),
-                choices: "channel, pixel-mean",
-            },
-        )
-    }
-}
-
-impl TryFrom<String> for NormalisationKind {
-    type Error = DataError;
-
-    fn try_from(given: String) -> Result<Self, DataError> {
-        given.parse()
-    }
-}
-
-impl From<NormalisationKind> for &'static str {
-    fn from(kind: NormalisationKind) -> Self {
-        kind.name()
-    }
-}
+words!(NormalisationKind, "normalisation", { PerChannel => "channel", PerPixelMean => "pixel-mean" });
 
 /// What maps pixels to a network's input. It belongs to the weights trained with it and is stored beside
 /// them.
@@ -123,7 +79,7 @@ impl Normalisation {
                 .map(|k| format!("number {k} of its mean image is {}", mean[k])),
         };
         match problem {
-            Some(problem) => Err(DataError::Normalisation { kind: self.kind().name(), problem }),
+            Some(problem) => Err(DataError::Normalisation { kind: self.kind().as_str(), problem }),
             None => Ok(()),
         }
     }
@@ -263,7 +219,7 @@ mod tests {
         }
         let message = "pixelmean".parse::<NormalisationKind>().unwrap_err().to_string();
         assert!(
-            message.contains("did you mean `pixel-mean`?; choose one of: channel, pixel-mean"),
+            message.contains("(did you mean 'pixel-mean'?); choose one of: channel, pixel-mean"),
             "{message}"
         );
     }

@@ -2,19 +2,18 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    choice::nearest,
     cifar::{cifar10, cifar100},
     dataset::{Dataset, Split},
     error::DataError,
     shapes::shapes,
 };
+use crate::choice::{UnknownChoice, nearest, serde_as_string};
+
+const CHOICES: [&str; 3] = ["shapes", "cifar10:DIR", "cifar100:DIR"];
 
 /// A data set's name: `shapes`, `cifar10:DIR` or `cifar100:DIR`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The built-in images of [`shapes`].
     Shapes,
@@ -64,15 +63,16 @@ impl FromStr for Source {
             ("shapes", Some(folder)) => Err(DataError::SourceWithFolder { folder: folder.into() }),
             ("cifar10", _) => in_folder("cifar10", Self::Cifar10),
             ("cifar100", _) => in_folder("cifar100", Self::Cifar100),
-            _ => Err(DataError::UnknownName {
-                what: "data set",
-                given: given.into(),
-                nearest: nearest(name, &["shapes", "cifar10", "cifar100"]).map(|name| match name {
-                    "shapes" => name.into(),
-                    _ => format!("{name}:{}", folder.filter(|folder| !folder.is_empty()).unwrap_or("DIR")),
-                }),
-                choices: "shapes, cifar10:DIR, cifar100:DIR",
-            }),
+            _ => {
+                let mut unknown = UnknownChoice::new("data set", given, &CHOICES);
+                // The folder that was given belongs into the suggestion.
+                let folder = folder.filter(|folder| !folder.is_empty()).unwrap_or("DIR");
+                unknown.nearest = nearest(name, &["shapes", "cifar10", "cifar100"]).map(|name| match name {
+                    "shapes" => name.to_owned(),
+                    _ => format!("{name}:{folder}"),
+                });
+                Err(unknown.into())
+            }
         }
     }
 }
@@ -87,19 +87,7 @@ impl fmt::Display for Source {
     }
 }
 
-impl TryFrom<String> for Source {
-    type Error = DataError;
-
-    fn try_from(given: String) -> Result<Self, DataError> {
-        given.parse()
-    }
-}
-
-impl From<Source> for String {
-    fn from(source: Source) -> Self {
-        source.to_string()
-    }
-}
+serde_as_string!(Source);
 
 #[cfg(test)]
 mod tests {
@@ -129,12 +117,12 @@ mod tests {
             ("shapes:x", "reads no folder, but `x` was given: write just `shapes`"),
             (
                 "shape",
-                "unknown data set `shape`, did you mean `shapes`?; choose one of: shapes, cifar10:DIR, ",
+                "unknown data set 'shape' (did you mean 'shapes'?); choose one of: shapes, cifar10:DIR, ",
             ),
-            ("CIFAR-10:data", "did you mean `cifar10:data`?"),
-            ("cifar-100", "did you mean `cifar100:DIR`?"),
-            ("imagenet", "unknown data set `imagenet`; choose one of"),
-            ("", "unknown data set ``; choose one of"),
+            ("CIFAR-10:data", "did you mean 'cifar10:data'?"),
+            ("cifar-100", "did you mean 'cifar100:DIR'?"),
+            ("imagenet", "unknown data set 'imagenet'; choose one of"),
+            ("", "unknown data set ''; choose one of"),
         ] {
             let message = text.parse::<Source>().unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");

@@ -88,9 +88,13 @@ impl NetworkOptions {
             .ok_or_else(|| NetworkError::UnknownModel { given: self.model.clone() })?;
         let is_imagenet_depth = imagenet_units(depth).is_some();
         let layout = self.layout.unwrap_or(if is_imagenet_depth { Layout::ImageNet } else { Layout::Cifar });
+        let fits = |per_unit| depth > 2 && (depth - 2) % per_unit == 0;
+        if layout == Layout::Cifar && self.block.is_none() && !fits(6) && !fits(9) {
+            return Err(NetworkError::AnyCifarDepth { depth });
+        }
         let block = self.block.unwrap_or(match layout {
             Layout::ImageNet => imagenet_units(depth).map_or(Block::Bottleneck, |(block, _)| block),
-            Layout::Cifar if [164, 1001].contains(&depth) || depth.wrapping_sub(2) % 6 != 0 => {
+            Layout::Cifar if [164, 1001].contains(&depth) || !fits(6) => {
                 Block::Bottleneck
             }
             Layout::Cifar => Block::Basic,
@@ -217,8 +221,10 @@ mod tests {
             let error = resolve(NetworkOptions::named(model)).unwrap_err();
             assert!(matches!(error, NetworkError::UnknownModel { .. }), "{model}: {error}");
         }
+        let error = resolve(NetworkOptions::named("preresnte110")).unwrap_err().to_string();
+        assert!(error.starts_with("unknown model 'preresnte110' (did you mean 'preresnet110'?); "), "{error}");
         let error = resolve(NetworkOptions::named("resnet21")).unwrap_err().to_string();
-        assert!(error.contains("9n+2, the nearest are 20 and 29"), "{error}");
+        assert!(error.contains("6n+2 (nearest: 20 and 26), with bottleneck units 9n+2 (nearest: 20 and 29)"), "{error}");
         for (model, block, part) in [
             ("resnet164", Block::Basic, ""),
             ("resnet165", Block::Basic, "the nearest are 164 and 170"),

@@ -1,6 +1,7 @@
 use thiserror::Error;
 
 use super::variants::{Block, Layout};
+use crate::choice::nearest;
 
 /// A network that cannot be built, or an input that it cannot take.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -8,11 +9,22 @@ use super::variants::{Block, Layout};
 pub enum NetworkError {
     /// The name is not `resnet<depth>` or `preresnet<depth>`.
     #[error(
-        "unknown model '{given}'; write resnet<depth> (original units) or preresnet<depth> (pre-activation units), such as resnet20, preresnet110 or preresnet164"
+        "unknown model '{given}'{}; write resnet<depth> (original units) or preresnet<depth> (pre-activation units), such as resnet20, preresnet110 or preresnet164",
+        nearest_model(.given)
     )]
     UnknownModel {
         /// The name that was given.
         given: String,
+    },
+    /// No CIFAR network has this depth, whichever the block.
+    #[error(
+        "no CIFAR network has depth {depth}: with basic units it must be 6n+2 (nearest: {}), with bottleneck units 9n+2 (nearest: {})",
+        nearest_depths(*depth, 6),
+        nearest_depths(*depth, 9)
+    )]
+    AnyCifarDepth {
+        /// The depth that was asked for.
+        depth: usize,
     },
     /// No CIFAR network of this block has this depth.
     #[error(
@@ -113,6 +125,21 @@ pub enum NetworkError {
     /// Weights that do not belong to this network.
     #[error("the weights do not belong to this network: {0}")]
     Weights(String),
+}
+
+fn nearest_model(given: &str) -> String {
+    let name = given.trim_end_matches(|character: char| character.is_ascii_digit());
+    let depth = &given[name.len()..];
+    match nearest(name, &["resnet", "preresnet"]) {
+        Some(name) if !depth.is_empty() => format!(" (did you mean '{name}{depth}'?)"),
+        _ => String::new(),
+    }
+}
+
+/// The depths `per_unit * n + 2` around `depth`.
+fn nearest_depths(depth: usize, per_unit: usize) -> String {
+    let units = (depth.saturating_sub(2) / per_unit).max(1);
+    format!("{} and {}", units * per_unit + 2, (units + 1) * per_unit + 2)
 }
 
 fn nearest_multiple(size: usize, multiple: usize) -> usize {

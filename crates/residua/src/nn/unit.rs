@@ -79,18 +79,12 @@ impl ResidualUnit {
             Entry::Activated => self.activate(input.clone(), pass),
             Entry::Raw | Entry::AlreadyActivated => input.clone(),
         };
-        let gate = self.gate.as_ref().map(|gate| gate.forward(x.clone(), pass));
-        let shortcut = self.weigh_shortcut(self.skip(x.clone(), pass), gate.clone(), pass);
-        let weigh_residual: Option<Box<dyn Fn(Tensor<4>) -> Tensor<4>>> = match (self.plan.shortcut, gate) {
-            (Shortcut::ConstantScaling { residual, .. }, _) => Some(Box::new(move |f| f * residual)),
-            (Shortcut::ExclusiveGating { .. }, Some(gate)) => Some(Box::new(move |f| f * gate.clone())),
-            _ => None,
-        };
-        if weigh_residual.is_none() && !pass.keeps_traces() {
+        let (on_shortcut, on_residual) = self.weights(&x, pass);
+        let shortcut = on_shortcut.apply(self.skip(x.clone(), pass));
+        if matches!(on_residual, Weight::One) && !pass.keeps_traces() {
             return self.branch(x, Some(shortcut), pass);
         }
-        let residual = self.branch(x, None, pass);
-        let residual = weigh_residual.map_or_else(|| residual.clone(), |weigh| weigh(residual.clone()));
+        let residual = on_residual.apply(self.branch(x, None, pass));
         let output = self.after_addition(shortcut.clone() + residual.clone(), pass);
         if pass.keeps_traces() {
             pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
@@ -169,17 +163,45 @@ impl ResidualUnit {
         Tensor::cat(vec![strided, zeros], 3)
     }
 
-    /// h: scales, gates or masks the shortcut's signal.
-    fn weigh_shortcut(&self, skip: Tensor<4>, gate: Option<Tensor<4>>, pass: &mut Pass) -> Tensor<4> {
-        match (self.plan.shortcut, gate) {
-            (Shortcut::ConstantScaling { shortcut, .. }, _) => skip * shortcut,
-            (_, Some(gate)) => skip * (gate.neg() + 1.),
-            (Shortcut::Dropout { probability }, _) if pass.is_training() => {
-                let mask = pass.mask(skip.dims(), 1. - probability, &skip.device());
-                skip * mask
+    /// What the two paths are multiplied by before they are added.
+    fn weights(&self, x: &Tensor<4>, pass: &mut Pass) -> (Weight, Weight) {
+        match (self.plan.shortcut, &self.gate) {
+            (Shortcut::ConstantScaling { shortcut, residual }, _) => {
+                (Weight::Constant(shortcut), Weight::Constant(residual))
             }
-            (Shortcut::Dropout { probability }, _) => skip * (1. - probability),
-            _ => skip,
+            (Shortcut::ExclusiveGating { .. }, Some(gate)) => {
+                let gate = gate.forward(x.clone(), pass);
+                (Weight::Map(gate.clone().neg() + 1.), Weight::Map(gate))
+            }
+            (Shortcut::ShortcutOnlyGating { .. }, Some(gate)) => {
+                (Weight::Map(gate.forward(x.clone(), pass).neg() + 1.), Weight::One)
+            }
+            (Shortcut::Dropout { probability }, _) if pass.is_training() => {
+                let [batch, height, width, _] = x.dims();
+                let stride = self.plan.stride();
+                let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), self.plan.outputs()];
+                (Weight::Map(pass.mask(shape, 1. - probability, &x.device())), Weight::One)
+            }
+            (Shortcut::Dropout { probability }, _) => (Weight::Constant(1. - probability), Weight::One),
+            _ => (Weight::One, Weight::One),
+        }
+    }
+}
+
+/// A factor on one of the two paths.
+enum Weight {
+    One,
+    Constant(f64),
+    /// One factor for each element.
+    Map(Tensor<4>),
+}
+
+impl Weight {
+    fn apply(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::One => x,
+            Self::Constant(factor) => x * factor,
+            Self::Map(factors) => x * factors,
         }
     }
 }

@@ -164,6 +164,7 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied => "; give yourself access to it or choose another folder",
         io::ErrorKind::ReadOnlyFilesystem => "; choose a folder that can be written to",
         io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::IsADirectory => "; it is a folder, give a file",
         io::ErrorKind::NotADirectory => "; a part of the path is a file, choose another path",
         _ => "",
     }

@@ -99,7 +99,8 @@ pub(super) const WEIGHTS: &str = "weights.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 const RECIPE: &str = "recipe.toml";
 const STATE: &str = "state.json";
-const CHECKSUMS: &str = "SHA256SUMS";
+/// The file of a checkpoint that holds the checksums of the others.
+pub(super) const CHECKSUMS: &str = "SHA256SUMS";
 const FILES: [&str; 4] = [OPTIMISER, RECIPE, STATE, WEIGHTS];
 
 const VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::atomic_file::{FileError, cannot, clear_leftovers, remove_folder, rename, sync_folder};
-use super::checkpoint::{Checkpoint, CheckpointError, WEIGHTS};
+use super::checkpoint::{CHECKSUMS, Checkpoint, CheckpointError, WEIGHTS};
 
 /// The checkpoints of a run, for the one process that trains it.
 ///
@@ -116,14 +116,17 @@ pub(super) fn latest_checkpoint(run_folder: &Path) -> Result<Option<PathBuf>, Ch
 }
 
 /// The weights' file that is meant by `path`: a `.safetensors` file, a checkpoint's folder, or a run's folder, whose
-/// latest checkpoint is taken. A checkpoint is checked for damage first, and one that is damaged is not passed
-/// over in silence.
+/// latest checkpoint is taken. A checkpoint (also the one that a given file belongs to) is checked for damage first,
+/// and one that is damaged is not passed over in silence.
 ///
 /// # Errors
 /// When there are no weights or they are damaged.
 pub fn locate_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
     let no_weights = |problem| CheckpointError::NoWeights { path: path.to_owned(), problem };
     if path.is_file() {
+        if path.ends_with(WEIGHTS) && path.with_file_name(CHECKSUMS).exists() {
+            Checkpoint::verify(path.parent().unwrap_or(path))?;
+        }
         return Ok(path.to_owned());
     }
     if !path.exists() {
@@ -287,6 +290,8 @@ mod tests {
         truncate(&store, 80, "weights.safetensors");
         let message = locate_weights(folder.path()).unwrap_err().to_string();
         assert!(message.contains("iteration-00000080/weights.safetensors is damaged"), "{message}");
+        let message = locate_weights(&latest).unwrap_err().to_string();
+        assert!(message.contains("its content is not what SHA256SUMS says"), "{message}");
         let empty = tempfile::tempdir().unwrap();
         let message = locate_weights(empty.path()).unwrap_err().to_string();
         assert!(message.contains("there is no checkpoint in this folder; give a run's folder"), "{message}");

@@ -64,12 +64,12 @@ pub enum TrainError {
         reason: String,
     },
     /// The run's folder cannot be made or locked.
-    #[error("cannot use the run folder {}: {source}; choose another with --out", .folder.display())]
+    #[error("cannot use the run folder {}: {reason}; choose another with --out", .folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A new run would overwrite another.
     #[error("{} already holds a run; go on with it by --resume {}, or choose another folder with --out", .folder.display(), .folder.display())]
@@ -78,7 +78,7 @@ pub enum TrainError {
         folder: PathBuf,
     },
     /// Nothing to resume.
-    #[error("{} holds no run (it has no checkpoint); begin one with --out {}", .folder.display(), .folder.display())]
+    #[error("{} holds no run (no checkpoints); give the folder of a run, or begin one there with --out {}", .folder.display(), .folder.display())]
     NoRun {
         /// The folder.
         folder: PathBuf,

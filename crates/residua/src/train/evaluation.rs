@@ -39,7 +39,8 @@ pub fn evaluate(
     for batch in evaluation_batches(dataset, normalisation, batch_size)? {
         let mut pass = Pass::evaluate().with_engine(engine);
         let logits = to_host(network.forward(images(&batch, &device), &mut pass)?);
-        loss += total_cross_entropy(&logits, &batch.labels);
+        // Image by image, so that the sum does not depend on the batches.
+        loss = cross_entropies(&logits, &batch.labels).fold(loss, |sum, image| sum + image);
         wrong += misclassified(&logits, &batch.labels);
     }
     let count = dataset.len() as f64;
@@ -50,15 +51,15 @@ pub fn evaluate(
     })
 }
 
-/// The sum of `log(sum(exp(logits))) - logits[label]` over rows, in f64.
-fn total_cross_entropy(logits: &[f32], labels: &[u16]) -> f64 {
+/// `log(sum(exp(logits))) - logits[label]` of each row, in f64.
+fn cross_entropies(logits: &[f32], labels: &[u16]) -> impl Iterator<Item = f64> {
     let classes = logits.len() / labels.len();
     let of_row = |(row, &label): (&[f32], &u16)| {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = row.iter().map(|&value| f64::from(value - largest).exp()).sum();
         sum.ln() + f64::from(largest) - f64::from(row[usize::from(label)])
     };
-    logits.chunks_exact(classes).zip(labels).map(of_row).sum()
+    logits.chunks_exact(classes).zip(labels).map(of_row)
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn cross_entropy_of_large_scores_does_not_overflow() {
-        let total = total_cross_entropy(&[1000., 1000., 0., 3.], &[0, 0]);
+        let total: f64 = cross_entropies(&[1000., 1000., 0., 3.], &[0, 0]).sum();
         let expected = 2f64.ln() + 3. + (1. + (-3f64).exp()).ln();
         assert!((total - expected).abs() < 1e-9, "{total} {expected}");
     }

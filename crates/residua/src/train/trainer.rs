@@ -41,7 +41,7 @@ pub fn saved_recipe(path: &Path) -> Result<Recipe, TrainError> {
     }
     match latest_checkpoint(folder)? {
         Some(checkpoint) => Ok(Recipe::read(&checkpoint.join(RECIPE))?),
-        None => Err(TrainError::NoRun { folder: folder.to_owned() }),
+        None => Err(TrainError::NoRun { folder: path.to_owned() }),
     }
 }
 
@@ -146,7 +146,7 @@ impl Trainer {
             network = network.with_tensors(tensors)?;
         }
         fs::create_dir_all(folder)
-            .map_err(|source| TrainError::Folder { folder: folder.to_owned(), source })?;
+            .map_err(|reason| TrainError::Folder { folder: folder.to_owned(), reason })?;
         let lock = lock(folder)?;
         let sgd = Sgd::new(&recipe.optimiser);
         let metrics = MetricsLog::create(&folder.join("metrics.jsonl"))?;
@@ -486,7 +486,7 @@ fn first_not_finite(tensors: &NamedTensors) -> Option<&String> {
 
 /// Two processes in one run would overwrite each other's checkpoints.
 fn lock(folder: &Path) -> Result<File, TrainError> {
-    let failed = |source| TrainError::Folder { folder: folder.to_owned(), source };
+    let failed = |reason| TrainError::Folder { folder: folder.to_owned(), reason };
     let file = File::create(folder.join(".lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
