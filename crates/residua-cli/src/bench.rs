@@ -8,7 +8,7 @@ use residua::train::{Benchmark, BenchmarkMode, TrainError};
 use serde_json::json;
 
 use crate::machine::MachineArguments;
-use crate::network::{NetworkArguments, parse_size, resolve, usual_size};
+use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
 use crate::usage::{UsageError, count};
 
@@ -34,12 +34,8 @@ pub(crate) struct Arguments {
     /// train or infer.
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE")]
     mode: BenchmarkMode,
-    /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = count)]
-    classes: Option<NonZeroUsize>,
-    /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
-    #[arg(long, value_name = "HxW", value_parser = parse_size)]
-    size: Option<[usize; 2]>,
+    #[command(flatten)]
+    images: ImageArguments,
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
@@ -51,8 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
-    let network = resolve(&options, arguments.classes)?;
-    let size = arguments.size.unwrap_or(usual_size(network.layout));
+    let (network, size) = arguments.images.resolve(&options)?;
     let benchmark = Benchmark {
         network: network.clone(),
         mode: *mode,

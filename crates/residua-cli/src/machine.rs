@@ -13,7 +13,7 @@ use crate::usage::count;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArguments {
-    /// Where to compute: cpu, cuda[:N] or vulkan[:N] (the last two need a build with that Cargo feature).
+    /// Where to compute: cpu, cuda[:N], vulkan[:N] or wgpu[:N] (the last three need a build with that Cargo feature).
     #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
     /// Threads that compute [default: one for each core].

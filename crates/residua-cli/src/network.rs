@@ -75,37 +75,41 @@ impl NetworkArguments {
     }
 }
 
-/// A height and width, such as 32x32; one number means a square.
-pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    match (height.parse(), width.parse()) {
-        (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok([height, width]),
-        _ => Err("write HEIGHTxWIDTH in pixels, such as 32x32".to_owned()),
-    }
-}
-
-/// Height and width of the images that a layout is usual for.
-pub(crate) fn usual_size(layout: Layout) -> [usize; 2] {
-    match layout {
-        Layout::Cifar => [32, 32],
-        Layout::ImageNet => [224, 224],
-    }
-}
-
-/// The network meant, with the classes of the data set that its layout is named after if no number is given.
-pub(crate) fn resolve(
-    options: &NetworkOptions,
+/// The images and classes that a network is made for, where no data set says it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct ImageArguments {
+    /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
+    #[arg(long, value_name = "N")]
     classes: Option<NonZeroUsize>,
-) -> Result<ResNetConfig, UsageError> {
-    let resolve = |classes| options.resolve(classes).map_err(|error| impossible(options, &error));
-    let usual = match resolve(1)?.layout {
-        Layout::Cifar => 10,
-        Layout::ImageNet => 1000,
-    };
-    resolve(classes.map_or(usual, NonZeroUsize::get))
+    /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
+    #[arg(long, value_name = "HxW", value_parser = parse_size)]
+    size: Option<[usize; 2]>,
+}
+
+impl ImageArguments {
+    /// The network meant, and height and width of its images.
+    pub(crate) fn resolve(&self, options: &NetworkOptions) -> Result<(ResNetConfig, [usize; 2]), UsageError> {
+        let resolve = |classes| options.resolve(classes).map_err(|error| impossible(options, &error));
+        let (classes, size) = match resolve(1)?.layout {
+            Layout::Cifar => (10, [32, 32]),
+            Layout::ImageNet => (1000, [224, 224]),
+        };
+        let config = resolve(self.classes.map_or(classes, NonZeroUsize::get))?;
+        Ok((config, self.size.unwrap_or(size)))
+    }
 }
 
 /// Options that are no network.
 pub(crate) fn impossible(options: &NetworkOptions, error: &NetworkError) -> UsageError {
     UsageError::new(format_args!("--model {}: {error}", options.model))
+}
+
+/// A height and width, such as 32x32; one number means a square.
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    match (height.parse(), width.parse()) {
+        (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok([height, width]),
+        _ => Err("write HEIGHTxWIDTH in pixels, such as 32x32".to_owned()),
+    }
 }

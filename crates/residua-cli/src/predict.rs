@@ -71,6 +71,8 @@ fn report(trained: &Trained, path: &PathBuf, predictions: &[Prediction], as_json
             .collect();
         return json!({ "image": path, "predictions": predictions }).to_string();
     }
-    let line = |prediction| format!("\n  {:5.1} %  {}", 100. * prediction.probability, name(prediction));
+    let line = |prediction: &Prediction| {
+        format!("\n  {:5.1} %  {}", 100. * prediction.probability, name(prediction))
+    };
     predictions.iter().map(line).fold(path.display().to_string(), |report, line| report + &line)
 }

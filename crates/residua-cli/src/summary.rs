@@ -1,15 +1,14 @@
 //! `residua summary`: what a network is made of and what it costs.
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
 use residua::nn::LayerSummary;
 use serde::Serialize;
 
-use crate::network::{NetworkArguments, parse_size, resolve, usual_size};
+use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{UsageError, count};
+use crate::usage::UsageError;
 
 const EXAMPLES: &str = "Examples:
   residua summary --model preresnet164
@@ -22,12 +21,8 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
-    /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = count)]
-    classes: Option<NonZeroUsize>,
-    /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
-    #[arg(long, value_name = "HxW", value_parser = parse_size)]
-    size: Option<[usize; 2]>,
+    #[command(flatten)]
+    images: ImageArguments,
     /// Print JSON, with every unit.
     #[arg(long)]
     json: bool,
@@ -35,8 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.network.options("preresnet20");
-    let config = resolve(&options, arguments.classes)?;
-    let [height, width] = arguments.size.unwrap_or(usual_size(config.layout));
+    let (config, [height, width]) = arguments.images.resolve(&options)?;
     let summary = config.summary(height, width).map_err(UsageError::new)?;
     if arguments.json {
         #[derive(Serialize)]

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::choice::{UnknownChoice, serde_as_string};
 
-/// A device by name: `cpu`, `cuda`, `cuda:1`, `vulkan`, `vulkan:1`.
+/// A device by name: `cpu`, `cuda`, `cuda:1`, `vulkan`, `wgpu`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The processor, by Burn's backend Flex.
@@ -19,8 +19,11 @@ pub enum DeviceChoice {
     Cpu,
     /// An NVIDIA GPU by its index (Cargo feature `cuda`).
     Cuda(usize),
-    /// A device that Vulkan lists, by its index (Cargo feature `vulkan`).
+    /// A device that Vulkan lists, by its index; shaders are compiled to SPIR-V (Cargo feature `vulkan`).
     Vulkan(usize),
+    /// A device of the system's graphics interface (Metal, DirectX, Vulkan), by its index; shaders go through WGSL
+    /// (Cargo feature `wgpu`).
+    Wgpu(usize),
 }
 
 /// A device that could not be had.
@@ -95,18 +98,22 @@ impl DeviceChoice {
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotBuilt { feature: "cuda" }),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan(index) => Ok(Box::new(move || vulkan(index))),
+            Self::Vulkan(index) => Ok(Box::new(move || Device::vulkan(kind(index)))),
             #[cfg(not(feature = "vulkan"))]
             Self::Vulkan(_) => Err(DeviceError::NotBuilt { feature: "vulkan" }),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => Ok(Box::new(move || Device::wgpu(kind(index)))),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu(_) => Err(DeviceError::NotBuilt { feature: "wgpu" }),
         }
     }
 }
 
-/// The first is whichever Vulkan prefers (a software driver too); others are counted among the discrete GPUs.
-#[cfg(feature = "vulkan")]
-fn vulkan(index: usize) -> Device {
+/// The first is whichever the system prefers (a software driver too); others are counted among the discrete GPUs.
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+fn kind(index: usize) -> burn::tensor::DeviceKind {
     use burn::tensor::DeviceKind;
-    Device::vulkan(if index == 0 { DeviceKind::DefaultDevice } else { DeviceKind::DiscreteGpu(index) })
+    if index == 0 { DeviceKind::DefaultDevice } else { DeviceKind::DiscreteGpu(index) }
 }
 
 fn first_line(payload: &(dyn std::any::Any + Send)) -> String {
@@ -124,6 +131,7 @@ impl fmt::Display for DeviceChoice {
             Self::Cpu => formatter.write_str("cpu"),
             Self::Cuda(index) => write!(formatter, "cuda:{index}"),
             Self::Vulkan(index) => write!(formatter, "vulkan:{index}"),
+            Self::Wgpu(index) => write!(formatter, "wgpu:{index}"),
         }
     }
 }
@@ -145,7 +153,8 @@ impl FromStr for DeviceChoice {
             ("cpu", None) => Ok(Self::Cpu),
             ("cuda", _) => parse("cuda").map(Self::Cuda),
             ("vulkan", _) => parse("vulkan").map(Self::Vulkan),
-            _ => Err(UnknownChoice::new("device", text, &["cpu", "cuda", "vulkan"]).into()),
+            ("wgpu", _) => parse("wgpu").map(Self::Wgpu),
+            _ => Err(UnknownChoice::new("device", text, &["cpu", "cuda", "vulkan", "wgpu"]).into()),
         }
     }
 }

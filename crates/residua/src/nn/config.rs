@@ -94,9 +94,7 @@ impl NetworkOptions {
         }
         let block = self.block.unwrap_or(match layout {
             Layout::ImageNet => imagenet_units(depth).map_or(Block::Bottleneck, |(block, _)| block),
-            Layout::Cifar if [164, 1001].contains(&depth) || !fits(6) => {
-                Block::Bottleneck
-            }
+            Layout::Cifar if [164, 1001].contains(&depth) || !fits(6) => Block::Bottleneck,
             Layout::Cifar => Block::Basic,
         });
         let default_ordering = if is_preactivated { Ordering::FullPreActivation } else { Ordering::Original };
@@ -222,9 +220,15 @@ mod tests {
             assert!(matches!(error, NetworkError::UnknownModel { .. }), "{model}: {error}");
         }
         let error = resolve(NetworkOptions::named("preresnte110")).unwrap_err().to_string();
-        assert!(error.starts_with("unknown model 'preresnte110' (did you mean 'preresnet110'?); "), "{error}");
+        assert!(
+            error.starts_with("unknown model 'preresnte110' (did you mean 'preresnet110'?); "),
+            "{error}"
+        );
         let error = resolve(NetworkOptions::named("resnet21")).unwrap_err().to_string();
-        assert!(error.contains("6n+2 (nearest: 20 and 26), with bottleneck units 9n+2 (nearest: 20 and 29)"), "{error}");
+        assert!(
+            error.contains("6n+2 (nearest: 20 and 26), with bottleneck units 9n+2 (nearest: 20 and 29)"),
+            "{error}"
+        );
         for (model, block, part) in [
             ("resnet164", Block::Basic, ""),
             ("resnet165", Block::Basic, "the nearest are 164 and 170"),

@@ -77,7 +77,7 @@ pub struct MergeGradients<B: Backend> {
 #[backend_extension(
     Autodiff,
     Flex,
-    Cube: cfg(any(feature = "cuda", feature = "vulkan")),
+    Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu")),
 )]
 pub trait ResidualBackend: Backend {
     /// Mean and biased variance, `[groups, 2, channels]`.
@@ -133,5 +133,5 @@ pub trait ResidualBackend: Backend {
 
 impl ResidualBackend for Flex {}
 
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
 impl ResidualBackend for burn::backend::Cube {}

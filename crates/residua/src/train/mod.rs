@@ -16,6 +16,8 @@ mod metrics;
 mod picture;
 mod recipe;
 mod resume;
+mod run_data;
+mod run_folder;
 mod schedule;
 mod sgd;
 mod step;
@@ -36,10 +38,11 @@ pub use recipe::{
     DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, Recipe, RecipeError,
 };
 pub use resume::{Change, ResumeError};
+pub use run_folder::saved_recipe;
 pub use schedule::{Schedule, Warmup};
 pub use sgd::Sgd;
 pub use step::{StepOutcome, cross_entropy, images, step, to_host};
 pub use tensor_file::{TensorFileError, read_weights, write_weights};
 pub use trained::{Prediction, Trained};
-pub use trainer::{Ending, Machine, Observer, Progress, Trainer, saved_recipe};
+pub use trainer::{Ending, Machine, Observer, Progress, Trainer};
 pub use weights_info::WeightsInfo;

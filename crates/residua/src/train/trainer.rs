@@ -20,30 +20,14 @@ use super::error::TrainError;
 use super::evaluation::{Evaluation, evaluate};
 use super::metrics::{MetricsLog, Record, read_metrics};
 use super::recipe::Recipe;
+use super::run_data::RunData;
+use super::run_folder::{RECIPE, lock};
 use super::sgd::Sgd;
 use super::step::{StepOutcome, step};
 use super::weights_info::WeightsInfo;
-use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation, Split};
+use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation};
 use crate::nn::{NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
-
-/// The file of a run that holds its recipe.
-const RECIPE: &str = "recipe.toml";
-
-/// The recipe of the run, checkpoint or weight file at `path`.
-///
-/// # Errors
-/// When there is no recipe, or it cannot be read.
-pub fn saved_recipe(path: &Path) -> Result<Recipe, TrainError> {
-    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
-    if folder.join(RECIPE).exists() {
-        return Ok(Recipe::read(&folder.join(RECIPE))?);
-    }
-    match latest_checkpoint(folder)? {
-        Some(checkpoint) => Ok(Recipe::read(&checkpoint.join(RECIPE))?),
-        None => Err(TrainError::NoRun { folder: path.to_owned() }),
-    }
-}
 
 /// What a run uses of the machine; none of it is part of the recipe.
 #[derive(Debug, Clone)]
@@ -140,7 +124,7 @@ impl Trainer {
         if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
             return Err(TrainError::RunExists { folder: folder.to_owned() });
         }
-        let data = Data::load(&recipe)?;
+        let data = RunData::load(&recipe)?;
         let mut network = data.network(&recipe, &machine.device)?;
         if let Some(tensors) = initial {
             network = network.with_tensors(tensors)?;
@@ -184,7 +168,7 @@ impl Trainer {
                 iterations,
             });
         }
-        let data = Data::load(&recipe)?;
+        let data = RunData::load(&recipe)?;
         let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
         let metrics = MetricsLog::resume(&folder.join("metrics.jsonl"), state.iteration)?;
@@ -385,7 +369,7 @@ impl Trainer {
         machine: Machine,
         network: ResNet,
         sgd: Sgd,
-        data: Data,
+        data: RunData,
         metrics: MetricsLog,
         store: CheckpointStore,
         state: State,
@@ -425,31 +409,6 @@ impl Trainer {
     }
 }
 
-/// The images of a recipe.
-struct Data {
-    training_set: Arc<Dataset>,
-    test_set: Dataset,
-    normalisation: Normalisation,
-}
-
-impl Data {
-    fn load(recipe: &Recipe) -> Result<Self, TrainError> {
-        let training_set = recipe.data.source.load(Split::Train)?;
-        let test_set = recipe.data.source.load(Split::Test)?;
-        let normalisation = Normalisation::of(recipe.data.normalisation, &training_set);
-        Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
-    }
-
-    /// A new network for these images, ready to be trained.
-    fn network(&self, recipe: &Recipe, device: &Device) -> Result<ResNet, TrainError> {
-        let config = recipe.network.resolve(self.training_set.classes().len())?;
-        let (height, width) = (self.training_set.height(), self.training_set.width());
-        config.check_input(height, width)?;
-        config.check_batch(recipe.optimiser.batch, height, width)?;
-        Ok(config.init(recipe.seed, &device.clone().autodiff())?)
-    }
-}
-
 /// Wall-clock time of the present metrics line, evaluations and checkpoints left out.
 struct Clock {
     run: Instant,
@@ -482,15 +441,4 @@ impl Clock {
 fn first_not_finite(tensors: &NamedTensors) -> Option<&String> {
     let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     tensors.iter().find(|(_, tensor)| !is_finite(&tensor.values)).map(|(name, _)| name)
-}
-
-/// Two processes in one run would overwrite each other's checkpoints.
-fn lock(folder: &Path) -> Result<File, TrainError> {
-    let failed = |reason| TrainError::Folder { folder: folder.to_owned(), reason };
-    let file = File::create(folder.join(".lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(TrainError::Locked { folder: folder.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
 }

@@ -1,0 +1,265 @@
+//! Every mistake is answered by one error that names the option or file and the remedy.
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+use crate::tiny_cifar::RECORD;
+
+const RUN: &str =
+    "train --data cifar10:data --model preresnet8 --batch 8 --iterations 4 --warmup none --threads 1";
+
+/// Asserts that `residua` refuses `line` with this exit code, in one error that holds all `parts`, and leaves nothing
+/// half-written behind.
+#[track_caller]
+fn assert_refused(sandbox: &Sandbox, code: i32, line: &str, parts: &[&str]) {
+    let ended = sandbox.run(line);
+    let errors = ended.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!((ended.code, errors), (Some(code), 1), "residua {line}\n{}", ended.stderr);
+    assert_eq!(ended.stdout, "", "residua {line}");
+    for part in parts {
+        assert!(ended.stderr.contains(part), "residua {line}: no '{part}' in\n{}", ended.stderr);
+    }
+    for word in ["panicked", "RUST_BACKTRACE", "Some(", "Err("] {
+        assert!(!ended.stderr.contains(word), "residua {line}\n{}", ended.stderr);
+    }
+    assert_eq!(sandbox.half_written().len(), 0, "residua {line} leaves {:?}", sandbox.half_written());
+}
+
+#[test]
+fn misspelt_words_are_answered_with_the_nearest_right_one() {
+    let sandbox = Sandbox::new();
+    for (line, parts) in [
+        ("trian", ["'trian'", "'train'"]),
+        ("train --modle resnet20", ["'--modle'", "'--model'"]),
+        ("train --model renset20", ["--model renset20", "did you mean 'resnet20'?"]),
+        ("summary --model preresnt110", ["--model preresnt110", "did you mean 'preresnet110'?"]),
+        ("bench --model ResNet20", ["--model ResNet20", "did you mean 'resnet20'?"]),
+        ("train --ordering pre-act", ["--ordering", "did you mean 'preact'?"]),
+        ("train --shortcut dropuot:0.5", ["--shortcut", "did you mean 'dropout'?"]),
+        ("train --block botleneck", ["--block", "did you mean 'bottleneck'?"]),
+        ("train --data cifar", ["--data", "cifar10:DIR"]),
+        ("train --data shape", ["--data", "shapes"]),
+        ("train --normalisation chanel", ["--normalisation", "channel"]),
+        ("train --device cdua", ["--device", "did you mean 'cuda'?"]),
+        ("train --engine fusde", ["--engine", "did you mean 'fused'?"]),
+        ("train --recipe quik", ["--recipe", "did you mean 'quick'?"]),
+        ("train --decays al", ["--decays", "did you mean 'all'?"]),
+        ("bench --mode trian", ["--mode", "did you mean 'train'?"]),
+        ("completions bas", ["<SHELL>", "'bash'"]),
+    ] {
+        assert_refused(&sandbox, 2, line, &parts);
+    }
+}
+
+#[test]
+fn impossible_values_are_named_by_their_option_with_what_is_possible() {
+    let sandbox = Sandbox::new();
+    for (line, parts) in [
+        ("train --model resnet21", ["--model resnet21", "6n+2 (nearest: 20 and 26)"]),
+        ("summary --model preresnet31", ["--model preresnet31", "9n+2 (nearest: 29 and 38)"]),
+        ("train --model resnet50 --block basic", ["--model resnet50", "leave the block out"]),
+        ("summary --size 33x33", ["33x33", "nearest: 32x32"]),
+        ("summary --size big", ["--size", "such as 32x32"]),
+        ("summary --classes 0", ["--classes", "1 or more"]),
+        ("train --shortcut scale:0.5", ["--shortcut", "such as scale:0.5,0.5"]),
+        ("train --shortcut dropout:1", ["--shortcut", "below 1"]),
+        ("train --data cifar10", ["--data", "cifar10:DIR"]),
+        ("train --device cuda:x", ["--device", "such as cuda:0"]),
+        ("train --batch 0", ["--batch = 0", "at least 1"]),
+        ("train --batch 8 --bn-group 3", ["--batch = 8", "--bn-group = 3; use a multiple of it"]),
+        ("train --bn-group 0", ["bn", "at least 1"]),
+        ("bench --batch 0", ["--batch", "1 or more"]),
+        ("bench --batch 8 --bn-group 3", ["groups of 3", "multiple of 3"]),
+        ("train --lr nan", ["--lr = NaN", "finite number, at least 0"]),
+        ("train --lr -1", ["--lr = -1", "finite number, at least 0"]),
+        ("train --lr fast", ["'fast' for '--lr", "float"]),
+        ("train --momentum 1", ["--momentum = 1", "below 1"]),
+        ("train --momentum 0 --nesterov", ["nesterov", "above 0"]),
+        ("train --weight-decay inf", ["--weight-decay = inf", "finite number"]),
+        ("train --decay-at 1;2", ["--decay-at", "such as 4000,6000"]),
+        ("train --decay-at 20,10", ["--decay-at = [20, 10]", "later than the one before"]),
+        ("train --warmup 400", ["--warmup", "such as 400:0.01"]),
+        ("train --warmup 4:nan", ["--warmup (learning rate) = NaN", "finite number"]),
+        ("train --iterations 0", ["--iterations = 0", "at least 1"]),
+        ("train --epochs 0", ["--epochs", "1 or more"]),
+        ("train --epochs 1 --iterations 3", ["--epochs", "--iterations"]),
+        ("train --evaluate-every 0", ["--evaluate-every = 0", "at least 1"]),
+        ("train --keep 0", ["--keep = 0", "at least 1"]),
+        ("train --threads 0", ["--threads", "1 or more"]),
+        ("train --seed -1", ["--seed", "-1"]),
+        ("train --resume run --out other", ["--resume", "--out"]),
+        ("eval", ["--checkpoint", "required"]),
+        ("predict --checkpoint run", ["<IMAGE>", "required"]),
+        ("predict --checkpoint run --top 0 a.png", ["--top", "1 or more"]),
+    ] {
+        assert_refused(&sandbox, 2, line, &parts);
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_in_the_build_is_named_with_its_feature() {
+    let sandbox = Sandbox::new();
+    for line in ["train --out run", "bench", "eval --checkpoint x", "predict --checkpoint x a.png"] {
+        let line = format!("{line} --device cuda");
+        assert_refused(&sandbox, 1, &line, &["no cuda support", "--features cuda", "--device cpu"]);
+    }
+    assert!(!sandbox.at("run").exists());
+}
+
+#[test]
+fn a_recipe_file_is_answered_by_its_line() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out run"));
+    let recipe = fs::read_to_string(sandbox.at("run/recipe.toml")).unwrap();
+    for (right, wrong, parts) in [
+        ("momentum = 0.9", "momentun = 0.9", ["bad.toml", "momentun", "did you mean `momentum`?"]),
+        ("batch = 8", "batch = \"x\"", ["bad.toml", "batch = \"x\"", "invalid type"]),
+        ("batch = 8", "batch = 0", ["bad.toml", "optimiser.batch = 0", "at least 1"]),
+        ("\"preact\"", "\"pre-act\"", ["bad.toml", "pre-act", "did you mean 'preact'?"]),
+        ("[data]", "[data", ["bad.toml", "[data", "parse error"]),
+    ] {
+        let text = recipe.replacen(right, wrong, 1);
+        assert_ne!(text, recipe);
+        fs::write(sandbox.at("bad.toml"), text).unwrap();
+        assert_refused(&sandbox, 1, "train --recipe bad.toml --out other", &parts);
+    }
+    assert_refused(&sandbox, 1, "train --recipe none.toml", &["cannot read none.toml", "check the path"]);
+    assert_refused(&sandbox, 1, "train --recipe run", &["cannot read run", "give a file"]);
+    assert!(!sandbox.at("other").exists());
+}
+
+#[test]
+fn damaged_data_is_named_by_its_file() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.at("data/data_batch_3.bin");
+    let whole = fs::read(&file).unwrap();
+    let line = format!("{RUN} --out run");
+
+    fs::remove_file(&file).unwrap();
+    assert_refused(&sandbox, 1, &line, &["missing data_batch_3.bin", "data", "download"]);
+    fs::write(&file, "").unwrap();
+    assert_refused(&sandbox, 1, &line, &["data_batch_3.bin", "is empty", "again"]);
+    fs::write(&file, &whole[..2 * RECORD + 100]).unwrap();
+    assert_refused(&sandbox, 1, &line, &["data_batch_3.bin", "truncated", "2 records", "again"]);
+    let mut garbage = whole.clone();
+    garbage[RECORD] = 77;
+    fs::write(&file, garbage).unwrap();
+    assert_refused(&sandbox, 1, &line, &["data_batch_3.bin", "record 1", "label 77", "0 to 9"]);
+    fs::write(&file, whole).unwrap();
+    fs::write(sandbox.at("data/batches.meta.txt"), "cat\ndog\n").unwrap();
+    assert_refused(&sandbox, 1, &line, &["batches.meta.txt", "10 classes", "it has 2"]);
+
+    let nowhere = line.replace("cifar10:data", "cifar10:nowhere");
+    assert_refused(&sandbox, 1, &nowhere, &["nowhere", "download", "tar -xzf"]);
+    let archive = line.replace("cifar10:data", "cifar10:data/test_batch.bin");
+    assert_refused(&sandbox, 1, &archive, &["test_batch.bin", "is a file where a folder was expected"]);
+    let other = line.replace("cifar10:data", "cifar100:data");
+    assert_refused(&sandbox, 1, &other, &["CIFAR-100", "train.bin", "download"]);
+    assert!(!sandbox.at("run").exists());
+}
+
+#[test]
+fn pictures_that_are_none_are_named_and_the_others_go_on() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out run"));
+    fs::write(sandbox.at("empty.png"), "").unwrap();
+    fs::write(sandbox.at("text.png"), "no picture").unwrap();
+    let picture = image::RgbImage::from_pixel(40, 30, image::Rgb([200, 10, 10]));
+    picture.save(sandbox.at("good.png")).unwrap();
+    picture.save(sandbox.at("good.jpg")).unwrap();
+    for name in ["good.png", "good.jpg"] {
+        let bytes = fs::read(sandbox.at(name)).unwrap();
+        fs::write(sandbox.at(name.replace("good", "cut")), &bytes[..bytes.len() * 2 / 3]).unwrap();
+    }
+    for (name, part) in [
+        ("none.png", "check the path"),
+        ("empty.png", "is empty"),
+        ("text.png", "give a whole JPEG or PNG file"),
+        ("cut.png", "give a whole JPEG or PNG file"),
+        ("cut.jpg", "give a whole JPEG or PNG file"),
+        ("data", "give a file"),
+    ] {
+        assert_refused(&sandbox, 1, &format!("predict --checkpoint run {name}"), &[name, part]);
+    }
+    let ended = sandbox.run("predict --checkpoint run none.png good.png text.png good.jpg --json");
+    assert_eq!((ended.code, ended.stdout.lines().count(), ended.stderr.lines().count()), (Some(1), 2, 2));
+}
+
+#[test]
+fn weights_that_are_none_are_named_by_their_file() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out run"));
+    let file = "run/checkpoints/iteration-00000004/weights.safetensors";
+    let whole = fs::read(sandbox.at(file)).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut unnamed = whole.clone();
+    let position = whole.windows(15).position(|part| part == b"residua.network").unwrap();
+    unnamed[position] = b'x';
+    for (name, bytes) in [
+        ("short.safetensors", &whole[..whole.len() - 1]),
+        ("header.safetensors", &whole[..header / 2]),
+        ("empty.safetensors", &[]),
+        ("text.safetensors", b"these are no weights, but a longer line of text"),
+        ("unnamed.safetensors", &unnamed),
+    ] {
+        fs::write(sandbox.at(name), bytes).unwrap();
+        assert_refused(&sandbox, 1, &format!("eval --checkpoint {name} --data cifar10:data"), &[name]);
+        if name != "unnamed.safetensors" {
+            assert_refused(&sandbox, 1, &format!("{RUN} --init {name} --out other"), &[name]);
+        }
+    }
+    fs::write(sandbox.at("alone.safetensors"), &whole).unwrap();
+    assert_refused(&sandbox, 2, "eval --checkpoint alone.safetensors", &["alone.safetensors", "--data"]);
+    assert_refused(&sandbox, 1, "eval --checkpoint none", &["none", "no such file", "give a run's folder"]);
+    assert_refused(&sandbox, 1, "eval --checkpoint data", &["data", "no checkpoint", "give a run's folder"]);
+    assert_refused(&sandbox, 1, &format!("{RUN} --init none --out other"), &["none", "no such file"]);
+
+    let mut flipped = whole.clone();
+    flipped[header + 1000] ^= 1;
+    fs::write(sandbox.at(file), flipped).unwrap();
+    let damaged = [file, "is damaged", "SHA256SUMS", "use another checkpoint"];
+    for checkpoint in ["run", "run/checkpoints/iteration-00000004", file] {
+        assert_refused(&sandbox, 1, &format!("eval --checkpoint {checkpoint}"), &damaged);
+        assert_refused(&sandbox, 1, &format!("predict --checkpoint {checkpoint} a.png"), &damaged);
+        assert_refused(&sandbox, 1, &format!("{RUN} --init {checkpoint} --out other"), &damaged);
+    }
+    assert!(!sandbox.at("other").exists());
+}
+
+#[test]
+fn folders_that_are_no_place_for_a_run_are_named() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out run"));
+    fs::write(sandbox.at("file"), "").unwrap();
+    fs::create_dir(sandbox.at("empty")).unwrap();
+    assert_refused(
+        &sandbox,
+        1,
+        &format!("{RUN} --out run"),
+        &["run already holds a run", "--resume run", "--out"],
+    );
+    for place in ["file", "file/below"] {
+        assert_refused(&sandbox, 1, &format!("{RUN} --out {place}"), &[place, "choose another with --out"]);
+    }
+    for place in ["empty", "file", "none"] {
+        let line = format!("train --resume {place}");
+        assert_refused(&sandbox, 1, &line, &[place, "holds no run", "--out"]);
+    }
+    assert_refused(&sandbox, 1, "train --resume run", &["has done 4 of 4", "give a larger --iterations"]);
+    assert!(fs::read_dir(sandbox.at("empty")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_diverging_run_names_iteration_learning_rate_and_the_last_good_checkpoint() {
+    let sandbox = Sandbox::new();
+    let line =
+        format!("{RUN} --lr 1e6 --checkpoint-every 1 --out run").replace("--iterations 4", "--iterations 50");
+    let parts =
+        ["training diverged", "at iteration ", "learning rate 1000000", "lower --lr", "longer --warmup"];
+    assert_refused(&sandbox, 1, &line, &parts);
+    let ended = sandbox.run("train --resume run");
+    let (_, rest) = ended.stderr.split_once("the last good checkpoint is ").expect(&ended.stderr);
+    let checkpoint = rest.split(';').next().unwrap();
+    sandbox.succeed(&format!("eval --checkpoint {checkpoint}"));
+}

@@ -1,0 +1,10 @@
+//! The `residua` command as a user meets it: every test starts the program.
+
+mod sandbox;
+mod tiny_cifar;
+
+mod bad_input;
+mod contract;
+mod file_systems;
+mod output;
+mod resume;

@@ -1,0 +1,280 @@
+//! A run that was stopped, in whichever way, ends in the very bits of one that was not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::sandbox::Sandbox;
+
+/// A run whose learning rate, tests and metrics lines change on the way. Its intervals of checkpoints are left open:
+/// they do not change what comes out.
+const RUN: &str = "train --data cifar10:data --model preresnet8 --batch 8 --iterations 24 --lr 0.05 --warmup 4:0.01 \
+    --decay-at 10,18 --evaluate-every 3 --log-every 2 --threads 1";
+
+/// What a run has come to.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    metrics: Vec<Value>,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Outcome {
+    /// That of the run in a folder: its metrics but for the times in them, and its last checkpoint's tensors.
+    fn of(run: &Path) -> Self {
+        let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let mut metrics: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for line in metrics.iter_mut().map(|line| line.as_object_mut().unwrap()) {
+            line.remove("images_per_second");
+            line.remove("seconds");
+        }
+        let last = checkpoints(run).pop().unwrap();
+        let read = |name| (name, fs::read(last.join(name)).unwrap());
+        Self { metrics, files: ["weights.safetensors", "optimiser.safetensors"].map(read).to_vec() }
+    }
+
+    /// That of a run which nothing disturbs.
+    fn undisturbed(sandbox: &Sandbox, run: &str) -> Self {
+        sandbox.succeed(&format!("{run} --out undisturbed"));
+        Self::of(&sandbox.at("undisturbed"))
+    }
+
+    #[track_caller]
+    fn assert_same(&self, run: &Path) {
+        let other = Self::of(run);
+        assert_eq!(self.metrics, other.metrics);
+        for ((name, expected), (_, actual)) in self.files.iter().zip(&other.files) {
+            assert!(expected == actual, "{name} differs");
+        }
+    }
+}
+
+/// The checkpoints of a run, the latest last.
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(run.join("checkpoints")).unwrap();
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+fn iteration(checkpoint: &Path) -> u64 {
+    let name = checkpoint.file_name().unwrap().to_str().unwrap();
+    name.strip_prefix("iteration-").unwrap().parse().unwrap()
+}
+
+/// Numbers that are the same in every run of the tests: xorshift.
+struct Random(u64);
+
+impl Random {
+    /// A number from 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_by_a_signal_goes_on_as_its_message_says() {
+    let sandbox = Sandbox::new();
+    let undisturbed = Outcome::undisturbed(&sandbox, RUN);
+    let stops = [("INT", "begun"), ("TERM", "iteration 3: "), ("INT", "iteration 9: ")];
+    for (number, (signal, moment)) in stops.into_iter().enumerate() {
+        let run = format!("stopped-{number}");
+        let mut running = sandbox.start(&format!("{RUN} --checkpoint-every 5 --out {run} --json"));
+        running.wait_for(moment);
+        running.signal(signal);
+        let ended = running.wait();
+        assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+        let (_, rest) = ended.stderr.split_once("stopped at iteration ").expect(&ended.stderr);
+        let (stopped, rest) = rest.split_once(',').unwrap();
+        let (_, command) = rest.trim().split_once("go on with: residua ").unwrap();
+        assert_eq!(
+            iteration(checkpoints(&sandbox.at(&run)).last().unwrap()),
+            stopped.parse::<u64>().unwrap()
+        );
+        assert_eq!(ended.json()["is_finished"], false);
+
+        let ended = sandbox.succeed(command);
+        assert!(stopped == "0" || ended.stderr.contains(&format!("resumed at iteration {stopped}")));
+        undisturbed.assert_same(&sandbox.at(&run));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_the_run_at_once_and_it_goes_on_all_the_same() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.start(&format!("{RUN} --checkpoint-every 2 --out run"));
+    running.wait_for("iteration 3: ");
+    running.signal("INT");
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    sandbox.succeed("train --resume run");
+    Outcome::undisturbed(&sandbox, RUN).assert_same(&sandbox.at("run"));
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_the_same() {
+    let sandbox = Sandbox::new();
+    let undisturbed = Outcome::undisturbed(&sandbox, RUN);
+    for (checkpoint_every, seed) in [(1, 1), (2, 2)] {
+        let run = format!("killed-{checkpoint_every}");
+        let begin = format!("{RUN} --checkpoint-every {checkpoint_every} --out {run}");
+        let resume = format!("train --resume {run}");
+        let begun = Instant::now();
+        sandbox.succeed(&begin.replace("--out killed", "--out timed"));
+        let whole = begun.elapsed();
+
+        let mut random = Random(seed);
+        let (mut line, mut kills, mut starts) = (&begin, 0, 0);
+        loop {
+            starts += 1;
+            assert!(starts < 300, "{run} does not come to an end");
+            // The first kills come while the program starts. After ten there is ever more time, so that it ends.
+            let share = match kills {
+                0..4 => 0.03,
+                4..10 => 0.15,
+                _ => 0.15 + 0.05 * f64::from(kills - 9),
+            };
+            let mut running = sandbox.start(line);
+            if !running.wait_at_most(whole.mul_f64(share * random.next())) {
+                running.kill();
+                kills += 1;
+                line = &resume;
+                continue;
+            }
+            let ended = running.wait();
+            line = match ended.code {
+                Some(0) => break,
+                // The kill came before the first checkpoint, or after the last one.
+                _ if ended.stderr.contains("holds no run") => &begin,
+                _ if ended.stderr.contains("has done 24 of 24 iterations") => break,
+                _ => panic!("{}", ended.stderr),
+            };
+        }
+        assert!(kills >= 10, "{run}: {kills} kills");
+        undisturbed.assert_same(&sandbox.at(&run));
+        assert_eq!(sandbox.half_written(), [PathBuf::new(); 0]);
+    }
+}
+
+#[test]
+fn a_run_goes_on_from_any_of_its_checkpoints() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.at("run");
+    sandbox.succeed(&format!("{RUN} --checkpoint-every 1 --keep 100 --out run"));
+    let undisturbed = Outcome::of(&run);
+    assert_eq!(checkpoints(&run).len(), 25);
+    for last in [17, 12, 1, 0] {
+        for checkpoint in checkpoints(&run).into_iter().filter(|path| iteration(path) > last) {
+            fs::remove_dir_all(checkpoint).unwrap();
+        }
+        sandbox.succeed("train --resume run --checkpoint-every 100");
+        undisturbed.assert_same(&run);
+    }
+}
+
+#[test]
+fn a_damaged_last_checkpoint_is_reported_and_passed_over() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.at("run");
+    sandbox.succeed(&format!("{RUN} --checkpoint-every 5 --out run"));
+    let undisturbed = Outcome::of(&run);
+    fs::write(checkpoints(&run).pop().unwrap().join("optimiser.safetensors"), "torn").unwrap();
+    let ended = sandbox.succeed("train --resume run");
+    assert!(ended.stderr.contains("warning: ") && ended.stderr.contains("optimiser.safetensors is damaged"));
+    assert!(ended.stderr.contains("resumed at iteration "), "{}", ended.stderr);
+    fs::remove_dir_all(run.join("checkpoints/damaged-iteration-00000024")).unwrap();
+    undisturbed.assert_same(&run);
+}
+
+#[cfg(unix)]
+#[test]
+fn dropout_batch_norm_groups_and_nesterov_resume_exactly() {
+    let sandbox = Sandbox::new();
+    let run = format!(
+        "{RUN} --shortcut dropout:0.5 --bn-group 4 --nesterov --decays weights --normalisation pixel-mean --workers 2"
+    );
+    let mut running = sandbox.start(&format!("{run} --checkpoint-every 7 --out run"));
+    running.wait_for("iteration 3: ");
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    sandbox.succeed("train --resume run");
+    Outcome::undisturbed(&sandbox, &run).assert_same(&sandbox.at("run"));
+}
+
+#[test]
+fn threads_workers_and_a_longer_run_may_change_on_resume() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{} --out run", RUN.replace("--iterations 24", "--iterations 12")));
+    let ended = sandbox.run("train --resume run");
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("has done 12 of 12 iterations; to train further give a larger --iterations")
+    );
+    sandbox
+        .succeed("train --resume run --iterations 24 --threads 2 --workers 3 --checkpoint-every 3 --keep 1");
+    Outcome::undisturbed(&sandbox, RUN).assert_same(&sandbox.at("run"));
+}
+
+#[test]
+fn options_that_make_another_run_are_refused_on_resume_by_name() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{} --out run", RUN.replace("--iterations 24", "--iterations 2")));
+    let before = (fs::read(sandbox.at("run/recipe.toml")).unwrap(), Outcome::of(&sandbox.at("run")));
+    for (option, named) in [
+        ("--lr 0.5", "--lr was 0.05, now 0.5"),
+        ("--seed 7", "seed was 1, now 7"),
+        ("--model preresnet14", "--model was \"preresnet8\", now \"preresnet14\""),
+        ("--batch 16", "--batch was 8, now 16"),
+        ("--shortcut dropout:0.5", "--shortcut was \"identity\", now \"dropout:0.5\""),
+        ("--decay-at none", "--decay-at was [10,18], now []"),
+        ("--warmup none", "--warmup (iterations) was 4, now not set"),
+        ("--nesterov", "is_nesterov was false, now true"),
+        ("--no-augment", "is_augmented was true, now false"),
+        ("--data shapes", "--data was cifar10, now shapes"),
+    ] {
+        let ended = sandbox.run(&format!("train --resume run --iterations 30 {option}"));
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("only --iterations, the intervals and the folder of --data may change")
+        );
+    }
+    let after = (fs::read(sandbox.at("run/recipe.toml")).unwrap(), Outcome::of(&sandbox.at("run")));
+    assert_eq!(before, after);
+}
+
+#[test]
+fn two_processes_do_not_train_in_one_folder() {
+    let sandbox = Sandbox::new();
+    let endless = RUN.replace("--iterations 24", "--iterations 1000000");
+    let mut running = sandbox.start(&format!("{endless} --out run"));
+    running.wait_for("iteration 3: ");
+    let second = sandbox.run("train --resume run");
+    assert_eq!(second.code, Some(1));
+    assert!(second.stderr.contains("another process is training in run"), "{}", second.stderr);
+    let second = sandbox.run(&format!("{RUN} --out run"));
+    assert_eq!(second.code, Some(1));
+    assert!(second.stderr.contains("run already holds a run; go on with it by --resume run"));
+    running.wait_for("iteration 6: ");
+    running.kill();
+    // The lock ends with its process, however that ended.
+    let mut third = sandbox.start("train --resume run");
+    third.wait_for("iteration ");
+    third.kill();
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_whatever_the_threads() {
+    let sandbox = Sandbox::new();
+    let undisturbed = Outcome::undisturbed(&sandbox, RUN);
+    sandbox.succeed(&format!("{} 2 --workers 3 --out again", RUN.strip_suffix(" 1").unwrap()));
+    undisturbed.assert_same(&sandbox.at("again"));
+    sandbox.succeed(&format!("{RUN} --seed 2 --out other"));
+    assert_ne!(undisturbed, Outcome::of(&sandbox.at("other")));
+}

@@ -1,0 +1,35 @@
+//! The images of a run, and the network that they ask for.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::error::TrainError;
+use super::recipe::Recipe;
+use crate::data::{Dataset, Normalisation, Split};
+use crate::nn::ResNet;
+
+/// The images of a recipe.
+pub(super) struct RunData {
+    pub(super) training_set: Arc<Dataset>,
+    pub(super) test_set: Dataset,
+    pub(super) normalisation: Normalisation,
+}
+
+impl RunData {
+    pub(super) fn load(recipe: &Recipe) -> Result<Self, TrainError> {
+        let training_set = recipe.data.source.load(Split::Train)?;
+        let test_set = recipe.data.source.load(Split::Test)?;
+        let normalisation = Normalisation::of(recipe.data.normalisation, &training_set);
+        Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
+    }
+
+    /// A new network for these images, ready to be trained.
+    pub(super) fn network(&self, recipe: &Recipe, device: &Device) -> Result<ResNet, TrainError> {
+        let config = recipe.network.resolve(self.training_set.classes().len())?;
+        let (height, width) = (self.training_set.height(), self.training_set.width());
+        config.check_input(height, width)?;
+        config.check_batch(recipe.optimiser.batch, height, width)?;
+        Ok(config.init(recipe.seed, &device.clone().autodiff())?)
+    }
+}

@@ -1,0 +1,37 @@
+//! The folder of a run: its recipe, and the lock of the process that trains in it.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::checkpoint_store::latest_checkpoint;
+use super::error::TrainError;
+use super::recipe::Recipe;
+
+/// The file of a run that holds its recipe.
+pub(super) const RECIPE: &str = "recipe.toml";
+
+/// The recipe of the run, checkpoint or weight file at `path`.
+///
+/// # Errors
+/// When there is no recipe, or it cannot be read.
+pub fn saved_recipe(path: &Path) -> Result<Recipe, TrainError> {
+    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    if folder.join(RECIPE).exists() {
+        return Ok(Recipe::read(&folder.join(RECIPE))?);
+    }
+    match latest_checkpoint(folder)? {
+        Some(checkpoint) => Ok(Recipe::read(&checkpoint.join(RECIPE))?),
+        None => Err(TrainError::NoRun { folder: path.to_owned() }),
+    }
+}
+
+/// Two processes in one run would overwrite each other's checkpoints.
+pub(super) fn lock(folder: &Path) -> Result<File, TrainError> {
+    let failed = |reason| TrainError::Folder { folder: folder.to_owned(), reason };
+    let file = File::create(folder.join(".lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(TrainError::Locked { folder: folder.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
