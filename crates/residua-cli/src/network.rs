@@ -8,7 +8,7 @@ use residua::nn::{
     StridePlacement,
 };
 
-use crate::usage::UsageError;
+use crate::usage::{UsageError, count};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
@@ -42,8 +42,8 @@ pub(crate) struct NetworkArguments {
     #[arg(long, value_name = "PLACE")]
     stride_placement: Option<StridePlacement>,
     /// Images over which batch normalisation takes statistics in training [default: the whole batch].
-    #[arg(long, value_name = "N")]
-    bn_group: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = count)]
+    bn_group: Option<NonZeroUsize>,
 }
 
 impl NetworkArguments {
@@ -65,7 +65,7 @@ impl NetworkArguments {
             block: self.block.or(base.block),
             layout: self.layout.or(base.layout),
             stride_placement: self.stride_placement.or(base.stride_placement),
-            bn_group: self.bn_group.or(base.bn_group),
+            bn_group: self.bn_group.map(NonZeroUsize::get).or(base.bn_group),
         }
     }
 
@@ -80,7 +80,7 @@ impl NetworkArguments {
 #[command(next_help_heading = "Network")]
 pub(crate) struct ImageArguments {
     /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     classes: Option<NonZeroUsize>,
     /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
     #[arg(long, value_name = "HxW", value_parser = parse_size)]

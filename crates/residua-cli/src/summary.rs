@@ -50,18 +50,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, input 3x{height}x{width}\n",
         options.model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
     );
-    let head = row(["layer", "", "output", "parameters", "mult-adds", "kept/image"].map(str::to_owned));
-    let layers = summary.layers.chunk_by(are_alike).map(layers_row);
-    let total = row([
+    let head = ["layer", "", "output", "parameters", "mult-adds", "kept/image"].map(str::to_owned);
+    let total = [
         "total".to_owned(),
         String::new(),
         String::new(),
         thousands(summary.parameters),
         millions(summary.multiply_adds),
         bytes(summary.activation_bytes_per_image),
-    ]);
-    let lines: Vec<_> = [title, head].into_iter().chain(layers).chain([total]).collect();
-    print(lines.join("\n"))?;
+    ];
+    let layers = summary.layers.chunk_by(are_alike).map(row);
+    let rows: Vec<_> = [head].into_iter().chain(layers).chain([total]).collect();
+    print(format_args!("{title}\n{}", table(&rows)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,7 +70,7 @@ fn are_alike(left: &LayerSummary, right: &LayerSummary) -> bool {
     LayerSummary { name: right.name.clone(), ..left.clone() } == *right
 }
 
-fn layers_row(alike: &[LayerSummary]) -> String {
+fn row(alike: &[LayerSummary]) -> [String; 6] {
     let (first, last) = (&alike[0], &alike[alike.len() - 1]);
     let count = alike.len() as u64;
     let (name, times) = match count {
@@ -80,18 +80,26 @@ fn layers_row(alike: &[LayerSummary]) -> String {
             (format!("{}..{number}", first.name), format!("{count} x "))
         }
     };
-    row([
+    [
         name,
         format!("{times}{}", first.description),
         first.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
         thousands(count * first.parameters),
         millions(count * first.multiply_adds),
         bytes(count * first.activation_bytes),
-    ])
+    ]
 }
 
-fn row([name, description, output, parameters, multiply_adds, kept]: [String; 6]) -> String {
-    format!("{name:<18} {description:<36} {output:>12} {parameters:>12} {multiply_adds:>10} {kept:>11}")
+/// Rows with the cells of a column below each other: two of words, then numbers.
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let [a, b, c, d, e, f] = std::array::from_fn(width);
+    let line = |[name, description, output, parameters, multiply_adds, kept]: &[String; 6]| {
+        format!(
+            "{name:<a$}  {description:<b$}  {output:>c$}  {parameters:>d$}  {multiply_adds:>e$}  {kept:>f$}"
+        )
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn thousands(number: u64) -> String {

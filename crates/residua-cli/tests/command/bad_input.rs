@@ -67,7 +67,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --device cuda:x", ["--device", "such as cuda:0"]),
         ("train --batch 0", ["--batch = 0", "at least 1"]),
         ("train --batch 8 --bn-group 3", ["--batch = 8", "--bn-group = 3; use a multiple of it"]),
-        ("train --bn-group 0", ["bn", "at least 1"]),
+        ("train --bn-group 0", ["--bn-group", "1 or more"]),
         ("bench --batch 0", ["--batch", "1 or more"]),
         ("bench --batch 8 --bn-group 3", ["groups of 3", "multiple of 3"]),
         ("train --lr nan", ["--lr = NaN", "finite number, at least 0"]),
