@@ -1,7 +1,7 @@
 //! `residua predict`: the likeliest classes of pictures.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -57,12 +57,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn predict(trained: &Trained, path: &PathBuf, arguments: &Arguments) -> Result<Vec<Prediction>, TrainError> {
+fn predict(trained: &Trained, path: &Path, arguments: &Arguments) -> Result<Vec<Prediction>, TrainError> {
     let pixels = read_image(path, trained.info.height, trained.info.width)?;
     trained.predict(&pixels, arguments.top.get(), arguments.machine.engine)
 }
 
-fn report(trained: &Trained, path: &PathBuf, predictions: &[Prediction], as_json: bool) -> String {
+fn report(trained: &Trained, path: &Path, predictions: &[Prediction], as_json: bool) -> String {
     let name = |prediction: &Prediction| &trained.info.classes[prediction.class];
     if as_json {
         let predictions: Vec<_> = predictions

@@ -1,4 +1,4 @@
-//! What scripts rely on: files, their fields, and what is printed as JSON.
+//! What scripts rely on in a run: its files and their fields, and what `train`, `eval` and `predict` print of it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,6 +63,16 @@ fn a_run_folder_holds_recipe_metrics_curves_and_checkpoints() {
             "best_iteration": best.unwrap()["iteration"],
         })
     );
+}
+
+#[test]
+fn runs_without_a_folder_are_numbered() {
+    let sandbox = Sandbox::new();
+    let run = RUN.replace("--iterations 12", "--iterations 1");
+    for folder in ["runs/preresnet8-cifar10", "runs/preresnet8-cifar10-2", "runs/preresnet8-cifar10-3"] {
+        assert_eq!(sandbox.succeed(&format!("{run} --json")).json()["run"], folder);
+        assert!(sandbox.at(folder).join("recipe.toml").exists());
+    }
 }
 
 #[test]
@@ -246,79 +256,4 @@ fn weights_are_named_as_safetensors_and_say_what_they_are() {
         tensors.tensor("stem.conv.weight").or(tensors.tensor("conv1.weight")).unwrap().shape(),
         [16, 3, 3, 3]
     );
-}
-
-#[test]
-fn summary_has_the_papers_numbers() {
-    let sandbox = Sandbox::new();
-    for (model, parameters, multiply_adds) in [
-        ("preresnet20", 272_282, 40.8),
-        ("preresnet110", 1_730_522, 253.1),
-        ("preresnet164", 1_703_258, 244.5),
-        ("preresnet1001", 10_327_706, 1487.8),
-    ] {
-        let summary = sandbox.succeed(&format!("summary --model {model} --dimensions b --json")).stdout;
-        let summary: Value = serde_json::from_str(&summary).unwrap();
-        assert_eq!(summary["parameters"], parameters, "{model}");
-        let millions = summary["multiply_adds"].as_f64().unwrap() / 1e6;
-        assert_eq!((10. * millions).round() / 10., multiply_adds, "{model}");
-        let layers = summary["layers"].as_array().unwrap();
-        for total in ["parameters", "multiply_adds"] {
-            let sum: u64 = layers.iter().map(|layer| layer[total].as_u64().unwrap()).sum();
-            assert_eq!(summary[total], sum, "{model}: {total}");
-        }
-        assert!(summary["activation_bytes_per_image"].as_u64().unwrap() > 100_000);
-        let text = sandbox.succeed(&format!("summary --model {model} --dimensions b")).stdout;
-        assert!(text.contains(&format!("{multiply_adds:.1} M")), "{text}");
-    }
-}
-
-#[test]
-fn bench_reports_speed_memory_and_parameters() {
-    let sandbox = Sandbox::new();
-    for mode in ["train", "infer"] {
-        let line =
-            format!("bench --model preresnet20 --dimensions b --batch 4 --steps 3 --mode {mode} --threads 1");
-        let report = sandbox.succeed(&format!("{line} --json")).json();
-        for (field, value) in [
-            ("model", json!("preresnet20")),
-            ("dimensions", json!("b")),
-            ("mode", json!(mode)),
-            ("batch", json!(4)),
-            ("steps", json!(3)),
-            ("threads", json!(1)),
-            ("parameters", json!(272_282)),
-        ] {
-            assert_eq!(report[field], value, "{field}");
-        }
-        let number = |field: &str| report[field].as_f64().expect(field);
-        assert!(number("images_per_second_median") > 0.);
-        assert!(number("images_per_second") >= number("images_per_second_median"));
-        if cfg!(target_os = "linux") {
-            assert!(number("peak_memory_bytes") > 1e6);
-        }
-    }
-    assert!(sandbox.succeed("bench --model preresnet8 --batch 2 --steps 1").stdout.contains("images/s"));
-}
-
-#[test]
-fn shells_have_completions() {
-    let sandbox = Sandbox::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = sandbox.succeed(&format!("completions {shell}")).stdout;
-        assert!(script.contains("residua") && script.contains("evaluate-every"), "{shell}");
-    }
-}
-
-#[test]
-fn help_has_examples_and_defaults() {
-    let sandbox = Sandbox::new();
-    for command in ["train", "eval", "predict", "summary", "bench", "completions"] {
-        let help = sandbox.succeed(&format!("{command} --help")).stdout;
-        assert!(help.contains(&format!("residua {command} ")) && help.contains("Example"), "{help}");
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
-    }
-    assert!(sandbox.succeed("train --help").stdout.contains("[default: 0.1]"));
-    let version = sandbox.succeed("--version").stdout;
-    assert!(version.starts_with("residua "));
 }

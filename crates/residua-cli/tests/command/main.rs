@@ -7,4 +7,5 @@ mod bad_input;
 mod contract;
 mod file_systems;
 mod output;
+mod reports;
 mod resume;

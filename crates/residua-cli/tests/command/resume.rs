@@ -158,7 +158,7 @@ fn a_run_that_is_killed_again_and_again_ends_the_same() {
         }
         assert!(kills >= 10, "{run}: {kills} kills");
         undisturbed.assert_same(&sandbox.at(&run));
-        assert_eq!(sandbox.half_written(), [PathBuf::new(); 0]);
+        assert!(sandbox.half_written().is_empty(), "{:?}", sandbox.half_written());
     }
 }
 

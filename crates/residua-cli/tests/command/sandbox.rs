@@ -128,8 +128,8 @@ impl Running {
     /// Sends a signal, such as `INT`.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        let line = format!("kill -s {name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
     }
 
     fn poll(&mut self) -> Option<ExitStatus> {

@@ -156,7 +156,7 @@ impl ResNetConfig {
     /// When they do not; the error says which sizes work.
     pub fn check_input(&self, height: usize, width: usize) -> Result<(), NetworkError> {
         let multiple = self.total_stride();
-        if [height, width].iter().any(|&side| side == 0 || side % multiple != 0) {
+        if [height, width].iter().any(|&side| side == 0 || !side.is_multiple_of(multiple)) {
             return Err(NetworkError::InputSize { height, width, layout: self.layout, multiple });
         }
         Ok(())
@@ -168,7 +168,7 @@ impl ResNetConfig {
     /// When groups do not divide the batch, or leave one value per channel.
     pub fn check_batch(&self, batch: usize, height: usize, width: usize) -> Result<(), NetworkError> {
         let group = self.bn_group.unwrap_or(batch);
-        if batch == 0 || batch % group != 0 {
+        if batch == 0 || !batch.is_multiple_of(group) {
             return Err(NetworkError::BatchGroup { batch, group });
         }
         let stride = self.total_stride();

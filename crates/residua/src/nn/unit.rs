@@ -171,16 +171,16 @@ impl ResidualUnit {
             }
             (Shortcut::ExclusiveGating { .. }, Some(gate)) => {
                 let gate = gate.forward(x.clone(), pass);
-                (Weight::Map(gate.clone().neg() + 1.), Weight::Map(gate))
+                (Weight::map(gate.clone().neg() + 1.), Weight::map(gate))
             }
             (Shortcut::ShortcutOnlyGating { .. }, Some(gate)) => {
-                (Weight::Map(gate.forward(x.clone(), pass).neg() + 1.), Weight::One)
+                (Weight::map(gate.forward(x.clone(), pass).neg() + 1.), Weight::One)
             }
             (Shortcut::Dropout { probability }, _) if pass.is_training() => {
                 let [batch, height, width, _] = x.dims();
                 let stride = self.plan.stride();
                 let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), self.plan.outputs()];
-                (Weight::Map(pass.mask(shape, 1. - probability, &x.device())), Weight::One)
+                (Weight::map(pass.mask(shape, 1. - probability, &x.device())), Weight::One)
             }
             (Shortcut::Dropout { probability }, _) => (Weight::Constant(1. - probability), Weight::One),
             _ => (Weight::One, Weight::One),
@@ -193,15 +193,19 @@ enum Weight {
     One,
     Constant(f64),
     /// One factor for each element.
-    Map(Tensor<4>),
+    Map(Box<Tensor<4>>),
 }
 
 impl Weight {
+    fn map(factors: Tensor<4>) -> Self {
+        Self::Map(Box::new(factors))
+    }
+
     fn apply(self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Self::One => x,
             Self::Constant(factor) => x * factor,
-            Self::Map(factors) => x * factors,
+            Self::Map(factors) => x * *factors,
         }
     }
 }

@@ -5,15 +5,15 @@
 //! [`Benchmark`] how fast it is.
 
 mod atomic_file;
-mod axis;
+mod axes;
 mod benchmark;
+mod bitmap;
 mod checkpoint;
 mod checkpoint_store;
 mod curves;
 mod error;
 mod evaluation;
 mod metrics;
-mod picture;
 mod recipe;
 mod resume;
 mod run_data;

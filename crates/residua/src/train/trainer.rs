@@ -212,12 +212,12 @@ impl Trainer {
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
 
             let is_last = iteration == iterations;
-            if iteration % intervals.log == 0 || is_last {
+            if iteration.is_multiple_of(intervals.log) || is_last {
                 self.log(learning_rate, &clock)?;
                 clock.begin_window();
             }
             let mut is_best = false;
-            if iteration % intervals.evaluate == 0 || is_last {
+            if iteration.is_multiple_of(intervals.evaluate) || is_last {
                 let started = Instant::now();
                 let result = self.evaluate()?;
                 is_best = self.note(&result)?;
@@ -225,7 +225,7 @@ impl Trainer {
                 evaluation = Some(result);
                 clock.pause(started);
             }
-            if iteration % intervals.checkpoint == 0 || is_best || is_last {
+            if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_last {
                 let started = Instant::now();
                 self.save()?;
                 self.draw_curves()?;
