@@ -15,3 +15,8 @@ pub mod device;
 pub mod nn;
 pub mod ops;
 pub mod train;
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
