@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -382,12 +383,16 @@ fn name_weights(error: TrainError, path: Option<&Path>) -> TrainError {
 /// Set by the first Ctrl-C (or SIGTERM); the second ends the process at once.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    let (flag, first) = (stop.clone(), OnceLock::new());
+    ctrlc::set_handler(move || match first.get() {
+        None => {
+            let _ = first.set(Instant::now());
+            flag.store(true, Ordering::SeqCst);
+            tell("\nstopping after this step; press Ctrl-C again to stop at once");
         }
-        tell("\nstopping after this step; press Ctrl-C again to stop at once");
+        // Some programs signal a process and then its group: one wish, said twice.
+        Some(first) if first.elapsed() < Duration::from_millis(500) => {}
+        Some(_) => std::process::exit(130),
     })
     .context("cannot listen to Ctrl-C")?;
     Ok(stop)
