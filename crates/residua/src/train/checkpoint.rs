@@ -97,7 +97,8 @@ impl LogWindow {
 /// The file of a checkpoint that holds the network's tensors.
 pub(super) const WEIGHTS: &str = "weights.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
-const RECIPE: &str = "recipe.toml";
+/// The file of a checkpoint, and of a run, that holds the recipe.
+pub(super) const RECIPE: &str = "recipe.toml";
 const STATE: &str = "state.json";
 /// The file of a checkpoint that holds the checksums of the others.
 pub(super) const CHECKSUMS: &str = "SHA256SUMS";

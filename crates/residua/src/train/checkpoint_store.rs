@@ -143,7 +143,8 @@ pub fn locate_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
     Ok(checkpoint.join(WEIGHTS))
 }
 
-const CHECKPOINTS: &str = "checkpoints";
+/// The folder of a run that holds its checkpoints.
+pub(super) const CHECKPOINTS: &str = "checkpoints";
 
 fn folder_name(iteration: u64) -> String {
     format!("iteration-{iteration:08}")

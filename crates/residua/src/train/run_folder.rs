@@ -3,12 +3,10 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use super::checkpoint::RECIPE;
 use super::checkpoint_store::latest_checkpoint;
 use super::error::TrainError;
 use super::recipe::Recipe;
-
-/// The file of a run that holds its recipe.
-pub(super) const RECIPE: &str = "recipe.toml";
 
 /// The recipe of the run, checkpoint or weight file at `path`.
 ///

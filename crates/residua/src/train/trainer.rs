@@ -13,21 +13,24 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::atomic_file::write_file;
-use super::checkpoint::{Best, Checkpoint, LogWindow, State};
-use super::checkpoint_store::{CheckpointStore, Resumed, latest_checkpoint};
+use super::checkpoint::{Best, Checkpoint, LogWindow, RECIPE, State};
+use super::checkpoint_store::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
 use super::curves::draw_curves;
 use super::error::TrainError;
 use super::evaluation::{Evaluation, evaluate};
 use super::metrics::{MetricsLog, Record, read_metrics};
 use super::recipe::Recipe;
 use super::run_data::RunData;
-use super::run_folder::{RECIPE, lock};
+use super::run_folder::lock;
 use super::sgd::Sgd;
 use super::step::{StepOutcome, step};
 use super::weights_info::WeightsInfo;
 use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation};
 use crate::nn::{NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
+
+/// The file of a run that holds its metrics.
+const METRICS: &str = "metrics.jsonl";
 
 /// What a run uses of the machine; none of it is part of the recipe.
 #[derive(Debug, Clone)]
@@ -133,7 +136,7 @@ impl Trainer {
             .map_err(|reason| TrainError::Folder { folder: folder.to_owned(), reason })?;
         let lock = lock(folder)?;
         let sgd = Sgd::new(&recipe.optimiser);
-        let metrics = MetricsLog::create(&folder.join("metrics.jsonl"))?;
+        let metrics = MetricsLog::create(&folder.join(METRICS))?;
         let state = State::new(recipe.seed);
         let store = CheckpointStore::open(folder)?;
         let mut trainer =
@@ -151,7 +154,7 @@ impl Trainer {
     /// When there is no such run, no checkpoint of it is whole, or the recipe is another one.
     pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, TrainError> {
         recipe.validate()?;
-        if !folder.join("checkpoints").is_dir() {
+        if !folder.join(CHECKPOINTS).is_dir() {
             return Err(TrainError::NoRun { folder: folder.to_owned() });
         }
         let lock = lock(folder)?;
@@ -171,7 +174,7 @@ impl Trainer {
         let data = RunData::load(&recipe)?;
         let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
-        let metrics = MetricsLog::resume(&folder.join("metrics.jsonl"), state.iteration)?;
+        let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration)?;
         write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let mut trainer =
             Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
@@ -322,7 +325,7 @@ impl Trainer {
     }
 
     fn draw_curves(&self) -> Result<(), TrainError> {
-        let records = read_metrics(&self.folder.join("metrics.jsonl"))?;
+        let records = read_metrics(&self.folder.join(METRICS))?;
         let title = format!("{} on {}", self.recipe.network.model, self.training_set.name());
         Ok(draw_curves(&title, &records, &self.folder)?)
     }
