@@ -7,10 +7,10 @@ use clap::Args;
 use residua::train::{Benchmark, BenchmarkMode, TrainError};
 use serde_json::json;
 
-use crate::machine::MachineArguments;
+use crate::machine::{MachineArguments, MemoryArguments};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, impossible_training};
 
 const EXAMPLES: &str = "Examples:
   residua bench --model preresnet164 --batch 64 --steps 5
@@ -41,6 +41,8 @@ pub(crate) struct Arguments {
     json: bool,
     #[command(flatten)]
     machine: MachineArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -48,6 +50,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
     let (network, size) = arguments.images.resolve(&options)?;
+    let memory = arguments.memory.memory.resolve(&network, batch.get(), size[0], size[1]);
+    let memory = memory.map_err(|error| impossible_training(&error))?;
     let benchmark = Benchmark {
         network: network.clone(),
         mode: *mode,
@@ -55,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         size,
         steps: steps.get(),
         engine: machine.engine,
+        memory,
     };
     let measured = benchmark.run(&machine.open_device()?).map_err(|error| match error {
         TrainError::Network(error) => UsageError::new(error).into(),
@@ -71,6 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "mode": mode.as_str(),
             "batch": batch,
             "steps": steps,
+            "memory": memory,
             "device": machine.device,
             "threads": threads,
             "parameters": measured.parameters,
@@ -80,12 +86,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         });
         print(report)?;
     } else {
-        let memory = measured
+        let peak = measured
             .peak_memory_bytes
             .map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
         print(format_args!(
-            "{} {mode}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
-             peak memory {memory}, {} parameters",
+            "{} {mode}, batch {batch}, {threads} threads on {}, memory {memory}: {:.1} images/s (median of {steps} steps; best {:.1}), \
+             peak memory {peak}, {} parameters",
             options.model,
             machine.device,
             measured.images_per_second_median,

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Args;
 use residua::device::{Device, DeviceChoice};
+use residua::nn::MemoryChoice;
 use residua::ops::Engine;
 
 use crate::usage::count;
@@ -23,6 +24,18 @@ pub(crate) struct MachineArguments {
     /// slower and larger).
     #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE")]
     pub(crate) engine: Engine,
+}
+
+/// What training keeps in memory.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MemoryArguments {
+    /// What a training step keeps for its backward pass; results are the same to the bit. fast: all raw feature maps.
+    /// balanced: all but each pre-activation unit's first convolution, computed again. lean: the input of every k-th
+    /// unit, the rest computed again, a forward pass more and a small part of the memory. A size such as 4GiB, 2.5GB
+    /// or 800MB: the fastest of these that fits. `residua summary --batch N` says what each takes.
+    #[arg(long, default_value_t = MemoryChoice::default(), value_name = "MODE|SIZE")]
+    pub(crate) memory: MemoryChoice,
 }
 
 impl MachineArguments {

@@ -1,18 +1,20 @@
 //! `residua summary`: what a network is made of and what it costs.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::nn::LayerSummary;
+use residua::nn::{LayerSummary, Memory, MemoryChoice, MemoryPlan, NetworkError, ResNetConfig};
 use serde::Serialize;
 
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::UsageError;
+use crate::usage::{UsageError, count, impossible_training};
 
 const EXAMPLES: &str = "Examples:
   residua summary --model preresnet164
   residua summary --model resnet110 --shortcut exclusive-gate:-6 --dimensions b
+  residua summary --model preresnet1001 --batch 128
   residua summary --model preresnet200 --size 320x320 --json";
 
 /// Show a network's stages and units: output shape, parameters, multiply-adds, feature maps kept for training.
@@ -23,6 +25,12 @@ pub(crate) struct Arguments {
     network: NetworkArguments,
     #[command(flatten)]
     images: ImageArguments,
+    /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
+    #[arg(long, value_name = "N", value_parser = count)]
+    batch: Option<NonZeroUsize>,
+    /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB.
+    #[arg(long, value_name = "MODE|SIZE", requires = "batch")]
+    memory: Option<MemoryChoice>,
     /// Print JSON, with every unit.
     #[arg(long)]
     json: bool,
@@ -32,6 +40,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.network.options("preresnet20");
     let (config, [height, width]) = arguments.images.resolve(&options)?;
     let summary = config.summary(height, width).map_err(UsageError::new)?;
+    let training =
+        arguments.batch.map(|batch| plans(&config, batch.get(), [height, width], arguments.memory));
+    let training = training.transpose().map_err(|error| impossible_training(&error))?;
     if arguments.json {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -40,9 +51,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             input: [usize; 3],
             #[serde(flatten)]
             summary: &'a residua::nn::Summary,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            batch: Option<NonZeroUsize>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            training_memory: Option<Vec<MemoryPlan>>,
         }
-        let report =
-            Report { model: &options.model, network: &config, input: [3, height, width], summary: &summary };
+        let report = Report {
+            model: &options.model,
+            network: &config,
+            input: [3, height, width],
+            summary: &summary,
+            batch: arguments.batch,
+            training_memory: training,
+        };
         print(serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -62,7 +83,43 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let layers = summary.layers.chunk_by(are_alike).map(row);
     let rows: Vec<_> = [head].into_iter().chain(layers).chain([total]).collect();
     print(format_args!("{title}\n{}", table(&rows)))?;
+    if let (Some(batch), Some(plans)) = (arguments.batch, training) {
+        let head = ["memory", "keeps", "maps", "gradients", "other", "peak"].map(str::to_owned);
+        let rows: Vec<_> = [head].into_iter().chain(plans.iter().map(plan_row)).collect();
+        print(format_args!("\nTraining on batches of {batch}, predicted:\n\n{}", table(&rows)))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What training takes: in the mode chosen, or in each.
+fn plans(
+    config: &ResNetConfig,
+    batch: usize,
+    [height, width]: [usize; 2],
+    choice: Option<MemoryChoice>,
+) -> Result<Vec<MemoryPlan>, NetworkError> {
+    config.check_batch(batch, height, width)?;
+    let modes = match choice {
+        None => Memory::ALL.to_vec(),
+        Some(choice) => vec![choice.resolve(config, batch, height, width)?],
+    };
+    modes.into_iter().map(|memory| config.memory(batch, height, width, memory)).collect()
+}
+
+fn plan_row(plan: &MemoryPlan) -> [String; 6] {
+    let keeps = match (plan.memory, plan.segment) {
+        (Memory::Fast, _) => "all raw feature maps".to_owned(),
+        (Memory::Balanced, _) => "all but first convolutions".to_owned(),
+        (Memory::Lean, segment) => format!("inputs of every {} units", segment.unwrap_or(1)),
+    };
+    [
+        plan.memory.to_string(),
+        keeps,
+        bytes(plan.feature_map_bytes),
+        bytes(plan.gradient_map_bytes),
+        bytes(plan.parameter_bytes + plan.image_bytes + plan.process_bytes),
+        bytes(plan.peak_bytes),
+    ]
 }
 
 /// Units of a stage that differ in nothing but their number share a line.

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use residua::data::{NormalisationKind, Source, Split};
-use residua::nn::NamedTensors;
+use residua::nn::{NamedTensors, NetworkError};
 use residua::train::{
     DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, locate_weights,
     read_weights, saved_recipe,
 };
 use serde_json::json;
 
-use crate::machine::MachineArguments;
+use crate::machine::{MachineArguments, MemoryArguments};
 use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, impossible_training};
 
 const EXAMPLES: &str = "Examples:
   residua train
@@ -71,6 +71,8 @@ pub(crate) struct Arguments {
     intervals: IntervalArguments,
     #[command(flatten)]
     machine: MachineArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
     #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Machine")]
     workers: NonZeroUsize,
@@ -157,6 +159,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let machine = Machine {
         device: arguments.machine.open_device()?,
         engine: arguments.machine.engine,
+        memory: arguments.memory.memory,
         workers: arguments.workers,
     };
     let (folder, trainer) = match &arguments.resume {
@@ -165,7 +168,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(&recipe));
             let initial = arguments.init.as_deref().map(read_initial).transpose()?;
             let trainer = Trainer::start(recipe, &folder, machine, initial.as_ref());
-            (folder, trainer.map_err(|error| name_weights(error, arguments.init.as_deref()))?)
+            (folder, trainer.map_err(|error| blame(error, arguments.init.as_deref()))?)
         }
     };
     for warning in trainer.warnings() {
@@ -361,7 +364,7 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
 fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Trainer> {
     Trainer::resume(folder, recipe, machine).map_err(|error| match error {
         TrainError::Resume(error) => UsageError::new(error).into(),
-        error => error.into(),
+        error => blame(error, None),
     })
 }
 
@@ -370,13 +373,15 @@ fn read_initial(path: &Path) -> Result<NamedTensors, TrainError> {
     Ok(read_weights(&locate_weights(path)?)?.0)
 }
 
-/// Weights of another network are an error of the file that they came from.
-fn name_weights(error: TrainError, path: Option<&Path>) -> TrainError {
+/// Weights of another network are an error of the file that they came from; too little memory is one of whoever
+/// allowed it.
+fn blame(error: TrainError, path: Option<&Path>) -> anyhow::Error {
     match (error, path) {
-        (TrainError::Network(error @ residua::nn::NetworkError::Weights(_)), Some(path)) => {
-            TrainError::Weights { path: path.to_owned(), error }
+        (TrainError::Network(error @ NetworkError::Weights(_)), Some(path)) => {
+            TrainError::Weights { path: path.to_owned(), error }.into()
         }
-        (error, _) => error,
+        (TrainError::Network(error @ NetworkError::Memory { .. }), _) => impossible_training(&error).into(),
+        (error, _) => error.into(),
     }
 }
 

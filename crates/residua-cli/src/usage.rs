@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 
+use residua::nn::NetworkError;
 use thiserror::Error;
 
 /// An error in what was asked for.
@@ -45,6 +46,14 @@ const FLAGS: [(&str, &str); 24] = [
     ("intervals.checkpoint", "--checkpoint-every"),
     ("intervals.keep", "--keep"),
 ];
+
+/// A network or batch that cannot be, or training that does not fit in the memory allowed.
+pub(crate) fn impossible_training(error: &NetworkError) -> UsageError {
+    match error {
+        NetworkError::Memory { .. } => UsageError(format!("--memory: {error}")),
+        error => UsageError::new(error),
+    }
+}
 
 /// A number of things of which there must be one at least.
 pub(crate) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {

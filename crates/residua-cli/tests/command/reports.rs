@@ -42,6 +42,7 @@ fn bench_reports_speed_memory_and_parameters() {
             ("mode", json!(mode)),
             ("batch", json!(4)),
             ("steps", json!(3)),
+            ("memory", json!("fast")),
             ("threads", json!(1)),
             ("parameters", json!(272_282)),
         ] {
@@ -55,6 +56,36 @@ fn bench_reports_speed_memory_and_parameters() {
         }
     }
     assert!(sandbox.succeed("bench --model preresnet8 --batch 2 --steps 1").stdout.contains("images/s"));
+}
+
+#[test]
+fn summary_predicts_the_memory_of_training() {
+    let sandbox = Sandbox::new();
+    let plans = |line: &str| {
+        let summary = sandbox.succeed(&format!("summary --model preresnet164 {line} --json")).stdout;
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        summary["training_memory"].as_array().cloned()
+    };
+    let peak = |plan: &Value| plan["peak_bytes"].as_u64().unwrap();
+    assert_eq!(plans(""), None);
+    let all = plans("--batch 64").unwrap();
+    let modes: Vec<_> = all.iter().map(|plan| plan["memory"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["fast", "balanced", "lean"]);
+    assert!(all.is_sorted_by_key(|plan| u64::MAX - peak(plan)), "{all:?}");
+    assert!(all[2]["segment"].as_u64().unwrap() > 1);
+    assert_eq!(plans("--batch 64 --memory lean").unwrap(), all[2..]);
+    assert_eq!(plans(&format!("--batch 64 --memory {}KB", peak(&all[1]) / 1000 + 1)).unwrap(), all[1..2]);
+    let text = sandbox.succeed("summary --model preresnet164 --batch 64").stdout;
+    assert!(text.contains("Training on batches of 64, predicted:") && text.contains("balanced"), "{text}");
+}
+
+#[test]
+fn bench_takes_the_fastest_mode_that_fits() {
+    let sandbox = Sandbox::new();
+    let bench = "bench --model preresnet29 --batch 4 --steps 1 --threads 1 --json --memory";
+    for (memory, mode) in [("lean", "lean"), ("4GiB", "fast")] {
+        assert_eq!(sandbox.succeed(&format!("{bench} {memory}")).json()["memory"], json!(mode));
+    }
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn dropout_batch_norm_groups_and_nesterov_resume_exactly() {
 }
 
 #[test]
-fn threads_workers_and_a_longer_run_may_change_on_resume() {
+fn threads_workers_memory_and_a_longer_run_may_change_on_resume() {
     let sandbox = Sandbox::new();
     sandbox.succeed(&format!("{} --out run", RUN.replace("--iterations 24", "--iterations 12")));
     let ended = sandbox.run("train --resume run");
@@ -216,8 +216,8 @@ fn threads_workers_and_a_longer_run_may_change_on_resume() {
     assert!(
         ended.stderr.contains("has done 12 of 12 iterations; to train further give a larger --iterations")
     );
-    sandbox
-        .succeed("train --resume run --iterations 24 --threads 2 --workers 3 --checkpoint-every 3 --keep 1");
+    let machine = "--threads 2 --workers 3 --memory lean";
+    sandbox.succeed(&format!("train --resume run --iterations 24 {machine} --checkpoint-every 3 --keep 1"));
     Outcome::undisturbed(&sandbox, RUN).assert_same(&sandbox.at("run"));
 }
 
@@ -270,11 +270,17 @@ fn two_processes_do_not_train_in_one_folder() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bits_whatever_the_threads() {
+fn the_same_seed_gives_the_same_bits_whatever_the_threads_and_the_memory() {
     let sandbox = Sandbox::new();
     let undisturbed = Outcome::undisturbed(&sandbox, RUN);
     sandbox.succeed(&format!("{} 2 --workers 3 --out again", RUN.strip_suffix(" 1").unwrap()));
     undisturbed.assert_same(&sandbox.at("again"));
+    for (memory, threads) in [("balanced", 2), ("lean", 1), ("lean", 3)] {
+        let run = format!("{} {threads} --memory {memory}", RUN.strip_suffix(" 1").unwrap());
+        let folder = format!("{memory}-{threads}");
+        sandbox.succeed(&format!("{run} --out {folder}"));
+        undisturbed.assert_same(&sandbox.at(&folder));
+    }
     sandbox.succeed(&format!("{RUN} --seed 2 --out other"));
     assert_ne!(undisturbed, Outcome::of(&sandbox.at("other")));
 }

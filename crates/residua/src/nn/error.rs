@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use super::memory::Memory;
+use super::memory_choice::in_words;
 use super::variants::{Block, Layout};
 use crate::choice::nearest;
 
@@ -122,9 +124,28 @@ pub enum NetworkError {
         /// Units of the network.
         units: usize,
     },
+    /// Training does not fit in the memory that is allowed.
+    #[error(
+        "training on batches of {batch} does not fit in {}: {}; allow more memory or make the batch smaller",
+        in_words(*available),
+        list(needed)
+    )]
+    Memory {
+        /// Images in the batch.
+        batch: usize,
+        /// Bytes that it must fit in.
+        available: u64,
+        /// Bytes that each mode needs.
+        needed: Vec<(Memory, u64)>,
+    },
     /// Weights that do not belong to this network.
     #[error("the weights do not belong to this network: {0}")]
     Weights(String),
+}
+
+fn list(needed: &[(Memory, u64)]) -> String {
+    let needed = needed.iter().map(|(memory, bytes)| format!("{memory} {}", in_words(*bytes)));
+    format!("it takes {}", needed.collect::<Vec<_>>().join(", "))
 }
 
 fn nearest_model(given: &str) -> String {

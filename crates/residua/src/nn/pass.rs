@@ -1,12 +1,13 @@
 //! One run of a network over a batch: training or evaluation, said explicitly.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::memory::Memory;
 use crate::ops::Engine;
 
 /// One run of a [`ResNet`](super::ResNet) over a batch.
@@ -14,10 +15,11 @@ use crate::ops::Engine;
 /// A training pass normalises with the batch's own statistics, draws dropout masks, and gathers the new running
 /// statistics, which take effect when the network [absorbs](super::ResNet::absorb) the pass. An evaluation pass
 /// uses the running statistics and changes nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pass {
     is_training: bool,
     engine: Engine,
+    memory: Memory,
     masks: Masks,
     units_passed: u64,
     traces: Option<Vec<UnitTrace>>,
@@ -37,10 +39,10 @@ pub struct UnitTrace {
     pub output: Tensor<4>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Masks {
     Counted { seed: u64, iteration: u64 },
-    Given(VecDeque<Tensor<4>>),
+    Given(Vec<Tensor<4>>),
 }
 
 impl Pass {
@@ -50,6 +52,7 @@ impl Pass {
         Self {
             is_training: true,
             engine: Engine::default(),
+            memory: Memory::default(),
             masks: Masks::Counted { seed, iteration },
             units_passed: 0,
             traces: None,
@@ -67,9 +70,14 @@ impl Pass {
         Self { engine, ..self }
     }
 
+    /// What a training step keeps of this pass for its backward pass; the results are the same to the bit.
+    pub fn with_memory(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
     /// Uses these dropout masks of zeros and ones, one for each unit in order, `[batch, height, width, channels]`.
     pub fn with_masks(self, masks: Vec<Tensor<4>>) -> Self {
-        Self { masks: Masks::Given(masks.into()), ..self }
+        Self { masks: Masks::Given(masks), ..self }
     }
 
     /// Keeps a [`UnitTrace`] of every unit; the branch and the addition then run apart.
@@ -87,6 +95,11 @@ impl Pass {
         self.engine
     }
 
+    /// What a training step keeps of this pass.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
     /// The traces of the units passed, if they are kept.
     pub fn traces(&self) -> &[UnitTrace] {
         self.traces.as_deref().unwrap_or_default()
@@ -102,6 +115,11 @@ impl Pass {
         }
     }
 
+    /// The next unit is the one after the first `units` of the network.
+    pub(super) fn pass_over(&mut self, units: usize) {
+        self.units_passed = units as u64;
+    }
+
     pub(super) fn begin_unit(&mut self) {
         self.units_passed += 1;
     }
@@ -115,9 +133,9 @@ impl Pass {
     }
 
     /// The mask of the present unit's shortcut: one with probability `keep`, else zero.
-    pub(super) fn mask(&mut self, shape: [usize; 4], keep: f64, device: &Device) -> Tensor<4> {
-        match &mut self.masks {
-            Masks::Given(masks) => masks.pop_front().expect("the forward pass has counted the masks"),
+    pub(super) fn mask(&self, shape: [usize; 4], keep: f64, device: &Device) -> Tensor<4> {
+        match &self.masks {
+            Masks::Given(masks) => masks[self.units_passed as usize - 1].clone(),
             Masks::Counted { seed, iteration } => {
                 let mut random = ChaCha8Rng::seed_from_u64(*seed);
                 // Units are far fewer than 2^20, iterations than 2^43; the top bit keeps clear of other streams.

@@ -1,5 +1,7 @@
 //! The whole network: stem, stages of residual units, head.
 
+use std::ops::Range;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, module::max_pool2d, ops::MaxPoolOptions};
 
@@ -107,11 +109,30 @@ impl ResNet {
     /// # Errors
     /// When the images do not fit the network, or the batch does not fit the pass.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
+        let x = self.forward_stem(images, pass)?;
+        let x = self.forward_units(0..self.units().count(), x, pass);
+        Ok(self.forward_head(x, pass))
+    }
+
+    /// The residual units of all stages, in order.
+    pub fn units(&self) -> impl Iterator<Item = &ResidualUnit> {
+        self.stages.iter().flatten()
+    }
+
+    /// Images `[batch, 3, height, width]` to the first unit's input `[batch, height, width, channels]`.
+    pub(crate) fn forward_stem(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<4>, NetworkError> {
         self.check(&images, pass)?;
-        let mut x = self.stem.forward(images.permute([0, 2, 3, 1]), pass);
-        for unit in self.stages.iter().flatten() {
-            x = unit.forward(x, pass);
-        }
+        Ok(self.stem.forward(images.permute([0, 2, 3, 1]), pass))
+    }
+
+    /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
+    pub(crate) fn forward_units(&self, units: Range<usize>, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        pass.pass_over(units.start);
+        self.units().skip(units.start).take(units.len()).fold(x, |x, unit| unit.forward(x, pass))
+    }
+
+    /// The last unit's output to class scores `[batch, classes]`.
+    pub(crate) fn forward_head(&self, mut x: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         if let Some(norm) = &self.norm {
             x = norm.merge(x, self.head.is_activated, None, false, pass);
         } else if self.head.is_activated {
@@ -119,7 +140,7 @@ impl ResNet {
         }
         let [batch, height, width, channels] = x.dims();
         let features = x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]);
-        Ok(self.classifier.forward(features))
+        self.classifier.forward(features)
     }
 
     /// The network with the running statistics that a training pass has gathered.
@@ -136,7 +157,7 @@ impl ResNet {
         self.config.check_input(height, width)?;
         if pass.is_training() {
             self.config.check_batch(batch, height, width)?;
-            let units = self.stages.iter().map(Vec::len).sum();
+            let units = self.units().count();
             if let (Shortcut::Dropout { .. }, Some(given)) = (self.config.shortcut, pass.given_masks())
                 && given != units
             {

@@ -8,7 +8,7 @@ use super::plan::{ConvolutionPlan, Entry, UnitPlan};
 use super::variants::{Ordering, Shortcut};
 
 /// Bytes of a value of a feature map.
-const VALUE_BYTES: u64 = 4;
+pub(super) const VALUE_BYTES: u64 = 4;
 
 /// The layers of a network and what they cost for one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]

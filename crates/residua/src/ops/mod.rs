@@ -15,6 +15,7 @@
 //! autodiff differentiate the same compositions: the reference that the extension is checked against.
 
 mod autodiff;
+mod backward;
 mod composed;
 mod extension;
 
@@ -22,6 +23,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub use backward::{RootBackend, backward};
 pub use extension::{Addend, ConvolveGradients, MergeGradients, Norm, NormGradients, ResidualBackend};
 
 use crate::choice::words;

@@ -15,7 +15,7 @@ use super::sgd::Sgd;
 use super::step::{images, step, to_host};
 use crate::choice::words;
 use crate::data::Batch;
-use crate::nn::{Pass, ResNetConfig};
+use crate::nn::{Memory, Pass, ResNetConfig};
 use crate::ops::Engine;
 
 /// What is measured.
@@ -45,6 +45,8 @@ pub struct Benchmark {
     pub steps: usize,
     /// Which implementation of the operations.
     pub engine: Engine,
+    /// What a training step keeps for its backward pass.
+    pub memory: Memory,
 }
 
 /// What was measured.
@@ -80,7 +82,8 @@ impl Benchmark {
             let start = Instant::now();
             match self.mode {
                 BenchmarkMode::Train => {
-                    let pass = Pass::train(0, iteration as u64).with_engine(self.engine);
+                    let pass =
+                        Pass::train(0, iteration as u64).with_engine(self.engine).with_memory(self.memory);
                     // Random labels cannot be learnt: a small rate keeps the numbers in range.
                     (network, _) = step(network, &mut sgd, &batch, pass, 0.001)?;
                 }

@@ -19,6 +19,7 @@ mod resume;
 mod run_data;
 mod run_folder;
 mod schedule;
+mod segments;
 mod sgd;
 mod step;
 mod tensor_file;

@@ -10,8 +10,8 @@ use super::recipe::Recipe;
 
 impl Recipe {
     /// Whether a run of this recipe may be resumed with `new`: the run's length and the intervals may be others,
-    /// and the data set may lie in another folder. All else would make it another run. The threads and the device
-    /// are no part of a recipe and are free anyway.
+    /// and the data set may lie in another folder. All else would make it another run. Threads, device and
+    /// memory are no part of a recipe and are free anyway.
     ///
     /// # Errors
     /// Names every option that differs and may not.

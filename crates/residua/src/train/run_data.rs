@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use super::error::TrainError;
 use super::recipe::Recipe;
 use crate::data::{Dataset, Normalisation, Split};
-use crate::nn::ResNet;
+use crate::nn::{Memory, MemoryChoice, ResNet};
 
 /// The images of a recipe.
 pub(super) struct RunData {
@@ -22,6 +22,13 @@ impl RunData {
         let test_set = recipe.data.source.load(Split::Test)?;
         let normalisation = Normalisation::of(recipe.data.normalisation, &training_set);
         Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
+    }
+
+    /// The mode that is meant for training on these images.
+    pub(super) fn memory(&self, recipe: &Recipe, choice: MemoryChoice) -> Result<Memory, TrainError> {
+        let config = recipe.network.resolve(self.training_set.classes().len())?;
+        let (height, width) = (self.training_set.height(), self.training_set.width());
+        Ok(choice.resolve(&config, recipe.optimiser.batch, height, width)?)
     }
 
     /// A new network for these images, ready to be trained.

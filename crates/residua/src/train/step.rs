@@ -1,10 +1,11 @@
 //! One step of training, and the pass over a test set.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
 
+use super::segments::by_segments;
 use super::sgd::Sgd;
 use crate::data::Batch;
-use crate::nn::{NetworkError, Pass, ResNet};
+use crate::nn::{Memory, NetworkError, Pass, ResNet};
 
 /// What a batch taught.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,15 +27,43 @@ pub fn step(
     mut pass: Pass,
     learning_rate: f64,
 ) -> Result<(ResNet, StepOutcome), NetworkError> {
-    let logits = network.forward(images(batch, &network.device()), &mut pass)?;
-    let loss = cross_entropy(logits.clone(), &batch.labels);
-    let mut gradients = loss.backward();
+    let images = images(batch, &network.device());
+    let Learnt { logits, loss, mut gradients } = match pass.memory() {
+        Memory::Fast | Memory::Balanced => whole(&network, images, &batch.labels, &mut pass)?,
+        Memory::Lean => {
+            let length = network.config().lean_segment(batch.len(), batch.height, batch.width)?;
+            by_segments(&network, images, &batch.labels, length, &mut pass)?
+        }
+    };
     let network = sgd.step(network, &mut gradients, learning_rate).absorb(pass);
     let outcome = StepOutcome {
-        loss: to_host(loss.inner())[0].into(),
-        misclassified: misclassified(&to_host(logits.inner()), &batch.labels),
+        loss: to_host(loss)[0].into(),
+        misclassified: misclassified(&to_host(logits), &batch.labels),
     };
     Ok((network, outcome))
+}
+
+/// What a batch says about a network.
+pub(super) struct Learnt {
+    /// `[batch, classes]`
+    pub(super) logits: Tensor<2>,
+    /// A tensor of one value.
+    pub(super) loss: Tensor<1>,
+    /// Of all parameters.
+    pub(super) gradients: Gradients,
+}
+
+/// Loss and gradients of a batch by one forward and one backward pass.
+pub(super) fn whole(
+    network: &ResNet,
+    images: Tensor<4>,
+    labels: &[u16],
+    pass: &mut Pass,
+) -> Result<Learnt, NetworkError> {
+    let logits = network.forward(images, pass)?;
+    let loss = cross_entropy(logits.clone(), labels);
+    let gradients = loss.backward();
+    Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
 }
 
 /// The images of a batch as a network takes them, `[batch, 3, height, width]`.

@@ -26,7 +26,7 @@ use super::sgd::Sgd;
 use super::step::{StepOutcome, step};
 use super::weights_info::WeightsInfo;
 use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation};
-use crate::nn::{NamedTensors, Pass, ResNet};
+use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
 
 /// The file of a run that holds its metrics.
@@ -39,6 +39,8 @@ pub struct Machine {
     pub device: Device,
     /// Which implementation of the operations.
     pub engine: Engine,
+    /// What a step keeps for its backward pass, or the memory that it must fit in.
+    pub memory: MemoryChoice,
     /// Threads that make batches ahead of the step.
     pub workers: NonZeroUsize,
 }
@@ -97,6 +99,7 @@ pub struct Trainer {
     recipe: Recipe,
     folder: PathBuf,
     machine: Machine,
+    memory: Memory,
     network: ResNet,
     sgd: Sgd,
     normalisation: Normalisation,
@@ -128,6 +131,7 @@ impl Trainer {
             return Err(TrainError::RunExists { folder: folder.to_owned() });
         }
         let data = RunData::load(&recipe)?;
+        let memory = data.memory(&recipe, machine.memory)?;
         let mut network = data.network(&recipe, &machine.device)?;
         if let Some(tensors) = initial {
             network = network.with_tensors(tensors)?;
@@ -140,7 +144,7 @@ impl Trainer {
         let state = State::new(recipe.seed);
         let store = CheckpointStore::open(folder)?;
         let mut trainer =
-            Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+            Self::assemble(recipe, folder, machine, memory, network, sgd, data, metrics, store, state, lock)?;
         // From here on there is always a checkpoint to resume from.
         trainer.save()?;
         write_file(&folder.join(RECIPE), trainer.recipe.to_toml().as_bytes())?;
@@ -172,12 +176,13 @@ impl Trainer {
             });
         }
         let data = RunData::load(&recipe)?;
+        let memory = data.memory(&recipe, machine.memory)?;
         let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
         let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration)?;
         write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let mut trainer =
-            Self::assemble(recipe, folder, machine, network, sgd, data, metrics, store, state, lock)?;
+            Self::assemble(recipe, folder, machine, memory, network, sgd, data, metrics, store, state, lock)?;
         trainer.last_checkpoint = Some(path);
         trainer.warnings = damaged.iter().map(ToString::to_string).collect();
         Ok(trainer)
@@ -250,7 +255,9 @@ impl Trainer {
 
     fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, TrainError> {
         let batch = self.loader.next_batch()?;
-        let pass = Pass::train(self.recipe.seed, self.state.iteration).with_engine(self.machine.engine);
+        let pass = Pass::train(self.recipe.seed, self.state.iteration)
+            .with_engine(self.machine.engine)
+            .with_memory(self.memory);
         let network = self.network.clone();
         let (network, outcome) = step(network, &mut self.sgd, &batch, pass, learning_rate)?;
         if !outcome.loss.is_finite() {
@@ -370,6 +377,7 @@ impl Trainer {
         recipe: Recipe,
         folder: &Path,
         machine: Machine,
+        memory: Memory,
         network: ResNet,
         sgd: Sgd,
         data: RunData,
@@ -396,6 +404,7 @@ impl Trainer {
             folder: folder.to_owned(),
             recipe,
             machine,
+            memory,
             network,
             sgd,
             normalisation: data.normalisation,

@@ -1,0 +1,266 @@
+//! How much memory training takes: what each mode keeps for the backward pass, and the plan that predicts the peak.
+
+use serde::Serialize;
+
+use super::config::ResNetConfig;
+use super::error::NetworkError;
+use super::plan::{Entry, UnitPlan};
+use super::summary::{LayerSummary, VALUE_BYTES};
+use super::variants::Ordering;
+use crate::choice::words;
+
+/// What a training step keeps for its backward pass. Results are the same to the bit; time and memory are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// All raw feature maps.
+    #[default]
+    Fast,
+    /// All but the output of each pre-activation unit's first convolution, which is computed again.
+    Balanced,
+    /// The input of every k-th unit; the maps between are computed again, k units at a time.
+    Lean,
+}
+
+// In the order of speed: a size means the first that fits.
+words!(Memory, "memory mode", { Fast => "fast", Balanced => "balanced", Lean => "lean" });
+
+/// The memory that a training process takes at its peak, in bytes, as predicted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemoryPlan {
+    /// What is kept.
+    pub memory: Memory,
+    /// Units of a segment, the k of [`Memory::Lean`].
+    pub segment: Option<usize>,
+    /// Feature maps alive at the peak.
+    pub feature_map_bytes: u64,
+    /// Gradients of feature maps alive at the peak.
+    pub gradient_map_bytes: u64,
+    /// Weights, their gradients and momentum.
+    pub parameter_bytes: u64,
+    /// The batch, as it is read and as a tensor.
+    pub image_bytes: u64,
+    /// The process itself: program, threads, allocator.
+    pub process_bytes: u64,
+    /// The sum.
+    pub peak_bytes: u64,
+}
+
+/// Copies of each parameter: weight, gradient, momentum.
+const PARAMETER_COPIES: u64 = 3;
+
+/// Copies of a batch's images: the loader's and the tensor.
+const IMAGE_COPIES: u64 = 2;
+
+/// Resident memory of a process that trains next to nothing.
+const PROCESS_BYTES: u64 = 40_000_000;
+
+impl ResNetConfig {
+    /// Predicts the peak memory of training on batches of `batch` images of `height` x `width` pixels, on the CPU.
+    ///
+    /// # Errors
+    /// When there is no such network or it does not take such inputs.
+    pub fn memory(
+        &self,
+        batch: usize,
+        height: usize,
+        width: usize,
+        memory: Memory,
+    ) -> Result<MemoryPlan, NetworkError> {
+        let summary = self.summary(height, width)?;
+        let maps = Maps::of(self, batch, height, width)?;
+        let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
+        let Peak { kept, in_flight } = match memory {
+            Memory::Fast => maps.peak(maps.units.len()),
+            Memory::Balanced => maps.without_first_convolutions().peak(maps.units.len()),
+            Memory::Lean => maps.peak(maps.leanest_segment()),
+        };
+        let parameter_bytes = PARAMETER_COPIES * VALUE_BYTES * summary.parameters;
+        let image_bytes = IMAGE_COPIES * VALUE_BYTES * (batch * height * width * 3) as u64;
+        Ok(MemoryPlan {
+            memory,
+            segment,
+            feature_map_bytes: kept,
+            gradient_map_bytes: in_flight,
+            parameter_bytes,
+            image_bytes,
+            process_bytes: PROCESS_BYTES,
+            peak_bytes: kept + in_flight + parameter_bytes + image_bytes + PROCESS_BYTES,
+        })
+    }
+
+    /// The units of a segment with which [`Memory::Lean`] takes the least memory.
+    ///
+    /// # Errors
+    /// When there is no such network or it does not take such inputs.
+    pub fn lean_segment(&self, batch: usize, height: usize, width: usize) -> Result<usize, NetworkError> {
+        Ok(Maps::of(self, batch, height, width)?.leanest_segment())
+    }
+}
+
+/// The feature maps of a batch, in bytes.
+struct Maps {
+    /// What the stem keeps: the images, its maps, the first unit's input.
+    stem: u64,
+    units: Vec<UnitMaps>,
+    /// What the head keeps.
+    head: u64,
+}
+
+struct UnitMaps {
+    /// `x_l`.
+    input: u64,
+    /// What is kept for the unit's backward pass besides its input, `x_{l+1}` included.
+    kept: u64,
+    /// The first convolution's output, if it can be computed again.
+    first: u64,
+    /// Gradients alive at once in the unit's backward pass.
+    in_flight: u64,
+}
+
+/// Feature maps and gradients alive at the moment when they are most.
+#[derive(Clone, Copy, Default)]
+struct Peak {
+    kept: u64,
+    in_flight: u64,
+}
+
+impl Peak {
+    fn total(self) -> u64 {
+        self.kept + self.in_flight
+    }
+
+    fn or(self, other: Self) -> Self {
+        if other.total() > self.total() { other } else { self }
+    }
+}
+
+impl Maps {
+    fn of(config: &ResNetConfig, batch: usize, height: usize, width: usize) -> Result<Self, NetworkError> {
+        let layers = config.summary(height, width)?.layers;
+        let plans: Vec<UnitPlan> = config.plan()?.stages.into_iter().flatten().collect();
+        let per_batch = |bytes: u64| bytes * batch as u64;
+        let units = layers.windows(2).zip(&plans).map(|(layers, plan)| {
+            let [input, unit] = layers else { unreachable!("windows of two") };
+            UnitMaps::of(plan, input, unit).times(batch as u64)
+        });
+        Ok(Self {
+            stem: per_batch(layers[0].activation_bytes),
+            units: units.collect(),
+            head: per_batch(layers[layers.len() - 1].activation_bytes),
+        })
+    }
+
+    /// These maps where each unit's first convolution is computed again.
+    fn without_first_convolutions(&self) -> Self {
+        let units =
+            self.units.iter().map(|unit| UnitMaps { kept: unit.kept - unit.first, first: 0, ..*unit });
+        Self { units: units.collect(), ..*self }
+    }
+
+    /// The peak of a backward pass by segments of `length` units, each after its units have been passed (again).
+    /// Going back through unit u of a segment there are: the inputs of this segment and those before it, the maps
+    /// of the segment's units up to u, and u's gradients.
+    fn peak(&self, length: usize) -> Peak {
+        let is_whole = length >= self.units.len();
+        // By segments the stem is computed again at the end; its output is the first segment's input.
+        let mut before = if is_whole { self.stem - self.units[0].input } else { 0 };
+        let mut peak = Peak { kept: self.stem, in_flight: 2 * self.units[0].input };
+        for segment in self.units.chunks(length) {
+            before += segment[0].input;
+            let mut kept = before;
+            for unit in segment {
+                kept += unit.kept;
+                peak = peak.or(Peak { kept, in_flight: unit.in_flight });
+            }
+        }
+        let last = &self.units[(self.units.len() - 1) / length * length..];
+        let kept = before + last.iter().map(|unit| unit.kept).sum::<u64>() + self.head;
+        // In the head: the gradients of its own map and of its input.
+        peak.or(Peak { kept, in_flight: 2 * self.head })
+    }
+
+    /// The length of the segments that take least; the longest of equals, as there is less to keep track of.
+    fn leanest_segment(&self) -> usize {
+        (1..=self.units.len()).rev().min_by_key(|&length| self.peak(length).total()).unwrap_or(1)
+    }
+}
+
+impl UnitMaps {
+    /// For one image.
+    fn of(plan: &UnitPlan, input: &LayerSummary, unit: &LayerSummary) -> Self {
+        let bytes = |[channels, height, width]: [usize; 3]| VALUE_BYTES * (channels * height * width) as u64;
+        let shape = |layer: &LayerSummary| [layer.output[0], layer.output[1], layer.output[2]];
+        let [_, height, width] = shape(input);
+        let mut stride = 1;
+        let inner = plan.convolutions.iter().map(|convolution| {
+            stride *= convolution.stride;
+            bytes([convolution.outputs, height.div_ceil(stride), width.div_ceil(stride)])
+        });
+        let inner: Vec<u64> = inner.collect();
+        let is_proposed = plan.ordering == Ordering::FullPreActivation;
+        // The gradients of two neighbouring maps between the branch's convolutions are alive at once.
+        let between = &inner[..inner.len() - 1];
+        let branch = between.windows(2).map(|pair| pair[0] + pair[1]).max().or(between.first().copied());
+        let activation = if plan.entry == Entry::Activated { bytes(shape(input)) } else { 0 };
+        Self {
+            input: bytes(shape(input)),
+            kept: unit.activation_bytes,
+            first: if is_proposed && inner.len() > 1 { inner[0] } else { 0 },
+            in_flight: bytes(shape(unit)) + bytes(shape(input)) + branch.unwrap_or(0) + activation,
+        }
+    }
+
+    fn times(self, batch: u64) -> Self {
+        Self {
+            input: batch * self.input,
+            kept: batch * self.kept,
+            first: batch * self.first,
+            in_flight: batch * self.in_flight,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::NetworkOptions;
+
+    fn network(model: &str) -> ResNetConfig {
+        NetworkOptions::named(model).resolve(10).unwrap()
+    }
+
+    #[test]
+    fn each_mode_takes_less_than_the_one_before() {
+        for model in ["preresnet20", "preresnet164", "preresnet1001", "preresnet50"] {
+            let size = if model == "preresnet50" { 224 } else { 32 };
+            let peaks: Vec<_> = Memory::ALL
+                .iter()
+                .map(|&memory| network(model).memory(32, size, size, memory).unwrap().peak_bytes)
+                .collect();
+            assert!(peaks.is_sorted_by(|faster, slower| faster > slower), "{model}: {peaks:?}");
+        }
+    }
+
+    /// Where all units keep the same, lean's memory grows with the root of the depth: four times the units take
+    /// twice the maps.
+    #[test]
+    fn lean_grows_with_the_root_of_the_depth() {
+        let maps = |units| Maps {
+            stem: 4,
+            units: (0..units).map(|_| UnitMaps { input: 4, kept: 4, first: 0, in_flight: 0 }).collect(),
+            head: 0,
+        };
+        for (units, root) in [(16, 4), (64, 8), (256, 16)] {
+            let length = maps(units).leanest_segment();
+            assert_eq!(maps(units).peak(length).total(), 4 * 2 * root, "{units}");
+        }
+    }
+
+    #[test]
+    fn the_whole_network_as_one_segment_keeps_everything() {
+        let network = network("preresnet164");
+        let maps = Maps::of(&network, 3, 32, 32).unwrap();
+        let kept = network.summary(32, 32).unwrap().activation_bytes_per_image * 3;
+        assert_eq!(maps.peak(maps.units.len()).kept, kept);
+    }
+}

@@ -1,0 +1,166 @@
+//! What memory is asked for: a mode by name, or a size that training must fit in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::config::ResNetConfig;
+use super::error::NetworkError;
+use super::memory::Memory;
+use crate::choice::nearest;
+
+/// A mode, or the fastest mode that fits in a size.
+///
+/// ```
+/// use residua::nn::{Memory, MemoryChoice};
+///
+/// assert_eq!("lean".parse(), Ok(MemoryChoice::Mode(Memory::Lean)));
+/// assert_eq!("1.5GiB".parse(), Ok(MemoryChoice::Within(1_610_612_736)));
+/// assert!("much".parse::<MemoryChoice>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryChoice {
+    /// This one.
+    Mode(Memory),
+    /// The fastest that needs at most so many bytes.
+    Within(u64),
+}
+
+/// A word that is neither a mode nor a size.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "'{given}' is neither a mode nor a size{}; write fast, balanced, lean, or a size such as 4GiB, 2.5GB or 800MB",
+    nearest(.given, &MODES).map(|mode| format!(" (did you mean '{mode}'?)")).unwrap_or_default()
+)]
+pub struct MemoryChoiceError {
+    /// The word as it was given.
+    pub given: String,
+}
+
+const MODES: [&str; 3] = [Memory::Fast.as_str(), Memory::Balanced.as_str(), Memory::Lean.as_str()];
+
+const UNITS: [(&str, f64); 6] = [
+    ("KiB", 1024.),
+    ("MiB", 1024. * 1024.),
+    ("GiB", 1024. * 1024. * 1024.),
+    ("KB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+];
+
+impl MemoryChoice {
+    /// The mode meant, for training `network` on batches of `batch` images of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// When no mode fits in the size, or the network does not take such batches.
+    pub fn resolve(
+        self,
+        network: &ResNetConfig,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Memory, NetworkError> {
+        let available = match self {
+            Self::Mode(memory) => return Ok(memory),
+            Self::Within(bytes) => bytes,
+        };
+        let mut needed = Vec::with_capacity(Memory::ALL.len());
+        for &memory in Memory::ALL {
+            let peak = network.memory(batch, height, width, memory)?.peak_bytes;
+            if peak <= available {
+                return Ok(memory);
+            }
+            needed.push((memory, peak));
+        }
+        Err(NetworkError::Memory { batch, available, needed })
+    }
+}
+
+impl Default for MemoryChoice {
+    fn default() -> Self {
+        Self::Mode(Memory::default())
+    }
+}
+
+impl FromStr for MemoryChoice {
+    type Err = MemoryChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(memory) = text.parse() {
+            return Ok(Self::Mode(memory));
+        }
+        size(text).map(Self::Within).ok_or_else(|| MemoryChoiceError { given: text.to_owned() })
+    }
+}
+
+impl fmt::Display for MemoryChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mode(memory) => memory.fmt(formatter),
+            Self::Within(bytes) => formatter.write_str(&in_words(*bytes)),
+        }
+    }
+}
+
+/// A size in bytes: a decimal number and its unit, in capitals or not.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_lowercase();
+    let (_, scale) = UNITS.iter().find(|(name, _)| name.to_lowercase() == unit)?;
+    let number = digits.trim_end();
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let bytes = number.parse::<f64>().ok()? * scale;
+    (bytes >= 1. && bytes < 2f64.powi(63)).then_some(bytes as u64)
+}
+
+/// A size as people write it: `9.87GB`, `41.2MB`.
+pub(super) fn in_words(bytes: u64) -> String {
+    match bytes {
+        1_000_000_000.. => format!("{:.2}GB", bytes as f64 / 1e9),
+        1_000_000.. => format!("{:.1}MB", bytes as f64 / 1e6),
+        _ => format!("{:.1}KB", bytes as f64 / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::NetworkOptions;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("4GiB", 4 << 30),
+            ("2.5GB", 2_500_000_000),
+            ("800MB", 800_000_000),
+            ("800 mb", 800_000_000),
+            (".5gib", 1 << 29),
+            ("64KiB", 65_536),
+        ] {
+            assert_eq!(text.parse(), Ok(MemoryChoice::Within(bytes)), "{text}");
+        }
+        for text in
+            ["", "4", "GB", "-4GB", "4GBB", "infGB", "1e3GB", "nanMB", "0GB", "4 TiB", "9999999999999GB", "."]
+        {
+            assert!(text.parse::<MemoryChoice>().is_err(), "{text}");
+        }
+        let error = "leen".parse::<MemoryChoice>().unwrap_err().to_string();
+        assert!(error.contains("did you mean 'lean'?") && error.contains("such as 4GiB"), "{error}");
+    }
+
+    #[test]
+    fn a_size_means_the_fastest_mode_that_fits() {
+        let network = NetworkOptions::named("preresnet164").resolve(10).unwrap();
+        let peak = |memory| network.memory(128, 32, 32, memory).unwrap().peak_bytes;
+        for &memory in Memory::ALL {
+            assert_eq!(MemoryChoice::Within(peak(memory)).resolve(&network, 128, 32, 32), Ok(memory));
+        }
+        let error = MemoryChoice::Within(peak(Memory::Lean) - 1).resolve(&network, 128, 32, 32).unwrap_err();
+        let NetworkError::Memory { needed, .. } = &error else { panic!("{error}") };
+        assert_eq!(needed.len(), Memory::ALL.len());
+        assert!(error.to_string().contains(&format!("lean {}", in_words(peak(Memory::Lean)))), "{error}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The backward pass of a network that keeps few of its feature maps: those between two segments are computed again.
+
+use std::ops::Range;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+
+use super::step::{Learnt, cross_entropy};
+use crate::nn::{NetworkError, Pass, ResNet};
+use crate::ops;
+
+/// Loss and gradients of a batch, of which only the input of every `length`-th unit is kept:
+///
+/// 1. forward through all segments of `length` units but the last, without a graph, keeping each one's input;
+/// 2. through the last segment and the head, and back to the segment's input;
+/// 3. segment by segment towards the stem: forward again from the kept input, back from its output's gradient.
+///
+/// Each kernel meets the values that it meets in [`whole`](super::step::whole), in the same order: the results are
+/// the same to the bit. `pass` gathers the running statistics once, as each segment is passed with its graph.
+///
+/// # Errors
+/// When the batch does not fit the network.
+pub(super) fn by_segments(
+    network: &ResNet,
+    images: Tensor<4>,
+    labels: &[u16],
+    length: usize,
+    pass: &mut Pass,
+) -> Result<Learnt, NetworkError> {
+    let units = network.units().count();
+    let segments: Vec<_> = (0..units).step_by(length).map(|start| start..units.min(start + length)).collect();
+    let mut inputs = inputs(network, images.clone(), &segments, pass.clone())?;
+    // A leaf of its own: nothing is tracked across segments.
+    let mut next_input =
+        || inputs.pop().expect("every segment has an input").inner().autodiff().require_grad();
+    let mut segments = segments.into_iter().rev();
+
+    let last = segments.next().expect("a network has units");
+    let input = next_input();
+    let output = network.forward_units(last, input.clone(), pass);
+    let logits = network.forward_head(output, pass);
+    let loss = cross_entropy(logits.clone(), labels);
+    let mut gradients = loss.backward();
+    let mut gradient = take(input, &mut gradients);
+    for segment in segments {
+        let input = next_input();
+        let output = network.forward_units(segment.clone(), input.clone(), pass);
+        let mut found = ops::backward(output, gradient);
+        gradient = take(input, &mut found);
+        let mut gathered = Gathered { from: &mut found, to: &mut gradients };
+        network.units().skip(segment.start).take(segment.len()).for_each(|unit| unit.visit(&mut gathered));
+    }
+    let output = network.forward_stem(images, pass)?;
+    let mut found = ops::backward(output, gradient);
+    network.stem.visit(&mut Gathered { from: &mut found, to: &mut gradients });
+    Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
+}
+
+/// The input of every segment, without a graph. What the pass gathers is dropped.
+fn inputs(
+    network: &ResNet,
+    images: Tensor<4>,
+    segments: &[Range<usize>],
+    mut pass: Pass,
+) -> Result<Vec<Tensor<4>>, NetworkError> {
+    let network = network.valid();
+    let mut inputs = vec![network.forward_stem(images.inner(), &mut pass)?];
+    for segment in &segments[..segments.len() - 1] {
+        let input = inputs[inputs.len() - 1].clone();
+        inputs.push(network.forward_units(segment.clone(), input, &mut pass));
+    }
+    Ok(inputs)
+}
+
+/// The gradient of a segment's input, which the units of the segment cannot be without.
+fn take(input: Tensor<4>, gradients: &mut Gradients) -> Tensor<4> {
+    input.grad_remove(gradients).expect("every unit depends on its input")
+}
+
+/// Moves the gradients of parameters from one container to another.
+struct Gathered<'a> {
+    from: &'a mut Gradients,
+    to: &'a mut Gradients,
+}
+
+impl ModuleVisitor for Gathered<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        let parameter = parameter.val();
+        if let Some(gradient) = parameter.grad_remove(self.from) {
+            parameter.grad_replace(self.to, gradient);
+        }
+    }
+}
