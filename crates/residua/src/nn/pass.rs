@@ -21,6 +21,7 @@ pub struct Pass {
     masks: Masks,
     units_passed: u64,
     traces: Option<Vec<UnitTrace>>,
+    keeps_first_convolutions: bool,
     pub(super) running_statistics: HashMap<ParamId, Tensor<1>>,
 }
 
@@ -53,6 +54,7 @@ impl Pass {
             masks: Masks::Counted { seed, iteration },
             units_passed: 0,
             traces: None,
+            keeps_first_convolutions: true,
             running_statistics: HashMap::new(),
         }
     }
@@ -77,6 +79,12 @@ impl Pass {
         Self { traces: Some(Vec::new()), ..self }
     }
 
+    /// Computes each unit's first convolution again in the backward pass instead of keeping its output: the same
+    /// results in less memory and more time. Only units that run as one operation do so.
+    pub fn with_first_convolutions_recomputed(self) -> Self {
+        Self { keeps_first_convolutions: false, ..self }
+    }
+
     /// Whether this is a training pass.
     pub fn is_training(&self) -> bool {
         self.is_training
@@ -90,6 +98,10 @@ impl Pass {
     /// The traces of the units passed, if they are kept.
     pub fn traces(&self) -> &[UnitTrace] {
         self.traces.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn keeps_first_convolutions(&self) -> bool {
+        self.keeps_first_convolutions
     }
 
     pub(super) fn keeps_traces(&self) -> bool {

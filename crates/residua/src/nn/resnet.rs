@@ -6,12 +6,12 @@ use burn::tensor::{Device, Tensor, module::max_pool2d, ops::MaxPoolOptions};
 use super::config::ResNetConfig;
 use super::error::NetworkError;
 use super::initialise::Initialiser;
-use super::layers::{BatchNorm, Classifier, Convolution};
+use super::layers::{BatchNorm, Classifier, Convolution, FeatureMap};
 use super::pass::Pass;
 use super::plan::{HeadPlan, StemPlan};
 use super::unit::ResidualUnit;
 use super::variants::Shortcut;
-use crate::ops;
+use crate::ops::{self, Engine};
 
 /// A residual network (paper section 3).
 ///
@@ -108,17 +108,14 @@ impl ResNet {
     /// When the images do not fit the network, or the batch does not fit the pass.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
         self.check(&images, pass)?;
-        let mut x = self.stem.forward(images.permute([0, 2, 3, 1]), pass);
+        let [batch, ..] = images.dims();
+        let groups = batch / self.config.bn_group.unwrap_or(batch);
+        let mut map = self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass);
         for unit in self.stages.iter().flatten() {
-            x = unit.forward(x, pass);
+            map = unit.forward(map, pass);
         }
-        if let Some(norm) = &self.norm {
-            x = norm.merge(x, self.head.is_activated, None, false, pass);
-        } else if self.head.is_activated {
-            x = ops::merge(pass.engine(), x, None, true, None, false);
-        }
-        let [batch, height, width, channels] = x.dims();
-        let features = x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]);
+        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&map, pass));
+        let features = ops::pool(pass.engine(), map.values, norm, self.head.is_activated);
         Ok(self.classifier.forward(features))
     }
 
@@ -148,7 +145,12 @@ impl ResNet {
 }
 
 impl Stem {
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    fn forward(&self, images: Tensor<4>, groups: usize, pass: &mut Pass) -> FeatureMap {
+        if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
+            let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
+            let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
+            return FeatureMap { values, moments: Some(moments) };
+        }
         let mut x = self.conv.forward(images, None, false, None, pass);
         if let Some(norm) = &self.norm {
             x = norm.merge(x, self.plan.is_activated, None, false, pass);
@@ -161,7 +163,7 @@ impl Stem {
             let rows = pooled.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]);
             x = rows.reshape([batch, height, width, channels]);
         }
-        x
+        x.into()
     }
 }
 
