@@ -17,6 +17,10 @@ use residua::train::{DecayScope, OptimiserOptions, Sgd, cross_entropy, step, to_
 /// Relative 2-norm of the difference that f32 is allowed.
 const TOLERANCE: f64 = 1e-4;
 
+/// The same of what a few steps have trained. A value that rounds across zero switches its ReLU, in one image and pixel of
+/// the few there are, and moves what lies below by this much at most.
+const TRAINED_TOLERANCE: f64 = 2e-3;
+
 #[test]
 fn fused_networks_agree_with_pytorch() {
     check_all(Engine::Fused);
@@ -185,7 +189,8 @@ impl Report<'_> {
     }
 
     fn note(&mut self, what: &str, error: f64) {
-        if error.is_nan() || error > TOLERANCE {
+        let tolerance = if what.starts_with("trained/") { TRAINED_TOLERANCE } else { TOLERANCE };
+        if error.is_nan() || error > tolerance {
             self.failures.push(format!("{}: {what}: relative error {error:.1e}", self.case));
         }
         *self.worst = self.worst.max(error);

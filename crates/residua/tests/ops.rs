@@ -1,9 +1,9 @@
 //! The operations' own backward passes against Burn's autodiff of the same compositions and against finite
-//! differences, in f64, over random shapes and options.
+//! differences, in f64, over random shapes and options; and the f32 kernels against all of that.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
-use residua::ops::{Engine, MomentsSource, Normalise, convolve, merge, moments};
+use residua::ops::{Engine, MomentsSource, Normalise, convolve, merge, moments, pool};
 
 /// What a case computes, apart from its tensors.
 #[derive(Debug, Clone)]
@@ -93,6 +93,15 @@ fn values(case: &Case, output: [usize; 4]) -> Values {
     Values { tensors: tensors.into() }
 }
 
+impl Values {
+    /// Rounded to f32, so that both precisions start from the same numbers.
+    fn rounded(mut self) -> Self {
+        let values = self.tensors.iter_mut().flat_map(|(_, values)| values);
+        values.for_each(|value| *value = f64::from(*value as f32));
+        self
+    }
+}
+
 struct Leaves {
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -103,19 +112,23 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn of(values: &Values, device: &Device) -> Self {
-        fn leaf<const D: usize>(values: &Values, index: usize, device: &Device) -> Tensor<D> {
+    fn of(values: &Values, device: &Device, dtype: DType) -> Self {
+        fn leaf<const D: usize>(
+            values: &Values,
+            index: usize,
+            (device, dtype): (&Device, DType),
+        ) -> Tensor<D> {
             let (shape, values) = &values.tensors[index];
-            Tensor::from_data(TensorData::new(values.clone(), shape.clone()), (device, DType::F64))
-                .require_grad()
+            Tensor::from_data(TensorData::new(values.clone(), shape.clone()), (device, dtype)).require_grad()
         }
+        let options = (device, dtype);
         Self {
-            x: leaf(values, X, device),
-            gamma: leaf(values, GAMMA, device),
-            beta: leaf(values, BETA, device),
-            weight: leaf(values, WEIGHT, device),
-            addend: leaf(values, ADDEND, device),
-            cotangent: leaf(values, COTANGENT, device).detach(),
+            x: leaf(values, X, options),
+            gamma: leaf(values, GAMMA, options),
+            beta: leaf(values, BETA, options),
+            weight: leaf(values, WEIGHT, options),
+            addend: leaf(values, ADDEND, options),
+            cotangent: leaf(values, COTANGENT, options).detach(),
         }
     }
 
@@ -144,6 +157,11 @@ impl Leaves {
         let [before, after] = case.is_activated;
         merge(engine, self.x.clone(), self.norm(case, engine), before, addend, after)
     }
+
+    fn pool(&self, case: &Case, engine: Engine) -> Tensor<4> {
+        let means = pool(engine, self.x.clone(), self.norm(case, engine), case.is_activated[0]);
+        means.reshape([case.batch(), 1, 1, case.inputs])
+    }
 }
 
 /// An operation of a case's leaves.
@@ -151,15 +169,25 @@ type Operation = fn(&Leaves, &Case, Engine) -> Tensor<4>;
 
 /// The sum of output times cotangent, and its gradient by every input that takes part.
 fn run(operation: Operation, case: &Case, values: &Values, engine: Engine) -> (f64, Vec<Option<Vec<f64>>>) {
-    let leaves = Leaves::of(values, &Device::flex().autodiff());
+    run_in(DType::F64, operation, case, values, engine)
+}
+
+fn run_in(
+    dtype: DType,
+    operation: Operation,
+    case: &Case,
+    values: &Values,
+    engine: Engine,
+) -> (f64, Vec<Option<Vec<f64>>>) {
+    let leaves = Leaves::of(values, &Device::flex().autodiff(), dtype);
     let loss = (operation(&leaves, case, engine) * leaves.cotangent.clone()).sum();
-    let value = loss.clone().into_data().try_into_vec::<f64>().unwrap()[0];
+    let value = loss.clone().into_data().convert::<f64>().try_into_vec::<f64>().unwrap()[0];
     if !loss.is_tracked() {
         return (value, vec![None; 5]);
     }
     let gradients = loss.backward();
     fn plain<const D: usize>(gradient: Option<Tensor<D>>) -> Option<Vec<f64>> {
-        gradient.map(|gradient| gradient.into_data().try_into_vec::<f64>().unwrap())
+        gradient.map(|gradient| gradient.into_data().convert::<f64>().try_into_vec().unwrap())
     }
     let all = vec![
         plain(leaves.x.grad(&gradients)),
@@ -194,6 +222,27 @@ fn check_engines(operation: Operation, case: &Case, output: [usize; 4]) {
     }
 }
 
+/// The kernels' results in f32 are those of f64, as far as f32 goes.
+fn check_precisions(operation: Operation, case: &Case, output: [usize; 4]) {
+    let values = values(case, output).rounded();
+    let (exact_loss, exact) = run_in(DType::F64, operation, case, &values, Engine::Fused);
+    let (loss, gradients) = run_in(DType::F32, operation, case, &values, Engine::Fused);
+    // The loss may cancel; its terms are not larger than about one.
+    let terms = output.iter().product::<usize>() as f64;
+    assert!((loss - exact_loss).abs() <= 1e-5 * terms, "{loss} {exact_loss}");
+    for (index, (single, exact)) in gradients.iter().zip(&exact).enumerate() {
+        match (single, exact) {
+            (Some(single), Some(exact)) => assert_close(single, exact, 1e-4, &format!("gradient {index}")),
+            (single, exact) => assert_eq!(single, exact, "gradient {index}"),
+        }
+    }
+}
+
+/// Whether a batch normalisation has enough values for its variance not to be rounding.
+fn is_well_posed(case: &Case) -> bool {
+    !case.normalises || case.source == MomentsSource::Running || case.group * case.height * case.width > 5
+}
+
 /// The extension's gradients are the slopes of its own result.
 fn check_slopes(operation: Operation, case: &Case, output: [usize; 4]) {
     let values = values(case, output);
@@ -224,6 +273,10 @@ fn same(case: &Case) -> [usize; 4] {
     [case.batch(), case.height, case.width, case.inputs]
 }
 
+fn pooled(case: &Case) -> [usize; 4] {
+    [case.batch(), 1, 1, case.inputs]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -235,6 +288,29 @@ proptest! {
     #[test]
     fn merge_agrees_with_autodiff(case in cases()) {
         check_engines(Leaves::merge, &case, same(&case));
+    }
+
+    #[test]
+    fn pool_agrees_with_autodiff(case in cases()) {
+        check_engines(Leaves::pool, &case, pooled(&case));
+    }
+
+    #[test]
+    fn convolve_in_single_precision_agrees_with_double(case in cases()) {
+        prop_assume!(is_well_posed(&case));
+        check_precisions(Leaves::convolve, &case, convolved(&case));
+    }
+
+    #[test]
+    fn merge_in_single_precision_agrees_with_double(case in cases()) {
+        prop_assume!(is_well_posed(&case));
+        check_precisions(Leaves::merge, &case, same(&case));
+    }
+
+    #[test]
+    fn pool_in_single_precision_agrees_with_double(case in cases()) {
+        prop_assume!(is_well_posed(&case));
+        check_precisions(Leaves::pool, &case, pooled(&case));
     }
 }
 

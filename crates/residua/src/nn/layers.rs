@@ -11,6 +11,20 @@ use crate::ops::{self, MomentsSource, Normalise};
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
 
+/// A feature map, `[batch, height, width, channels]`, and its moments where its producer has taken them.
+#[derive(Clone)]
+pub(crate) struct FeatureMap {
+    pub(crate) values: Tensor<4>,
+    /// `[groups, 2, channels]`; constants to autodiff.
+    pub(crate) moments: Option<Tensor<3>>,
+}
+
+impl From<Tensor<4>> for FeatureMap {
+    fn from(values: Tensor<4>) -> Self {
+        Self { values, moments: None }
+    }
+}
+
 /// A convolution without bias, padded by half its size.
 #[derive(Module, Debug)]
 pub struct Convolution {
@@ -85,24 +99,47 @@ impl BatchNorm {
 
     /// The normalisation of `x`; a training pass notes the new running statistics.
     fn prepare(&self, x: &Tensor<4>, pass: &mut Pass) -> Normalise {
+        self.prepare_map(&FeatureMap::from(x.clone()), pass)
+    }
+
+    /// The normalisation of a map whose moments may be known already.
+    pub(super) fn prepare_map(&self, x: &FeatureMap, pass: &mut Pass) -> Normalise {
         let (gamma, beta) = (self.weight.val(), self.bias.val());
         if !pass.is_training() {
-            let moments = Tensor::stack::<2>(vec![self.running_mean.val(), self.running_var.val()], 0);
-            return Normalise { moments: moments.unsqueeze(), source: MomentsSource::Running, gamma, beta };
+            return Normalise { moments: self.running(), source: MomentsSource::Running, gamma, beta };
         }
-        let [batch, height, width, channels] = x.dims();
-        let group = self.group.unwrap_or(batch);
-        let moments = ops::moments(pass.engine(), x.clone(), batch / group);
+        let [batch, height, width, _] = x.values.dims();
+        let groups = self.groups(batch);
+        let moments = match &x.moments {
+            Some(moments) => moments.clone(),
+            None => ops::moments(pass.engine(), x.values.clone(), groups),
+        };
+        self.note(&moments, batch / groups * height * width, pass);
+        Normalise { moments, source: MomentsSource::Batch, gamma, beta }
+    }
+
+    /// The number of groups of images that statistics of a batch are taken over.
+    pub(super) fn groups(&self, batch: usize) -> usize {
+        batch / self.group.unwrap_or(batch)
+    }
+
+    /// Running mean and variance, `[1, 2, channels]`.
+    pub(super) fn running(&self) -> Tensor<3> {
+        Tensor::stack::<2>(vec![self.running_mean.val(), self.running_var.val()], 0).unsqueeze()
+    }
+
+    /// Notes what the running statistics become after a batch with these moments, each over `pixels` values.
+    pub(super) fn note(&self, moments: &Tensor<3>, pixels: usize, pass: &mut Pass) {
+        let [_, _, channels] = moments.dims();
         let first_group = moments.clone().detach().slice([0..1, 0..2, 0..channels]);
         let row = |row: usize| first_group.clone().slice([0..1, row..row + 1]).reshape([channels]);
-        let pixels = (group * height * width) as f64;
+        let pixels = pixels as f64;
         let mut note = |running: &Param<Tensor<1>>, observed: Tensor<1>| {
             let moved = running.val() * (1. - MOMENTUM) + observed * MOMENTUM;
             pass.running_statistics.insert(running.id, moved);
         };
         note(&self.running_mean, row(0));
         note(&self.running_var, row(1) * (pixels / (pixels - 1.)));
-        Normalise { moments, source: MomentsSource::Batch, gamma, beta }
     }
 }
 

@@ -8,12 +8,12 @@ use burn::tensor::{Device, Tensor, module::max_pool2d, ops::MaxPoolOptions};
 use super::config::ResNetConfig;
 use super::error::NetworkError;
 use super::initialise::Initialiser;
-use super::layers::{BatchNorm, Classifier, Convolution};
+use super::layers::{BatchNorm, Classifier, Convolution, FeatureMap};
 use super::pass::Pass;
 use super::plan::{HeadPlan, StemPlan};
 use super::unit::ResidualUnit;
 use super::variants::Shortcut;
-use crate::ops;
+use crate::ops::{self, Engine};
 
 /// A residual network (paper section 3).
 ///
@@ -120,26 +120,22 @@ impl ResNet {
     }
 
     /// Images `[batch, 3, height, width]` to the first unit's input `[batch, height, width, channels]`.
-    pub(crate) fn forward_stem(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<4>, NetworkError> {
+    pub(crate) fn forward_stem(&self, images: Tensor<4>, pass: &mut Pass) -> Result<FeatureMap, NetworkError> {
         self.check(&images, pass)?;
-        Ok(self.stem.forward(images.permute([0, 2, 3, 1]), pass))
+        let groups = images.dims()[0] / self.config.bn_group.unwrap_or(images.dims()[0]);
+        Ok(self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass))
     }
 
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
-    pub(crate) fn forward_units(&self, units: Range<usize>, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
         self.units().skip(units.start).take(units.len()).fold(x, |x, unit| unit.forward(x, pass))
     }
 
     /// The last unit's output to class scores `[batch, classes]`.
-    pub(crate) fn forward_head(&self, mut x: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        if let Some(norm) = &self.norm {
-            x = norm.merge(x, self.head.is_activated, None, false, pass);
-        } else if self.head.is_activated {
-            x = ops::merge(pass.engine(), x, None, true, None, false);
-        }
-        let [batch, height, width, channels] = x.dims();
-        let features = x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]);
+    pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
+        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
+        let features = ops::pool(pass.engine(), x.values, norm, self.head.is_activated);
         self.classifier.forward(features)
     }
 
@@ -169,7 +165,12 @@ impl ResNet {
 }
 
 impl Stem {
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    fn forward(&self, images: Tensor<4>, groups: usize, pass: &mut Pass) -> FeatureMap {
+        if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
+            let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
+            let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
+            return FeatureMap { values, moments: Some(moments) };
+        }
         let mut x = self.conv.forward(images, None, false, None, pass);
         if let Some(norm) = &self.norm {
             x = norm.merge(x, self.plan.is_activated, None, false, pass);
@@ -182,7 +183,7 @@ impl Stem {
             let rows = pooled.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]);
             x = rows.reshape([batch, height, width, channels]);
         }
-        x
+        x.into()
     }
 }
 

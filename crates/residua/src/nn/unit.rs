@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::tensor::{Slice, Tensor};
 
 use super::initialise::Initialiser;
-use super::layers::{BatchNorm, Convolution, Gate, Projection};
+use super::layers::{BatchNorm, Convolution, FeatureMap, Gate, Projection};
+use super::memory::Memory;
 use super::pass::{Pass, UnitTrace};
 use super::plan::{Entry, UnitPlan};
 use super::variants::{Ordering, Shortcut};
-use crate::ops;
+use crate::ops::{self, Engine, MomentsSource, UnitLayer, UnitOptions, UnitResult};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
 ///
@@ -73,8 +74,15 @@ impl ResidualUnit {
     }
 
     /// `[batch, height, width, inputs]` to `[batch, ceil(height / stride), ceil(width / stride), outputs]`.
-    pub(super) fn forward(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    pub(super) fn forward(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.begin_unit();
+        if self.is_one_operation(pass) {
+            return self.run(input, pass);
+        }
+        self.forward_in_parts(input.values, pass).into()
+    }
+
+    fn forward_in_parts(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let x = match self.plan.entry {
             Entry::Activated => self.activate(input.clone(), pass),
             Entry::Raw | Entry::AlreadyActivated => input.clone(),
@@ -90,6 +98,59 @@ impl ResidualUnit {
             pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
         }
         output
+    }
+
+    /// Whether this is a unit that [`ops::unit`] computes.
+    fn is_one_operation(&self, pass: &Pass) -> bool {
+        self.plan.ordering == Ordering::FullPreActivation
+            && matches!(self.plan.shortcut, Shortcut::Identity | Shortcut::Conv1x1)
+            && pass.engine() == Engine::Fused
+            && !pass.keeps_traces()
+    }
+
+    /// The whole unit as one operation.
+    fn run(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
+        let [first, rest @ ..] = self.layers.as_slice() else {
+            unreachable!("a unit has at least one convolution")
+        };
+        let [batch, ..] = input.values.dims();
+        let norm = first.norm.as_ref().map(|norm| norm.prepare_map(&input, pass));
+        let mut norms = self.layers.iter().filter_map(|layer| layer.norm.as_ref());
+        let source = if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running };
+        let mut strides = [1; 3];
+        for (stride, layer) in strides.iter_mut().zip(&self.layers) {
+            *stride = layer.conv.stride;
+        }
+        let options = UnitOptions {
+            strides,
+            is_activation_shared: self.plan.entry == Entry::Activated,
+            source,
+            groups: norms.next().map_or(1, |norm| norm.groups(batch)),
+            keeps_first: pass.memory() != Memory::Balanced,
+        };
+        let inner = |layer: &Layer| {
+            let norm = layer.norm.as_ref().expect("an inner layer of a pre-activation unit has a norm");
+            UnitLayer {
+                moments: (source == MomentsSource::Running).then(|| norm.running()),
+                gamma: norm.weight.val(),
+                beta: norm.bias.val(),
+                weight: layer.conv.weight.val(),
+            }
+        };
+        let projection = self.shortcut.as_ref().map(|projection| projection.conv.weight.val());
+        let (weight, inner) = (first.conv.weight.val(), rest.iter().map(inner).collect());
+        let [_, mut height, mut width, _] = input.values.dims();
+        let UnitResult { y, moments, inner } =
+            ops::unit(input.values, norm, weight, inner, projection, options);
+        if source == MomentsSource::Batch {
+            for (index, (layer, moments)) in rest.iter().zip(&inner).enumerate() {
+                (height, width) = (height.div_ceil(strides[index]), width.div_ceil(strides[index]));
+                if let Some(norm) = &layer.norm {
+                    norm.note(moments, batch / options.groups * height * width, pass);
+                }
+            }
+        }
+        FeatureMap { values: y, moments }
     }
 
     /// F(x), or with an addend the unit's output: the addition and what follows it then ride in the last operation.

@@ -6,8 +6,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{Shape, Slice};
 
-use super::extension::{Addend, ConvolveGradients, MergeGradients, Norm, NormGradients};
-use super::{ConvolveOptions, EPSILON, MergeOptions, MomentsSource};
+use super::extension::{
+    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+};
+use super::{ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions};
 
 /// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
 /// square, so that a mean of 1000 deviations costs no digits.
@@ -25,18 +27,22 @@ pub(super) fn convolve<B: Backend>(
     x: FloatTensor<B>,
     norm: Norm<B>,
     weight: FloatTensor<B>,
-    addend: Addend<B>,
+    addend: Optional<B>,
     options: ConvolveOptions,
-) -> FloatTensor<B> {
+) -> Convolved<B> {
     let x = match options.is_activated {
         true => B::relu(normalise::<B>(x, &norm)),
         false => normalise::<B>(x, &norm),
     };
-    let y = convolution::<B>(x, weight, options.stride);
-    match addend {
-        Addend::Absent => y,
-        Addend::Present(addend) => B::float_add(y, addend),
+    let mut y = convolution::<B>(x, weight, options.stride);
+    if let Optional::Present(addend) = addend {
+        y = B::float_add(y, addend);
     }
+    let moments = match options.groups {
+        None => Optional::Absent,
+        Some(groups) => Optional::Present(moments::<B>(y.clone(), groups)),
+    };
+    Convolved { y, moments }
 }
 
 pub(super) fn convolve_backward<B: Backend>(
@@ -69,14 +75,14 @@ pub(super) fn convolve_backward<B: Backend>(
 pub(super) fn merge<B: Backend>(
     x: FloatTensor<B>,
     norm: Norm<B>,
-    addend: Addend<B>,
+    addend: Optional<B>,
     options: MergeOptions,
 ) -> FloatTensor<B> {
     let mut y = normalise::<B>(x, &norm);
     if options.is_activated_before {
         y = B::relu(y);
     }
-    if let Addend::Present(addend) = addend {
+    if let Optional::Present(addend) = addend {
         y = B::float_add(y, addend);
     }
     if options.is_activated_after {
@@ -102,6 +108,89 @@ pub(super) fn merge_backward<B: Backend>(
     };
     let (x, norm) = normalise_backward::<B>(x, norm, gradient, options.source);
     MergeGradients { x, norm, addend }
+}
+
+/// The mean over the pixels of each image.
+pub(super) fn pool<B: Backend>(x: FloatTensor<B>, norm: Norm<B>, options: PoolOptions) -> FloatTensor<B> {
+    let x = merge::<B>(x, norm, Optional::Absent, options.merge());
+    let [batch, height, width, channels] = x.shape().dims();
+    let x = B::float_reshape(x, Shape::new([batch, height * width, channels]));
+    B::float_reshape(B::float_mean_dim(x, 1), Shape::new([batch, channels]))
+}
+
+pub(super) fn pool_backward<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    gradient: FloatTensor<B>,
+    options: PoolOptions,
+) -> PoolGradients<B> {
+    let [batch, height, width, channels] = x.shape().dims();
+    let gradient = B::float_mul_scalar(gradient, (1. / (height * width) as f64).into());
+    let gradient = B::float_reshape(gradient, Shape::new([batch, 1, 1, channels]));
+    let gradient = B::float_expand(gradient, x.shape());
+    // Without a ReLU behind the addition the output is not looked at.
+    let MergeGradients { x, norm, .. } = merge_backward::<B>(x.clone(), norm, x, gradient, options.merge());
+    PoolGradients { x, norm }
+}
+
+/// Every `stride`-th pixel, with channels of zeros appended.
+pub(super) fn subsample<B: Backend>(x: FloatTensor<B>, stride: usize, outputs: usize) -> FloatTensor<B> {
+    let (device, dtype) = (x.device(), x.dtype());
+    let x = every::<B>(x, stride);
+    let [batch, height, width, inputs] = x.shape().dims();
+    if inputs == outputs {
+        return x;
+    }
+    let zeros = B::float_zeros(Shape::new([batch, height, width, outputs - inputs]), &device, dtype.into());
+    B::float_cat(vec![x, zeros], 3)
+}
+
+pub(super) fn subsample_backward<B: Backend>(
+    gradient: FloatTensor<B>,
+    stride: usize,
+    [height, width, inputs]: [usize; 3],
+) -> FloatTensor<B> {
+    let [batch, rows, columns, outputs] = gradient.shape().dims();
+    let mut at_pixels = gradient;
+    if inputs < outputs {
+        at_pixels = B::float_slice(at_pixels, &[0..batch, 0..rows, 0..columns, 0..inputs].map(Slice::from));
+    }
+    if stride == 1 {
+        return at_pixels;
+    }
+    let shape = Shape::new([batch, height, width, inputs]);
+    let zeros = B::float_zeros(shape.clone(), &at_pixels.device(), at_pixels.dtype().into());
+    B::float_slice_assign(zeros, &strided(&shape, stride), at_pixels)
+}
+
+pub(super) fn descend<B: Backend>(
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    momentum: Optional<B>,
+    options: DescentOptions,
+) -> Descended<B> {
+    let shape = weight.shape();
+    let flat = Shape::new([shape.num_elements()]);
+    let mut direction = gradient;
+    if options.weight_decay != 0. {
+        let decay = B::float_mul_scalar(weight.clone(), options.weight_decay.into());
+        direction = B::float_add(direction, decay);
+    }
+    let mut buffer = Optional::Absent;
+    if options.momentum != 0. {
+        let mut velocity = B::float_reshape(direction.clone(), flat);
+        if let Optional::Present(momentum) = momentum {
+            velocity = B::float_add(B::float_mul_scalar(momentum, options.momentum.into()), velocity);
+        }
+        buffer = Optional::Present(velocity.clone());
+        let velocity = B::float_reshape(velocity, shape);
+        direction = match options.is_nesterov {
+            true => B::float_add(direction, B::float_mul_scalar(velocity, options.momentum.into())),
+            false => velocity,
+        };
+    }
+    let step = B::float_mul_scalar(direction, options.learning_rate.into());
+    Descended { weight: B::float_sub(weight, step), momentum: buffer }
 }
 
 /// `[batch, height, width, channels]` as `[groups, pixels, channels]`.

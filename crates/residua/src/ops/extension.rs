@@ -1,10 +1,11 @@
 //! The backend extension: forward and backward methods, whose default bodies are composed of Burn's operations.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, ExtensionType, Flex, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::composed;
-use super::{ConvolveOptions, MergeOptions};
+use super::unit::{self, Branch, InnerMaps, Skip, UnitGradients, UnitOptions, UnitOutput};
+use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions};
 
 /// The normalisation in front of an operation.
 #[derive(Debug, Clone, ExtensionType)]
@@ -22,13 +23,23 @@ pub enum Norm<B: Backend> {
     },
 }
 
-/// What is added to an operation's result.
+/// A tensor that may be missing: `Option` does not pass through Burn's dispatch.
 #[derive(Debug, Clone, ExtensionType)]
-pub enum Addend<B: Backend> {
-    /// Nothing.
+pub enum Optional<B: Backend> {
+    /// It is missing.
     Absent,
-    /// A feature map of the result's shape.
+    /// It is there.
     Present(FloatTensor<B>),
+}
+
+/// The result of [`ResidualBackend::convolve`].
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Convolved<B: Backend> {
+    /// The convolution's output.
+    pub y: FloatTensor<B>,
+    /// Its moments, `[groups, 2, outputs]`, if they were asked for.
+    #[extension_type]
+    pub moments: Optional<B>,
 }
 
 /// The gradients of a normalisation's parameters.
@@ -69,6 +80,26 @@ pub struct MergeGradients<B: Backend> {
     pub addend: FloatTensor<B>,
 }
 
+/// The gradients of [`ResidualBackend::pool`].
+#[derive(Debug, Clone, ExtensionType)]
+pub struct PoolGradients<B: Backend> {
+    /// Gradient of the input.
+    pub x: FloatTensor<B>,
+    /// Gradients of the normalisation's parameters.
+    #[extension_type]
+    pub norm: NormGradients<B>,
+}
+
+/// The result of [`ResidualBackend::descend`].
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Descended<B: Backend> {
+    /// The weights after the step.
+    pub weight: FloatTensor<B>,
+    /// The momentum buffer after the step, if there is momentum.
+    #[extension_type]
+    pub momentum: Optional<B>,
+}
+
 /// The operations of residual networks, forward and backward, on a backend's own tensors. Formulas and shapes are
 /// those of the functions of the same names in [`crate::ops`].
 ///
@@ -85,14 +116,14 @@ pub trait ResidualBackend: Backend {
         composed::moments::<Self>(x, groups)
     }
 
-    /// `weight * relu(norm(x)) + addend`.
+    /// `weight * relu(norm(x)) + addend`, with the result's moments if they are asked for.
     fn convolve(
         x: FloatTensor<Self>,
         #[extension_type] norm: Norm<Self>,
         weight: FloatTensor<Self>,
-        #[extension_type] addend: Addend<Self>,
+        #[extension_type] addend: Optional<Self>,
         options: ConvolveOptions,
-    ) -> FloatTensor<Self> {
+    ) -> Convolved<Self> {
         composed::convolve::<Self>(x, norm, weight, addend, options)
     }
 
@@ -113,7 +144,7 @@ pub trait ResidualBackend: Backend {
     fn merge(
         x: FloatTensor<Self>,
         #[extension_type] norm: Norm<Self>,
-        #[extension_type] addend: Addend<Self>,
+        #[extension_type] addend: Optional<Self>,
         options: MergeOptions,
     ) -> FloatTensor<Self> {
         composed::merge::<Self>(x, norm, addend, options)
@@ -129,9 +160,72 @@ pub trait ResidualBackend: Backend {
     ) -> MergeGradients<Self> {
         composed::merge_backward::<Self>(x, norm, output, gradient, options)
     }
+
+    /// The mean of `relu(norm(x))` over the pixels of each image: `[batch, channels]`.
+    fn pool(
+        x: FloatTensor<Self>,
+        #[extension_type] norm: Norm<Self>,
+        options: PoolOptions,
+    ) -> FloatTensor<Self> {
+        composed::pool::<Self>(x, norm, options)
+    }
+
+    /// The gradients of [`ResidualBackend::pool`] for the gradient of its result.
+    fn pool_backward(
+        x: FloatTensor<Self>,
+        #[extension_type] norm: Norm<Self>,
+        gradient: FloatTensor<Self>,
+        options: PoolOptions,
+    ) -> PoolGradients<Self> {
+        composed::pool_backward::<Self>(x, norm, gradient, options)
+    }
+
+    /// A residual unit with full pre-activation; see [`crate::ops::unit`](mod@crate::ops::unit).
+    fn unit(
+        x: FloatTensor<Self>,
+        #[extension_type] branch: Branch<Self>,
+        #[extension_type] skip: Skip<Self>,
+        options: UnitOptions,
+    ) -> UnitOutput<Self> {
+        unit::forward::<Self>(x, branch, skip, options)
+    }
+
+    /// The gradients of [`ResidualBackend::unit`], given the inner maps that it has returned and the gradient of its
+    /// result.
+    fn unit_backward(
+        x: FloatTensor<Self>,
+        #[extension_type] branch: Branch<Self>,
+        #[extension_type] skip: Skip<Self>,
+        #[extension_type] inner: InnerMaps<Self>,
+        gradient: FloatTensor<Self>,
+        options: UnitOptions,
+    ) -> UnitGradients<Self> {
+        unit::backward::<Self>(x, branch, skip, inner, gradient, options)
+    }
+
+    /// Every `stride`-th pixel, with channels of zeros appended up to `outputs`: the shortcut without parameters.
+    fn subsample(x: FloatTensor<Self>, stride: usize, outputs: usize) -> FloatTensor<Self> {
+        composed::subsample::<Self>(x, stride, outputs)
+    }
+
+    /// The gradient of [`ResidualBackend::subsample`] for an input of `height` x `width` pixels and `inputs` channels.
+    fn subsample_backward(
+        gradient: FloatTensor<Self>,
+        stride: usize,
+        height: usize,
+        width: usize,
+        inputs: usize,
+    ) -> FloatTensor<Self> {
+        composed::subsample_backward::<Self>(gradient, stride, [height, width, inputs])
+    }
+
+    /// A step of gradient descent; `momentum`, flat, is absent at a tensor's first step.
+    fn descend(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        #[extension_type] momentum: Optional<Self>,
+        options: DescentOptions,
+    ) -> Descended<Self> {
+        composed::descend::<Self>(weight, gradient, momentum, options)
+    }
 }
-
-impl ResidualBackend for Flex {}
-
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
-impl ResidualBackend for burn::backend::Cube {}

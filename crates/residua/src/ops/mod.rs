@@ -7,24 +7,37 @@
 //!   feature map beforehand;
 //! - [`convolve`]: `W * relu(norm(x)) + addend`, normalisation, ReLU and addend each optional;
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional: what ends a unit that does not end in a
-//!   convolution.
+//!   convolution;
+//! - [`pool`]: the mean of `relu(norm(x))` over the pixels of each image, what ends a network;
+//! - [`unit`](unit()): a whole residual unit with full pre-activation.
 //!
-//! All three are methods of the backend extension [`ResidualBackend`], which has their backward passes too and
-//! keeps only the raw feature maps for them. The default bodies are composed of Burn's own operations, so every
+//! All are methods of the backend extension [`ResidualBackend`], which has their backward passes too and
+//! keeps only the raw feature maps for them. On the CPU they run the kernels of `residua_kernels`. The default bodies are composed of Burn's own operations, so every
 //! backend that Burn has can run them. [`Engine::Composed`] leaves the extension out altogether and lets Burn's
 //! autodiff differentiate the same compositions: the reference that the extension is checked against.
 
 mod autodiff;
 mod backward;
 mod composed;
+mod cube;
 mod extension;
+mod flex;
+mod pool;
+mod unit;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use backward::{RootBackend, backward};
-pub use extension::{Addend, ConvolveGradients, MergeGradients, Norm, NormGradients, ResidualBackend};
+pub use extension::{
+    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+    ResidualBackend,
+};
+pub use unit::{
+    Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitGradients, UnitOptions,
+    UnitOutput,
+};
 
 use crate::choice::words;
 
@@ -75,6 +88,8 @@ pub struct ConvolveOptions {
     pub stride: usize,
     /// Where the normalisation's moments come from.
     pub source: MomentsSource,
+    /// The number of groups of consecutive images that the output's moments are taken over, if they are wanted.
+    pub groups: Option<usize>,
 }
 
 /// What [`merge`] does besides normalising and adding.
@@ -86,6 +101,36 @@ pub struct MergeOptions {
     pub is_activated_after: bool,
     /// Where the normalisation's moments come from.
     pub source: MomentsSource,
+}
+
+/// What [`pool`] does besides averaging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Whether ReLU precedes the mean (after the normalisation).
+    pub is_activated: bool,
+    /// Where the normalisation's moments come from.
+    pub source: MomentsSource,
+}
+
+/// The constants of [`descend`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DescentOptions {
+    /// Factor of the step.
+    pub learning_rate: f64,
+    /// Factor of the momentum; zero for none.
+    pub momentum: f64,
+    /// Factor of the weights' own gradient; zero for none.
+    pub weight_decay: f64,
+    /// Whether the momentum is Nesterov's.
+    pub is_nesterov: bool,
+}
+
+impl PoolOptions {
+    /// What precedes the mean, as an operation of its own.
+    fn merge(self) -> MergeOptions {
+        let Self { is_activated, source } = self;
+        MergeOptions { is_activated_before: is_activated, is_activated_after: false, source }
+    }
 }
 
 /// Mean and biased variance of every channel over each of `groups` groups of consecutive images.
@@ -113,13 +158,109 @@ pub fn convolve(
     stride: usize,
     addend: Option<Tensor<4>>,
 ) -> Tensor<4> {
-    let options = ConvolveOptions { is_activated, stride, source: source(&norm) };
+    let options = ConvolveOptions { is_activated, stride, source: source(&norm), groups: None };
     let (x, norm, weight, addend) =
-        (x.into_dispatch(), norm_dispatch(norm), weight.into_dispatch(), addend_dispatch(addend));
-    Tensor::from_dispatch(match engine {
+        (x.into_dispatch(), norm_dispatch(norm), weight.into_dispatch(), optional_dispatch(addend));
+    let convolved = match engine {
         Engine::Fused => Dispatch::convolve(x, norm, weight, addend, options),
         Engine::Composed => composed::convolve::<Dispatch>(x, norm, weight, addend, options),
+    };
+    Tensor::from_dispatch(convolved.y)
+}
+
+/// `y = weight * x` as in [`convolve`], by the backend extension, and the moments of `y` as in [`moments`], taken in the
+/// same pass.
+pub fn convolve_with_moments(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    stride: usize,
+    groups: usize,
+) -> (Tensor<4>, Tensor<3>) {
+    let source = MomentsSource::Running;
+    let options = ConvolveOptions { is_activated: false, stride, source, groups: Some(groups) };
+    let Convolved { y, moments } =
+        Dispatch::convolve(x.into_dispatch(), Norm::Absent, weight.into_dispatch(), Optional::Absent, options);
+    let moments = match moments {
+        Optional::Present(moments) => moments,
+        Optional::Absent => Dispatch::moments(y.clone(), groups),
+    };
+    (Tensor::from_dispatch(y), Tensor::from_dispatch(moments))
+}
+
+/// The mean of `relu(norm(x))` over the pixels of each image, normalisation and ReLU optional: `[batch, channels]` of
+/// `[batch, height, width, channels]`.
+pub fn pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated: bool) -> Tensor<2> {
+    let options = PoolOptions { is_activated, source: source(&norm) };
+    let (x, norm) = (x.into_dispatch(), norm_dispatch(norm));
+    Tensor::from_dispatch(match engine {
+        Engine::Fused => Dispatch::pool(x, norm, options),
+        Engine::Composed => composed::pool::<Dispatch>(x, norm, options),
     })
+}
+
+/// A convolution inside the branch of a [`unit`](unit()), and the normalisation in front of it.
+#[derive(Debug, Clone)]
+pub struct UnitLayer {
+    /// Running moments, `[1, 2, channels]`; `None` where the batch's own are used.
+    pub moments: Option<Tensor<3>>,
+    /// `[channels]`
+    pub gamma: Tensor<1>,
+    /// `[channels]`
+    pub beta: Tensor<1>,
+    /// `[outputs, channels, size, size]`
+    pub weight: Tensor<4>,
+}
+
+/// The result of [`unit`](unit()).
+#[derive(Debug, Clone)]
+pub struct UnitResult {
+    /// The unit's output, `[batch, height, width, outputs]`.
+    pub y: Tensor<4>,
+    /// Its moments, `[groups, 2, outputs]`, where moments come from the batch.
+    pub moments: Option<Tensor<3>>,
+    /// What each layer behind the first has normalised its input with, `[groups, 2, channels]`.
+    pub inner: Vec<Tensor<3>>,
+}
+
+/// A residual unit with full pre-activation, by the backend extension.
+///
+/// `norm` and `weight` belong to the first convolution; without `norm` the input has been activated already. `rest` holds
+/// up to two layers more. `projection`, `[outputs, inputs, 1, 1]`, stands on the shortcut; without it, every
+/// `stride`-th pixel with zeros for new channels.
+///
+/// # Panics
+/// With more than two layers in `rest`, or when shapes do not fit.
+pub fn unit(
+    x: Tensor<4>,
+    norm: Option<Normalise>,
+    weight: Tensor<4>,
+    rest: Vec<UnitLayer>,
+    projection: Option<Tensor<4>>,
+    options: UnitOptions,
+) -> UnitResult {
+    let mut layers = rest.into_iter().map(|layer| InnerLayer {
+        moments: optional_dispatch(layer.moments),
+        gamma: layer.gamma.into_dispatch(),
+        beta: layer.beta.into_dispatch(),
+        weight: layer.weight.into_dispatch(),
+    });
+    let rest = match (layers.next(), layers.next()) {
+        (Some(first), Some(second)) => Rest::Two(first, second),
+        (Some(only), None) => Rest::One(only),
+        _ => Rest::None,
+    };
+    assert!(layers.next().is_none(), "a unit has at most three convolutions");
+    let branch = Branch { norm: norm_dispatch(norm), weight: weight.into_dispatch(), rest };
+    let skip = projection.map_or(Skip::Identity, |weight| Skip::Projection(weight.into_dispatch()));
+    let UnitOutput { y, moments, inner } = Dispatch::unit(x.into_dispatch(), branch, skip, options);
+    UnitResult {
+        y: Tensor::from_dispatch(y),
+        moments: match moments {
+            Optional::Absent => None,
+            Optional::Present(moments) => Some(Tensor::from_dispatch(moments)),
+        },
+        inner: inner.into_maps().into_iter().map(|map| Tensor::from_dispatch(map.moments)).collect(),
+    }
 }
 
 /// `y = relu_after(relu_before(norm(x)) + addend)`, the two ReLUs as asked for. All maps have one shape.
@@ -132,11 +273,30 @@ pub fn merge(
     is_activated_after: bool,
 ) -> Tensor<4> {
     let options = MergeOptions { is_activated_before, is_activated_after, source: source(&norm) };
-    let (x, norm, addend) = (x.into_dispatch(), norm_dispatch(norm), addend_dispatch(addend));
+    let (x, norm, addend) = (x.into_dispatch(), norm_dispatch(norm), optional_dispatch(addend));
     Tensor::from_dispatch(match engine {
         Engine::Fused => Dispatch::merge(x, norm, addend, options),
         Engine::Composed => composed::merge::<Dispatch>(x, norm, addend, options),
     })
+}
+
+/// A step of gradient descent with momentum: `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - learning_rate * v`
+/// (with Nesterov's momentum: `w - learning_rate * (d + momentum * v)`). Returns `w` and `v`, which is flat, and `None`
+/// before the first step and without momentum.
+pub fn descend<const D: usize>(
+    weight: Tensor<D>,
+    gradient: Tensor<D>,
+    momentum: Option<Tensor<1>>,
+    options: DescentOptions,
+) -> (Tensor<D>, Option<Tensor<1>>) {
+    let (weight, gradient) = (weight.into_dispatch(), gradient.into_dispatch());
+    let Descended { weight, momentum } =
+        Dispatch::descend(weight, gradient, optional_dispatch(momentum), options);
+    let momentum = match momentum {
+        Optional::Absent => None,
+        Optional::Present(momentum) => Some(Tensor::from_dispatch(momentum)),
+    };
+    (Tensor::from_dispatch(weight), momentum)
 }
 
 fn source(norm: &Option<Normalise>) -> MomentsSource {
@@ -154,6 +314,6 @@ fn norm_dispatch(norm: Option<Normalise>) -> Norm<Dispatch> {
     }
 }
 
-fn addend_dispatch(addend: Option<Tensor<4>>) -> Addend<Dispatch> {
-    addend.map_or(Addend::Absent, |addend| Addend::Present(addend.into_dispatch()))
+fn optional_dispatch<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
+    tensor.map_or(Optional::Absent, |tensor| Optional::Present(tensor.into_dispatch()))
 }

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
 use super::step::{Learnt, cross_entropy};
-use crate::nn::{NetworkError, Pass, ResNet};
+use crate::nn::{FeatureMap, NetworkError, Pass, ResNet};
 use crate::ops;
 
 /// Loss and gradients of a batch, of which only the input of every `length`-th unit is kept:
@@ -31,27 +31,31 @@ pub(super) fn by_segments(
     let segments: Vec<_> = (0..units).step_by(length).map(|start| start..units.min(start + length)).collect();
     let mut inputs = inputs(network, images.clone(), &segments, pass.clone())?;
     // A leaf of its own: nothing is tracked across segments.
-    let mut next_input =
-        || inputs.pop().expect("every segment has an input").inner().autodiff().require_grad();
+    let mut next_input = || {
+        let FeatureMap { values, moments } = inputs.pop().expect("every segment has an input");
+        let leaf = values.inner().autodiff().require_grad();
+        let moments = moments.map(|moments| moments.inner().autodiff());
+        (leaf.clone(), FeatureMap { values: leaf, moments })
+    };
     let mut segments = segments.into_iter().rev();
 
     let last = segments.next().expect("a network has units");
-    let input = next_input();
-    let output = network.forward_units(last, input.clone(), pass);
+    let (leaf, input) = next_input();
+    let output = network.forward_units(last, input, pass);
     let logits = network.forward_head(output, pass);
     let loss = cross_entropy(logits.clone(), labels);
     let mut gradients = loss.backward();
-    let mut gradient = take(input, &mut gradients);
+    let mut gradient = take(leaf, &mut gradients);
     for segment in segments {
-        let input = next_input();
-        let output = network.forward_units(segment.clone(), input.clone(), pass);
-        let mut found = ops::backward(output, gradient);
-        gradient = take(input, &mut found);
+        let (leaf, input) = next_input();
+        let output = network.forward_units(segment.clone(), input, pass);
+        let mut found = ops::backward(output.values, gradient);
+        gradient = take(leaf, &mut found);
         let mut gathered = Gathered { from: &mut found, to: &mut gradients };
         network.units().skip(segment.start).take(segment.len()).for_each(|unit| unit.visit(&mut gathered));
     }
     let output = network.forward_stem(images, pass)?;
-    let mut found = ops::backward(output, gradient);
+    let mut found = ops::backward(output.values, gradient);
     network.stem.visit(&mut Gathered { from: &mut found, to: &mut gradients });
     Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
 }
@@ -62,7 +66,7 @@ fn inputs(
     images: Tensor<4>,
     segments: &[Range<usize>],
     mut pass: Pass,
-) -> Result<Vec<Tensor<4>>, NetworkError> {
+) -> Result<Vec<FeatureMap>, NetworkError> {
     let network = network.valid();
     let mut inputs = vec![network.forward_stem(images.inner(), &mut pass)?];
     for segment in &segments[..segments.len() - 1] {

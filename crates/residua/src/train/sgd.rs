@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::recipe::{DecayScope, OptimiserOptions};
 use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues};
+use crate::ops::{self, DescentOptions};
 
 /// The optimiser's state: a momentum buffer for each trained tensor.
 ///
@@ -64,27 +65,23 @@ impl NamedMapper for Step<'_> {
         let OptimiserOptions { momentum, is_nesterov, weight_decay, decays, .. } = self.sgd.optimiser;
         parameter.map(|weight| {
             let weight = weight.inner();
-            let shape = weight.dims();
             let decays = match decays {
                 DecayScope::All => true,
                 // BN parameters and biases are the tensors of one axis.
                 DecayScope::Weights => D > 1,
             };
-            let mut direction = gradient;
-            if decays && weight_decay != 0. {
-                direction = direction + weight.clone() * weight_decay;
+            let options = DescentOptions {
+                learning_rate: self.learning_rate,
+                momentum,
+                weight_decay: if decays { weight_decay } else { 0. },
+                is_nesterov,
+            };
+            let buffer = self.sgd.momentum.remove(&name);
+            let (weight, buffer) = ops::descend(weight, gradient, buffer, options);
+            if let Some(buffer) = buffer {
+                self.sgd.momentum.insert(name, buffer);
             }
-            if momentum != 0. {
-                let flat: Tensor<1> = direction.clone().reshape([shape.iter().product::<usize>()]);
-                let buffer = match self.sgd.momentum.remove(&name) {
-                    None => flat,
-                    Some(buffer) => buffer * momentum + flat,
-                };
-                self.sgd.momentum.insert(name, buffer.clone());
-                let velocity = buffer.reshape(shape);
-                direction = if is_nesterov { direction + velocity * momentum } else { velocity };
-            }
-            Tensor::from_inner(weight - direction * self.learning_rate).require_grad()
+            Tensor::from_inner(weight).require_grad()
         })
     }
 }

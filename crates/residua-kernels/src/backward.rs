@@ -1,0 +1,77 @@
+//! From the gradient of an operation's input, `relu(norm(x))`, to the gradient of `x`.
+
+use crate::convolution::{Input, InputGradient};
+use crate::flow::{Flow, is_streamed};
+use crate::map::{MapShape, padded};
+use crate::norm::{Normalisation, NormalisationGradient, SUMS};
+use crate::scratch;
+use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient};
+use crate::source::{Finish, Norm};
+use crate::view::{View, ViewMut};
+
+/// Passes the gradient of `relu(norm(x))` on to `x`, as far as wanted. The sums over a normalised input take a pass of
+/// their own, from `first`; where all of the gradient is wanted, it comes from `second`, which computes the same.
+///
+/// # Panics
+/// When a slice has another length than its shape says, or sums are wanted of an input that is not normalised.
+pub(crate) fn input_gradient(
+    first: &dyn Flow,
+    second: &dyn Flow,
+    shape: MapShape,
+    input: Input,
+    wanted: InputGradient,
+    statistics_are_constant: bool,
+) -> Option<NormalisationGradient> {
+    let x = View::new(input.values);
+    let has_length = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
+    has_length(input.values, "input");
+    let (stored, completed) = match wanted {
+        InputGradient::Unneeded => return None,
+        InputGradient::OfNorm(output) => (Some(output), None),
+        InputGradient::SumsOnly => (None, None),
+        InputGradient::Complete { output, addend } => (None, Some((output, addend))),
+    };
+    if let Some(output) = stored.as_deref().or(completed.as_ref().map(|(output, _)| &**output)) {
+        has_length(output, "gradient of the input");
+    }
+    let addend = completed.as_ref().and_then(|(_, addend)| *addend);
+    if let Some(addend) = addend {
+        has_length(addend, "addend");
+    }
+    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+
+    let Some(norm) = input.norm else {
+        let (output, _) = completed.expect("only a normalised input has sums");
+        let output = ViewMut::new(output);
+        first.pour(BackwardSink::Raw(RawGradient { output, x, addend }, input.is_activated, adds));
+        return None;
+    };
+    let sums = sums(first, shape, input, norm, stored, statistics_are_constant);
+    if let Some((output, _)) = completed {
+        let output = ViewMut::new(output);
+        let finish = Finish::new(norm, &sums, shape);
+        let is_streamed = is_streamed(shape, output);
+        let sink = FinishedGradient { output, x, finish, addend, is_streamed };
+        second.pour(BackwardSink::Finished(sink, input.is_activated, adds));
+    }
+    Some(sums)
+}
+
+fn sums(
+    flow: &dyn Flow,
+    shape: MapShape,
+    input: Input,
+    norm: &Normalisation,
+    stored: Option<&mut [f32]>,
+    statistics_are_constant: bool,
+) -> NormalisationGradient {
+    let x = View::new(input.values);
+    let (stores, output) = (stored.is_some(), ViewMut::new(stored.unwrap_or_default()));
+    scratch::with_shared(shape.batch * SUMS * padded(shape.channels), |partial| {
+        let (sums, channels) = (ViewMut::new(partial), shape.channels);
+        let constants = Norm::new(norm, shape);
+        let sink = NormGradient { output, x, norm: constants, sums, channels };
+        flow.pour(BackwardSink::Norm(sink, input.is_activated, stores));
+        NormalisationGradient::new(shape, norm, partial, statistics_are_constant)
+    })
+}

@@ -1,0 +1,492 @@
+//! Convolutions with what stands around them: normalisation and ReLU in front, addition and statistics behind.
+
+use rayon::prelude::*;
+
+use crate::direct::Direct;
+use crate::instructions::{Instructions, Task};
+use crate::map::{Chunks, MapShape, padded};
+use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS, SUMS};
+use crate::scratch;
+use crate::sink::{BackwardSink, FinishedGradient, ForwardSink, NormGradient, Output, RawGradient};
+use crate::source::{AnySource, Finish, Norm, Normalised, Raw, ThroughNorm};
+use crate::vector::{LANES, Vector};
+use crate::view::{View, ViewMut};
+use crate::winograd::{Winograd, transform_weights};
+
+/// How a 3x3 convolution of stride 1 is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Winograd's F(4x4, 3x3): a quarter of the multiplications, rounding errors of the same size.
+    #[default]
+    Winograd,
+    /// The sum as it is written.
+    Direct,
+}
+
+/// `y = weights * relu(norm(x)) + addend`, a convolution without bias, padded by half its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Shape of the input.
+    pub input: MapShape,
+    /// Channels of the output.
+    pub outputs: usize,
+    /// Height and width of the kernel; odd.
+    pub size: usize,
+    /// Distance of neighbouring outputs in the input.
+    pub stride: usize,
+    /// How to compute it, where there is a choice.
+    pub algorithm: Algorithm,
+    /// What to compute it with.
+    pub instructions: Instructions,
+}
+
+/// A convolution's input: `relu(norm(values))`, both optional.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// `[batch, height, width, channels]`
+    pub values: &'a [f32],
+    /// Normalisation of the values.
+    pub norm: Option<&'a Normalisation>,
+    /// Whether ReLU follows.
+    pub is_activated: bool,
+}
+
+/// The gradient of a convolution's output.
+#[derive(Debug, Clone, Copy)]
+pub enum OutputGradient<'a> {
+    /// As it is.
+    Plain(&'a [f32]),
+    /// Of a map `x` that was normalised: what is known so far is the gradient of `norm(x)`.
+    ThroughNorm {
+        /// Gradient of `norm(x)`.
+        gradient: &'a [f32],
+        /// The convolution's output.
+        x: &'a [f32],
+        /// Its normalisation.
+        norm: &'a Normalisation,
+        /// The sums over `gradient`.
+        sums: &'a NormalisationGradient,
+    },
+}
+
+/// What is wanted of the input's gradient.
+#[derive(Debug)]
+pub enum InputGradient<'a> {
+    /// Nothing.
+    Unneeded,
+    /// All of it, for an input that is not normalised; plus an addend.
+    Complete {
+        /// Where it goes.
+        output: &'a mut [f32],
+        /// Added to it.
+        addend: Option<&'a [f32]>,
+    },
+    /// Of a normalised input: the gradient of `norm(x)`, and the sums over it.
+    OfNorm(&'a mut [f32]),
+    /// Of a normalised input: the sums alone. [`Convolution::finish_input_gradient`] does the rest.
+    SumsOnly,
+}
+
+/// From this size on a map has left the caches before it is read again.
+const STREAMED: usize = 24 << 20;
+
+impl Convolution {
+    /// Shape of the output: `ceil(height / stride)` by `ceil(width / stride)`.
+    pub fn output(&self) -> MapShape {
+        MapShape {
+            batch: self.input.batch,
+            height: self.input.height.div_ceil(self.stride),
+            width: self.input.width.div_ceil(self.stride),
+            channels: self.outputs,
+        }
+    }
+
+    /// Numbers of the weights, `[outputs, inputs, size, size]`.
+    pub fn weights_len(&self) -> usize {
+        self.outputs * self.input.channels * self.size * self.size
+    }
+
+    /// `output = weights * input + addend`; with `moments` (`[groups, 2, outputs]`) also mean and biased variance of the
+    /// output for each group of consecutive images.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn forward(
+        &self,
+        input: Input,
+        weights: &[f32],
+        addend: Option<&[f32]>,
+        output: &mut [f32],
+        moments: Option<(usize, &mut [f32])>,
+    ) {
+        let shape = self.output();
+        assert_eq!(weights.len(), self.weights_len(), "weights");
+        assert_eq!(output.len(), shape.len(), "output");
+        if let Some(addend) = addend {
+            assert_eq!(addend.len(), shape.len(), "addend");
+        }
+        let counts = moments.is_some();
+        let statistics_len = if counts { shape.batch * STATISTICS * padded(self.outputs) } else { 0 };
+        scratch::with_shared(statistics_len, |statistics| {
+            let is_streamed = self.is_streamed(shape, output);
+            let sink = Output {
+                addend: View::new(addend.unwrap_or_default()),
+                output: ViewMut::new(output),
+                statistics: ViewMut::new(statistics),
+                channels: self.outputs,
+                is_streamed,
+            };
+            let sink = ForwardSink { output: sink, adds: addend.is_some(), counts };
+            let plan = self.plan();
+            let source = self.source(input);
+            self.with_packed(plan, weights, Direction::Forward, |weights| {
+                plan.chunks(self.input.batch).for_each(|_, images| {
+                    self.instructions.run(Forward { plan, source, weights, sink, images });
+                });
+            });
+            if let Some((groups, moments)) = moments {
+                norm::moments(shape, statistics, groups, moments);
+            }
+        });
+    }
+
+    /// The gradients of [`Convolution::forward`] for the gradient of its output: of the weights, to `weights_gradient`, and
+    /// of the input, as far as wanted. Returns the sums that belong to a normalised input's gradient; where its statistics
+    /// are constants (running ones), say so.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says, or the kind of input gradient does not fit the input.
+    pub fn backward(
+        &self,
+        input: Input,
+        weights: &[f32],
+        gradient: OutputGradient,
+        weights_gradient: &mut [f32],
+        input_gradient: InputGradient,
+        statistics_are_constant: bool,
+    ) -> Option<NormalisationGradient> {
+        assert_eq!(weights.len(), self.weights_len(), "weights");
+        assert_eq!(weights_gradient.len(), self.weights_len(), "gradient of the weights");
+        let with_sums = match &input_gradient {
+            InputGradient::OfNorm(_) | InputGradient::SumsOnly => {
+                assert!(input.norm.is_some(), "only a normalised input has sums");
+                true
+            }
+            InputGradient::Complete { .. } => {
+                assert!(input.norm.is_none(), "the gradient of a normalised input takes two passes");
+                false
+            }
+            InputGradient::Unneeded => false,
+        };
+        let sums_len = if with_sums { self.input.batch * SUMS * padded(self.input.channels) } else { 0 };
+        scratch::with_shared(sums_len, |sums| {
+            let x = View::new(input.values);
+            let nothing = || ViewMut::new(&mut []);
+            let len = self.input.len();
+            let sink = match (input_gradient, input.norm) {
+                (InputGradient::OfNorm(output), Some(norm)) => {
+                    assert_eq!(output.len(), len, "gradient of the input");
+                    let norm = Norm::new(norm, self.input);
+                    let (sums, output) = (ViewMut::new(sums), ViewMut::new(output));
+                    let sink = NormGradient { output, x, norm, sums, channels: self.input.channels };
+                    Some(BackwardSink::Norm(sink, input.is_activated, true))
+                }
+                (InputGradient::SumsOnly, Some(norm)) => {
+                    let norm = Norm::new(norm, self.input);
+                    let (sums, output) = (ViewMut::new(sums), nothing());
+                    let sink = NormGradient { output, x, norm, sums, channels: self.input.channels };
+                    Some(BackwardSink::Norm(sink, input.is_activated, false))
+                }
+                (InputGradient::Complete { output, addend }, _) => {
+                    assert_eq!(output.len(), len, "gradient of the input");
+                    let (output, adds) = (ViewMut::new(output), addend.is_some());
+                    let sink = RawGradient { output, x, addend: self.addend(addend) };
+                    Some(BackwardSink::Raw(sink, input.is_activated, adds))
+                }
+                _ => None,
+            };
+            self.run_backward(input, weights, gradient, Some(weights_gradient), sink);
+            let norm = input.norm.filter(|_| with_sums)?;
+            Some(NormalisationGradient::new(self.input, norm, sums, statistics_are_constant))
+        })
+    }
+
+    /// The gradient of a normalised input, finished with the sums that [`Convolution::backward`] has found, plus an addend:
+    /// the data gradient is computed once more, which costs less than storing it where channels are few.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says, or the input is not normalised.
+    pub fn finish_input_gradient(
+        &self,
+        input: Input,
+        weights: &[f32],
+        gradient: OutputGradient,
+        sums: &NormalisationGradient,
+        addend: Option<&[f32]>,
+        output: &mut [f32],
+    ) {
+        let norm = input.norm.expect("a normalised input");
+        assert_eq!(output.len(), self.input.len(), "gradient of the input");
+        let is_streamed = self.is_streamed(self.input, output);
+        let sink = FinishedGradient {
+            output: ViewMut::new(output),
+            x: View::new(input.values),
+            finish: Finish::new(norm, sums, self.input),
+            addend: self.addend(addend),
+            is_streamed,
+        };
+        let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
+        self.run_backward(input, weights, gradient, None, Some(sink));
+    }
+
+    fn run_backward(
+        &self,
+        input: Input,
+        weights: &[f32],
+        gradient: OutputGradient,
+        weights_gradient: Option<&mut [f32]>,
+        sink: Option<BackwardSink>,
+    ) {
+        let plan = self.plan();
+        let chunks = plan.chunks(self.input.batch);
+        let source = self.source(input);
+        let gradient = self.output_gradient(gradient);
+        let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
+        scratch::with_shared(partial_len * chunks.count(), |partial| {
+            let partials = ViewMut::new(partial);
+            self.with_packed(plan, weights, Direction::Backward, |weights| {
+                chunks.for_each(|chunk, images| {
+                    // SAFETY: every chunk has a part of its own.
+                    let partial = unsafe { partials.from(chunk * partial_len) };
+                    let partial = (partial_len > 0).then_some(partial);
+                    let weights = sink.map(|sink| (weights, sink));
+                    self.instructions.run(Backward { plan, source, gradient, weights, partial, images });
+                });
+            });
+            if let Some(weights_gradient) = weights_gradient {
+                add_up(partial, partial_len);
+                plan.unpack_gradient(&partial[..partial_len], self, weights_gradient);
+            }
+        });
+    }
+
+    fn plan(&self) -> Plan {
+        if self.size == 3
+            && self.stride == 1
+            && self.algorithm == Algorithm::Winograd
+            && self.input.channels >= 8
+        {
+            Plan::Winograd(Winograd { input: self.input, outputs: self.outputs })
+        } else {
+            self.plan_direct()
+        }
+    }
+
+    fn plan_direct(&self) -> Plan {
+        assert!(self.size % 2 == 1, "kernels have an odd size");
+        let Self { input, size, stride, .. } = *self;
+        Plan::Direct(Direct { input, output: self.output(), size, stride })
+    }
+
+    fn source<'a>(&self, input: Input<'a>) -> AnySource<'a> {
+        assert_eq!(input.values.len(), self.input.len(), "input");
+        let values = View::new(input.values);
+        match (input.norm.map(|norm| Norm::new(norm, self.input)), input.is_activated) {
+            (None, false) => AnySource::Raw(Raw { values }),
+            (None, true) => AnySource::Rectified(Raw { values }),
+            (Some(norm), false) => AnySource::Normalised(Normalised { values, norm }),
+            (Some(norm), true) => AnySource::Activated(Normalised { values, norm }),
+        }
+    }
+
+    fn output_gradient<'a>(&self, gradient: OutputGradient<'a>) -> AnySource<'a> {
+        let shape = self.output();
+        match gradient {
+            OutputGradient::Plain(values) => {
+                assert_eq!(values.len(), shape.len(), "gradient of the output");
+                AnySource::Raw(Raw { values: View::new(values) })
+            }
+            OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
+                assert_eq!((gradient.len(), x.len()), (shape.len(), shape.len()), "gradient of the output");
+                AnySource::ThroughNorm(ThroughNorm {
+                    gradient: View::new(gradient),
+                    x: View::new(x),
+                    finish: Finish::new(norm, sums, shape),
+                })
+            }
+        }
+    }
+
+    fn addend<'a>(&self, addend: Option<&'a [f32]>) -> View<'a> {
+        if let Some(addend) = addend {
+            assert_eq!(addend.len(), self.input.len(), "addend");
+        }
+        View::new(addend.unwrap_or_default())
+    }
+
+    fn is_streamed(&self, shape: MapShape, values: &mut [f32]) -> bool {
+        let is_whole = shape.channels.is_multiple_of(LANES) && ViewMut::new(values).is_aligned();
+        is_whole && shape.len() * size_of::<f32>() >= STREAMED
+    }
+
+    /// Calls `work` with the weights in the layout that the plan wants.
+    fn with_packed(&self, plan: Plan, weights: &[f32], direction: Direction, work: impl FnOnce(View) + Send) {
+        scratch::with_shared(plan.packed_len(), |packed| {
+            match plan {
+                Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
+                Plan::Winograd(winograd) => {
+                    let Winograd { input, outputs } = winograd;
+                    let to = ViewMut::new(packed);
+                    let is_flipped = direction == Direction::Backward;
+                    let (inputs, outputs) = (input.channels, outputs);
+                    self.instructions.run(Transform { weights, inputs, outputs, is_flipped, to });
+                }
+            }
+            work(View::new(packed));
+        });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+#[derive(Clone, Copy)]
+enum Plan {
+    Winograd(Winograd),
+    Direct(Direct),
+}
+
+impl Plan {
+    fn chunks(self, batch: usize) -> Chunks {
+        match self {
+            Self::Winograd(winograd) => Chunks::new(batch, winograd.run()),
+            Self::Direct(_) => Chunks::new(batch, 1),
+        }
+    }
+
+    fn packed_len(self) -> usize {
+        match self {
+            Self::Winograd(Winograd { input, outputs }) => Winograd::weights_len(input.channels, outputs),
+            Self::Direct(direct) => direct.weights_len(),
+        }
+    }
+
+    fn gradient_len(self) -> usize {
+        match self {
+            Self::Winograd(Winograd { input, outputs }) => input.channels * 9 * padded(outputs),
+            Self::Direct(direct) => direct.weights_len(),
+        }
+    }
+
+    /// To `[outputs, inputs, size, size]`.
+    fn unpack_gradient(self, from: &[f32], convolution: &Convolution, to: &mut [f32]) {
+        let (inputs, size) = (convolution.input.channels, convolution.size);
+        let of_output = |(output, to): (usize, &mut [f32])| {
+            let mut to = to.iter_mut();
+            for input in 0..inputs {
+                for row in 0..size {
+                    for column in 0..size {
+                        let at = match self {
+                            Self::Winograd(Winograd { outputs, .. }) => {
+                                (input * 9 + row * 3 + column) * padded(outputs) + output
+                            }
+                            Self::Direct(direct) => direct.gradient_at(output, input, row, column),
+                        };
+                        *to.next().expect("as many weights as the shape says") = from[at];
+                    }
+                }
+            }
+        };
+        to.par_chunks_mut(inputs * size * size).with_min_len(8).enumerate().for_each(of_output);
+    }
+}
+
+/// Adds all parts of `length` numbers to the first, in order.
+fn add_up(parts: &mut [f32], length: usize) {
+    const PIECE: usize = 4096;
+    let (first, rest) = parts.split_at_mut(length);
+    first.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {
+        for part in rest.chunks_exact(length) {
+            for (sum, value) in sum.iter_mut().zip(&part[index * PIECE..]) {
+                *sum += value;
+            }
+        }
+    });
+}
+
+struct Forward<'a> {
+    plan: Plan,
+    source: AnySource<'a>,
+    weights: View<'a>,
+    sink: ForwardSink<'a>,
+    images: std::ops::Range<usize>,
+}
+
+impl Task for Forward<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { plan, source, weights, sink, images } = self;
+        unsafe {
+            match plan {
+                Plan::Winograd(winograd) => winograd.forward::<V>(&source, weights, &sink, images),
+                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images),
+            }
+            V::fence();
+        }
+    }
+}
+
+struct Backward<'a> {
+    plan: Plan,
+    source: AnySource<'a>,
+    gradient: AnySource<'a>,
+    weights: Option<(View<'a>, BackwardSink<'a>)>,
+    partial: Option<ViewMut<'a>>,
+    images: std::ops::Range<usize>,
+}
+
+impl Task for Backward<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { plan, source, gradient, weights, partial, images } = self;
+        let weights = weights.as_ref().map(|(weights, sink)| (*weights, sink));
+        unsafe {
+            match (plan, partial) {
+                (Plan::Winograd(winograd), partial) => {
+                    if let Some(partial) = partial {
+                        winograd.weights_gradient::<V>(&source, &gradient, partial, images.clone());
+                    }
+                    if let Some((weights, sink)) = weights {
+                        winograd.transposed().forward::<V>(&gradient, weights, sink, images);
+                    }
+                }
+                (Plan::Direct(direct), partial) => {
+                    if let Some(partial) = partial {
+                        partial.slice(0, direct.weights_len()).fill(0.);
+                    }
+                    direct.backward::<V>(&source, &gradient, weights, partial, images);
+                }
+            }
+            V::fence();
+        }
+    }
+}
+
+struct Transform<'a> {
+    weights: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    is_flipped: bool,
+    to: ViewMut<'a>,
+}
+
+impl Task for Transform<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { weights, inputs, outputs, is_flipped, to } = self;
+        unsafe { transform_weights::<V>(weights, inputs, outputs, is_flipped, to) }
+    }
+}

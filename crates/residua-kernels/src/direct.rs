@@ -1,0 +1,433 @@
+//! Convolutions of any size and stride, as a matrix product over patches.
+//!
+//! A row of the left matrix is the patch under one output pixel: for every row of the kernel a run of `size * inputs`
+//! consecutive numbers (padded to whole vectors). A 1x1 convolution of stride 1 reads its patches, single pixels, through
+//! the source; others from a plane with a border of zeros.
+
+use std::ops::Range;
+
+use crate::map::{MapShape, blocks, padded};
+use crate::plane::Plane;
+use crate::product::{Ahead, ROWS, Rows, panel};
+use crate::scratch::Scratch;
+use crate::sink::{AnySink, Places};
+use crate::source::AnySource;
+use crate::vector::{LANES, Vector};
+use crate::view::{View, ViewMut};
+
+/// Numbers of a block of weights.
+const SQUARE: usize = LANES * LANES;
+
+/// A convolution, padded by half its size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Direct {
+    pub(crate) input: MapShape,
+    pub(crate) output: MapShape,
+    pub(crate) size: usize,
+    pub(crate) stride: usize,
+}
+
+impl Direct {
+    fn is_pointwise(self) -> bool {
+        self.size == 1 && self.stride == 1
+    }
+
+    /// Numbers of a kernel row's run, as it is and padded.
+    fn run(self) -> usize {
+        self.size * self.input.channels
+    }
+
+    /// Blocks of a patch.
+    pub(crate) fn depth(self) -> usize {
+        self.size * self.run().div_ceil(LANES)
+    }
+
+    fn output_blocks(self) -> usize {
+        self.output.channels.div_ceil(LANES)
+    }
+
+    /// Numbers of packed weights or of their gradient, `[depth block][output block][LANES][LANES]` in either order.
+    pub(crate) fn weights_len(self) -> usize {
+        self.depth() * self.output_blocks() * SQUARE
+    }
+
+    /// Output pixels that are processed together: patches of up to 32 KB.
+    fn pixels(self) -> usize {
+        (8192 / (self.depth() * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
+    }
+
+    /// The image with its border, and as many rows and columns behind it as the last patch wants.
+    fn plane(self) -> Plane {
+        let side = |outputs: usize, pixels: usize| {
+            ((outputs - 1) * self.stride + self.size).max(pixels + self.size / 2)
+        };
+        Plane::interleaved(
+            side(self.output.height, self.input.height),
+            side(self.output.width, self.input.width),
+            self.size / 2,
+            self.input.channels,
+        )
+    }
+
+    /// The place in a packed matrix of a weight's row: patch element `[row, column, input]`.
+    fn patch_element(self, row: usize, column: usize, input: usize) -> usize {
+        row * padded(self.run()) + column * self.input.channels + input
+    }
+
+    /// Weights `[outputs, inputs, size, size]` as `[output block][patch][LANES]`, or with lanes along the patch,
+    /// `[depth block][output, padded][LANES]`.
+    pub(crate) fn pack(self, weights: &[f32], lanes_are_outputs: bool, to: &mut [f32]) {
+        let patch = self.depth() * LANES;
+        let outputs = padded(self.output.channels);
+        to.fill(0.);
+        let mut values = weights.iter();
+        for output in 0..self.output.channels {
+            for input in 0..self.input.channels {
+                for row in 0..self.size {
+                    for column in 0..self.size {
+                        let element = self.patch_element(row, column, input);
+                        let at = if lanes_are_outputs {
+                            (output / LANES * patch + element) * LANES + output % LANES
+                        } else {
+                            (element / LANES * outputs + output) * LANES + element % LANES
+                        };
+                        to[at] = *values.next().expect("as many weights as the shape says");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the gradient of a weight is: `[depth block][output block][LANES][LANES]`.
+    pub(crate) fn gradient_at(self, output: usize, input: usize, row: usize, column: usize) -> usize {
+        let element = self.patch_element(row, column, input);
+        let square = element / LANES * self.output_blocks() + output / LANES;
+        square * SQUARE + element % LANES * LANES + output % LANES
+    }
+
+    /// `sink(weights * source)` for a run of images.
+    #[inline(always)]
+    pub(crate) unsafe fn forward<V: Vector>(
+        self,
+        source: &AnySource,
+        weights: View,
+        sink: &impl AnySink,
+        images: Range<usize>,
+    ) {
+        let (plane, pixels, depth) = (self.plane(), self.pixels(), self.depth());
+        let plane_len = if self.is_pointwise() { 0 } else { plane.len(self.input.channels) };
+        let mut scratch = Scratch::take();
+        let [plane_memory, patches] = scratch.pieces([plane_len, pixels * depth * LANES]);
+        let (plane_memory, patches) = (ViewMut::new(plane_memory), ViewMut::new(patches));
+        unsafe {
+            for image in images {
+                if !self.is_pointwise() {
+                    plane.fill::<V>(source, self.input, image, plane_memory);
+                }
+                for first in (0..self.output.pixels()).step_by(pixels) {
+                    let count = pixels.min(self.output.pixels() - first);
+                    let ahead =
+                        self.gather::<V>(source, plane, plane_memory.read(), image, first, count, patches);
+                    multiply::<V>(
+                        (patches.read(), pixels, depth),
+                        (weights, self.output),
+                        ahead,
+                        (sink.read_beside(), ROWS),
+                        sink,
+                        (image, first, count),
+                    );
+                }
+            }
+        }
+    }
+
+    /// For a run of images: the weights' gradient, added up in `sum` if there is one, and if there are `weights` (with
+    /// lanes along the patch) `sink(weights * gradient)`.
+    #[inline(always)]
+    pub(crate) unsafe fn backward<V: Vector>(
+        self,
+        source: &AnySource,
+        gradient: &AnySource,
+        weights: Option<(View, &impl AnySink)>,
+        sum: Option<ViewMut>,
+        images: Range<usize>,
+    ) {
+        let (plane, pixels, depth) = (self.plane(), self.pixels(), self.depth());
+        let plane_len = if self.is_pointwise() { 0 } else { plane.len(self.input.channels) };
+        let patch_len = pixels * depth * LANES;
+        let scattered_len = if self.is_pointwise() { 0 } else { patch_len };
+        let lengths = [plane_len, plane_len, patch_len, scattered_len, pixels * padded(self.output.channels)];
+        let mut scratch = Scratch::take();
+        let [source_plane, input_plane, patches, scattered, gradients] = scratch.pieces(lengths);
+        let (source_plane, input_plane) = (ViewMut::new(source_plane), ViewMut::new(input_plane));
+        let (patches, scattered) = (ViewMut::new(patches), ViewMut::new(scattered));
+        let gradients = ViewMut::new(gradients);
+        unsafe {
+            for image in images {
+                if !self.is_pointwise() {
+                    if sum.is_some() {
+                        plane.fill::<V>(source, self.input, image, source_plane);
+                    }
+                    input_plane.slice(0, plane_len).fill(0.);
+                }
+                for first in (0..self.output.pixels()).step_by(pixels) {
+                    let count = pixels.min(self.output.pixels() - first);
+                    let ahead = fill_rows::<V>(gradient, self.output, image, first, count, gradients, pixels);
+                    if let Some(sum) = sum {
+                        self.gather::<V>(source, plane, source_plane.read(), image, first, count, patches);
+                        for block in 0..depth {
+                            for output in 0..self.output_blocks() {
+                                V::outer(
+                                    patches.read().from(panel(block, 0, pixels)),
+                                    gradients.read().from(panel(output, 0, pixels)),
+                                    count,
+                                    sum.from((block * self.output_blocks() + output) * SQUARE),
+                                );
+                            }
+                        }
+                    }
+                    let Some((weights, sink)) = weights else { continue };
+                    let rows = (gradients.read(), pixels, self.output_blocks());
+                    if self.is_pointwise() {
+                        let mut beside = (sink.read_beside(), ROWS);
+                        if sum.is_some() {
+                            // The patches have just brought x; those of the next pixels will want more of it.
+                            beside = ([Some(source.values()), beside.0[1]], pixels);
+                        }
+                        multiply::<V>(
+                            rows,
+                            (weights, self.input),
+                            ahead,
+                            beside,
+                            sink,
+                            (image, first, count),
+                        );
+                    } else {
+                        multiply_to_panels::<V>(rows, weights, depth, count, scattered);
+                        self.scatter::<V>(plane, scattered.read(), first, count, input_plane);
+                    }
+                }
+                if let Some((_, sink)) = weights
+                    && !self.is_pointwise()
+                {
+                    drain::<V>(plane, input_plane.read(), self.input, image, sink);
+                }
+            }
+        }
+    }
+
+    /// The patches of `count` output pixels from `first` on, as panels. Returns what will be read next.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    unsafe fn gather<'a, V: Vector>(
+        self,
+        source: &'a AnySource<'a>,
+        plane: Plane,
+        plane_memory: View,
+        image: usize,
+        first: usize,
+        count: usize,
+        to: ViewMut,
+    ) -> Option<View<'a>> {
+        if self.is_pointwise() {
+            return unsafe { fill_rows::<V>(source, self.input, image, first, count, to, self.pixels()) };
+        }
+        for row in 0..count {
+            let (y, x) = ((first + row) / self.output.width, (first + row) % self.output.width);
+            for kernel_row in 0..self.size {
+                let from = plane.at(0, y * self.stride + kernel_row, x * self.stride);
+                for block in blocks(self.run()) {
+                    let index = kernel_row * self.run().div_ceil(LANES) + block.index;
+                    unsafe {
+                        let values = plane_memory.load_first::<V>(from + block.channel, block.count);
+                        to.store(panel(index, row, self.pixels()), values);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Adds patches back to the pixels that they were taken from.
+    #[inline(always)]
+    unsafe fn scatter<V: Vector>(self, plane: Plane, patches: View, first: usize, count: usize, to: ViewMut) {
+        for row in 0..count {
+            let (y, x) = ((first + row) / self.output.width, (first + row) % self.output.width);
+            for kernel_row in 0..self.size {
+                let at = plane.at(0, y * self.stride + kernel_row, x * self.stride);
+                for block in blocks(self.run()) {
+                    let index = kernel_row * self.run().div_ceil(LANES) + block.index;
+                    let at = at + block.channel;
+                    unsafe {
+                        let sum = to.read().load_first::<V>(at, block.count);
+                        let sum = sum.add(patches.load(panel(index, row, self.pixels())));
+                        to.store_first(at, block.count, sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pixels as panels, through the source. Returns the map from the pixels behind them on.
+#[inline(always)]
+unsafe fn fill_rows<'a, V: Vector>(
+    source: &'a AnySource<'a>,
+    shape: MapShape,
+    image: usize,
+    first: usize,
+    count: usize,
+    to: ViewMut,
+    rows: usize,
+) -> Option<View<'a>> {
+    let start = (image * shape.pixels() + first) * shape.channels;
+    unsafe {
+        for block in shape.blocks() {
+            let to = to.from(panel(block.index, 0, rows));
+            source.copy::<V>(image, block, start + block.channel, shape.channels, count, to, LANES, true);
+        }
+        let next = start + count * shape.channels;
+        (next < shape.len()).then(|| source.values().from(next))
+    }
+}
+
+/// Rows of results on their way to a sink.
+struct ToSink<'a, K> {
+    sink: &'a K,
+    image: usize,
+    block: crate::map::Block,
+    /// Position of the first of the sixteen rows.
+    start: usize,
+    channels: usize,
+    is_first: bool,
+    count: usize,
+}
+
+impl<V: Vector, K: AnySink> Rows<V> for ToSink<'_, K> {
+    #[inline(always)]
+    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
+        let Self { sink, image, block, start, channels, is_first, count } = *self;
+        if first >= count {
+            return;
+        }
+        let is_first = is_first && first == 0;
+        let places = Places {
+            start: start + first * channels,
+            lines: 1,
+            columns: R.min(count - first),
+            line: 0,
+            column: channels,
+            vectors: R,
+        };
+        unsafe { sink.accept(image, block, is_first, rows, places) }
+    }
+}
+
+#[inline(always)]
+fn ahead_of<'a>(map: Option<View<'a>>, at: usize) -> Option<View<'a>> {
+    match map {
+        Some(map) => Some(map.from_wrapping(at)),
+        None => None,
+    }
+}
+
+/// Multiplies panels of `count` pixels by weights to all channels of a map of shape `to`, into the sink. Meanwhile asks for
+/// what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
+#[inline(always)]
+unsafe fn multiply<V: Vector>(
+    (panels, rows, depth): (View, usize, usize),
+    (weights, to): (View, MapShape),
+    ahead: Option<View>,
+    (beside, distance): ([Option<View>; 2], usize),
+    sink: &impl AnySink,
+    (image, first, count): (usize, usize, usize),
+) {
+    let channels = to.channels;
+    for row in (0..count).step_by(ROWS) {
+        let start = (image * to.pixels() + first + row) * channels;
+        for block in to.blocks() {
+            unsafe {
+                // Sixteen rows are as many lines as they have channels, here and in the maps beside.
+                let long = match ahead {
+                    Some(map) if block.index == 0 => Some(map.from_wrapping(row * depth * LANES)),
+                    _ => None,
+                };
+                let at = start + distance * channels + block.index * SQUARE;
+                let ahead = Ahead { long, short: [ahead_of(beside[0], at), ahead_of(beside[1], at)] };
+                let mut results = ToSink {
+                    sink,
+                    image,
+                    block,
+                    start: start + block.channel,
+                    channels,
+                    is_first: first + row == 0,
+                    count: count - row,
+                };
+                let weights = weights.from(block.index * depth * SQUARE);
+                V::product(panels.from(row * LANES), rows * LANES, depth, weights, ahead, &mut results);
+            }
+        }
+    }
+}
+
+struct Panel<'a>(ViewMut<'a>);
+
+impl<V: Vector> Rows<V> for Panel<'_> {
+    #[inline(always)]
+    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
+        for (row, value) in rows.iter().enumerate() {
+            unsafe { self.0.store((first + row) * LANES, *value) };
+        }
+    }
+}
+
+/// Multiplies panels by weights to `blocks` blocks, as panels again.
+#[inline(always)]
+unsafe fn multiply_to_panels<V: Vector>(
+    (panels, rows, depth): (View, usize, usize),
+    weights: View,
+    blocks: usize,
+    count: usize,
+    to: ViewMut,
+) {
+    for row in (0..count).step_by(ROWS) {
+        for block in 0..blocks {
+            unsafe {
+                let weights = weights.from(block * depth * SQUARE);
+                let mut to = Panel(to.from(panel(block, row, rows)));
+                V::product(
+                    panels.from(row * LANES),
+                    rows * LANES,
+                    depth,
+                    weights,
+                    Ahead::default(),
+                    &mut to,
+                );
+            }
+        }
+    }
+}
+
+/// Gives an image's gradient, gathered in a plane, to the sink.
+#[inline(always)]
+unsafe fn drain<V: Vector>(plane: Plane, memory: View, shape: MapShape, image: usize, sink: &impl AnySink) {
+    let MapShape { height, width, channels, .. } = shape;
+    for y in 0..height {
+        for x in (0..width).step_by(ROWS) {
+            let count = ROWS.min(width - x);
+            for block in blocks(channels) {
+                unsafe {
+                    let mut values = [V::zero(); ROWS];
+                    let from = plane.at(block.index, y + plane.border, x + plane.border);
+                    for (pixel, value) in values.iter_mut().enumerate().take(count) {
+                        *value = memory.load_first(from + pixel * channels, block.count);
+                    }
+                    let start = ((image * height + y) * width + x) * channels + block.channel;
+                    let places =
+                        Places { start, lines: 1, columns: count, line: 0, column: channels, vectors: ROWS };
+                    sink.accept(image, block, y == 0 && x == 0, &values, places);
+                }
+            }
+        }
+    }
+}

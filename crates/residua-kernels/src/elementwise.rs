@@ -1,0 +1,348 @@
+//! What works on the numbers of a map one by one: statistics, the end of a residual block, the end of a gradient.
+
+use crate::backward::input_gradient;
+use crate::convolution::{Input, InputGradient, OutputGradient};
+use crate::flow::{Flow, KeptFlow, MapFlow, for_flag, for_source, is_streamed};
+use crate::instructions::Instructions;
+use crate::map::{Block, MapShape, padded};
+use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS};
+use crate::scratch;
+use crate::sink::{FinishedGradient, Output, Sink};
+use crate::source::{Finish, Raw, Source, ThroughNorm};
+use crate::vector::Vector;
+use crate::view::{View, ViewMut};
+
+/// Mean and biased variance of the channels of `x`, for each of `groups` groups of consecutive images, to `moments`:
+/// `[groups, 2, channels]`.
+///
+/// # Panics
+/// When a slice has another length than its shape says, or the images cannot be divided into the groups.
+pub fn moments(shape: MapShape, x: &[f32], groups: usize, instructions: Instructions, moments: &mut [f32]) {
+    assert_eq!(x.len(), shape.len(), "map");
+    scratch::with_shared(shape.batch * STATISTICS * padded(shape.channels), |partial| {
+        let sink = Count { statistics: ViewMut::new(partial), channels: shape.channels };
+        let source = Raw::<false> { values: View::new(x) };
+        MapFlow { shape, source, instructions }.pour_into(sink);
+        norm::moments(shape, partial, groups, moments);
+    });
+}
+
+/// The end of a residual block: `y = relu(relu(norm(x)) + addend)`, each part of it optional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merge {
+    /// Shape of all maps.
+    pub shape: MapShape,
+    /// Whether a ReLU follows the sum.
+    pub is_activated: bool,
+    /// What to compute it with.
+    pub instructions: Instructions,
+}
+
+/// The gradient of a merge's output, and what becomes of the gradient of the sum: the former where `y > 0`, if a ReLU
+/// follows the sum; else the same. The gradient of the sum is that of the addend.
+#[derive(Debug)]
+pub enum SumGradient<'a> {
+    /// The gradient of the sum is not needed.
+    Discarded(&'a [f32]),
+    /// It takes the place of the gradient of the output.
+    Replaced(&'a mut [f32]),
+    /// It is stored.
+    Stored {
+        /// Gradient of the output.
+        gradient: &'a [f32],
+        /// Where the gradient of the sum goes.
+        sum: &'a mut [f32],
+    },
+}
+
+impl Merge {
+    /// `output = relu(input + addend)`; with `moments` (`[groups, 2, channels]`) also mean and biased variance of the
+    /// output for each group of consecutive images.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn forward(
+        &self,
+        input: Input,
+        addend: Option<&[f32]>,
+        output: &mut [f32],
+        moments: Option<(usize, &mut [f32])>,
+    ) {
+        let Self { shape, is_activated, instructions } = *self;
+        self.check(input.values, "input");
+        self.check(output, "output");
+        if let Some(addend) = addend {
+            self.check(addend, "addend");
+        }
+        let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+        let statistics_len = shape.batch * STATISTICS * padded(shape.channels);
+        scratch::with_shared(if moments.is_some() { statistics_len } else { 0 }, |partial| {
+            let (output, statistics) = (ViewMut::new(output), ViewMut::new(partial));
+            for_source!(
+                source = input,
+                shape,
+                for_flag!(
+                    ADDS = adds,
+                    for_flag!(IS_ACTIVATED = is_activated, {
+                        let source = Sum::<_, ADDS, IS_ACTIVATED> { source, addend };
+                        for_flag!(COUNTS = moments.is_some(), {
+                            let sink = Output::<false, COUNTS> {
+                                output,
+                                addend: View::new(&[]),
+                                statistics,
+                                channels: shape.channels,
+                                is_streamed: is_streamed(shape, output),
+                            };
+                            MapFlow { shape, source, instructions }.pour_into(sink);
+                        });
+                    })
+                )
+            );
+            if let Some((groups, moments)) = moments {
+                norm::moments(shape, partial, groups, moments);
+            }
+        });
+    }
+
+    /// The gradients of [`Merge::forward`]: of the sum (which is the addend's) and of the input, as far as wanted. Returns
+    /// the sums that belong to a normalised input's gradient; where its statistics are constants (running ones), say so.
+    ///
+    /// `output` is what `forward` computed; it is read where a ReLU follows the sum, and may else be empty.
+    /// [`InputGradient::Complete`] is all of the gradient here, also of a normalised input, which takes a second pass.
+    /// Without a ReLU before the sum, [`InputGradient::OfNorm`] is the gradient of the sum once more.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says, or sums are wanted of an input that is not normalised.
+    pub fn backward(
+        &self,
+        input: Input,
+        output: &[f32],
+        gradient: SumGradient,
+        wanted: InputGradient,
+        statistics_are_constant: bool,
+    ) -> Option<NormalisationGradient> {
+        let Self { shape, instructions, .. } = *self;
+        let (gradient, kept) = match gradient {
+            SumGradient::Discarded(gradient) => (View::new(self.check(gradient, "gradient")), None),
+            SumGradient::Replaced(gradient) => {
+                self.check(gradient, "gradient");
+                let output = ViewMut::new(gradient);
+                (output.read(), Some((output, false)))
+            }
+            SumGradient::Stored { gradient, sum } => {
+                self.check(gradient, "gradient");
+                self.check(sum, "gradient of the sum");
+                if !self.is_activated {
+                    finish_gradient(shape, OutputGradient::Plain(gradient), None, sum, instructions);
+                }
+                let sum = ViewMut::new(sum);
+                (View::new(gradient), Some((sum, is_streamed(shape, sum))))
+            }
+        };
+        let raw = |values| MapFlow { shape, source: Raw::<false> { values }, instructions };
+        let of_input = |first: &dyn Flow, second: &dyn Flow, wanted| {
+            input_gradient(first, second, shape, input, wanted, statistics_are_constant)
+        };
+        if !self.is_activated {
+            let flow = raw(gradient);
+            return of_input(&flow, &flow, wanted);
+        }
+        let source = Masked { gradient, guide: View::new(self.check(output, "output")) };
+        let flow = MapFlow { shape, source, instructions };
+        match (kept, wanted) {
+            (None, wanted) => of_input(&flow, &flow, wanted),
+            (Some((output, is_streamed)), InputGradient::Unneeded) => {
+                let (addend, statistics) = (View::new(&[]), ViewMut::new(&mut []));
+                let channels = shape.channels;
+                flow.pour_into(Output::<false, false> { output, addend, statistics, channels, is_streamed });
+                None
+            }
+            (Some((output, is_streamed)), wanted) => {
+                of_input(&KeptFlow { flow, output, is_streamed }, &raw(output.read()), wanted)
+            }
+        }
+    }
+
+    fn check<'a>(&self, values: &'a [f32], what: &str) -> &'a [f32] {
+        assert_eq!(values.len(), self.shape.len(), "{what}");
+        values
+    }
+}
+
+/// A gradient in full: one [`OutputGradient::ThroughNorm`] is `scale * g + slope * (x - mean) + offset`, plus an addend.
+///
+/// # Panics
+/// When a slice has another length than its shape says.
+pub fn finish_gradient(
+    shape: MapShape,
+    gradient: OutputGradient,
+    addend: Option<&[f32]>,
+    output: &mut [f32],
+    instructions: Instructions,
+) {
+    let check = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
+    check(output, "finished gradient");
+    if let Some(addend) = addend {
+        check(addend, "addend");
+    }
+    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+    let output = ViewMut::new(output);
+    let is_streamed = is_streamed(shape, output);
+    for_flag!(ADDS = adds, {
+        let statistics = ViewMut::new(&mut []);
+        let sink =
+            Output::<ADDS, false> { output, addend, statistics, channels: shape.channels, is_streamed };
+        match gradient {
+            OutputGradient::Plain(gradient) => {
+                check(gradient, "gradient");
+                let source = Raw::<false> { values: View::new(gradient) };
+                MapFlow { shape, source, instructions }.pour_into(sink);
+            }
+            OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
+                check(gradient, "gradient");
+                check(x, "normalised map");
+                let finish = Finish::new(norm, sums, shape);
+                let source = ThroughNorm { gradient: View::new(gradient), x: View::new(x), finish };
+                MapFlow { shape, source, instructions }.pour_into(sink);
+            }
+        }
+    });
+}
+
+/// As [`finish_gradient`], of the gradient of `norm(x)` that is in `gradient`, where the result goes.
+///
+/// # Panics
+/// When a slice has another length than its shape says.
+pub fn finish_gradient_in_place(
+    shape: MapShape,
+    gradient: &mut [f32],
+    x: &[f32],
+    norm: &Normalisation,
+    sums: &NormalisationGradient,
+    addend: Option<&[f32]>,
+    instructions: Instructions,
+) {
+    let check = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
+    check(gradient, "gradient");
+    check(x, "normalised map");
+    if let Some(addend) = addend {
+        check(addend, "addend");
+    }
+    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+    let output = ViewMut::new(gradient);
+    let (x, finish) = (View::new(x), Finish::new(norm, sums, shape));
+    let source = Raw::<false> { values: output.read() };
+    for_flag!(ADDS = adds, {
+        // What has just been read is in the caches: writing past them would gain nothing.
+        let sink = FinishedGradient::<false, ADDS> { output, x, finish, addend, is_streamed: false };
+        MapFlow { shape, source, instructions }.pour_into(sink);
+    });
+}
+
+/// `relu(source + addend)`
+#[derive(Clone, Copy)]
+struct Sum<'a, S, const ADDS: bool, const IS_ACTIVATED: bool> {
+    source: S,
+    addend: View<'a>,
+}
+
+impl<S: Source, const ADDS: bool, const IS_ACTIVATED: bool> Source for Sum<'_, S, ADDS, IS_ACTIVATED> {
+    type Constants<V: Vector> = S::Constants<V>;
+
+    #[inline(always)]
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> S::Constants<V> {
+        unsafe { self.source.constants(image, block) }
+    }
+
+    #[inline(always)]
+    unsafe fn get<V: Vector>(self, constants: &S::Constants<V>, at: usize, block: Block) -> V {
+        unsafe {
+            let mut value = self.source.get::<V>(constants, at, block);
+            if ADDS {
+                value = value.add(self.addend.load_first(at, block.count));
+            }
+            if IS_ACTIVATED { value.relu() } else { value }
+        }
+    }
+}
+
+/// A gradient where a ReLU's output is above zero.
+#[derive(Clone, Copy)]
+struct Masked<'a> {
+    gradient: View<'a>,
+    guide: View<'a>,
+}
+
+impl Source for Masked<'_> {
+    type Constants<V: Vector> = ();
+
+    #[inline(always)]
+    unsafe fn constants<V: Vector>(self, _: usize, _: Block) {}
+
+    #[inline(always)]
+    unsafe fn get<V: Vector>(self, (): &(), at: usize, block: Block) -> V {
+        unsafe {
+            let gradient = self.gradient.load_first::<V>(at, block.count);
+            gradient.where_active(self.guide.load_first(at, block.count))
+        }
+    }
+}
+
+/// Takes the statistics that [`Output`] takes, and stores nothing.
+#[derive(Clone, Copy)]
+struct Count<'a> {
+    /// `[batch][STATISTICS][padded channels]`
+    statistics: ViewMut<'a>,
+    channels: usize,
+}
+
+impl Sink for Count<'_> {
+    /// First value, sum, sum of squares.
+    type State<V: Vector> = (V, V, V);
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(
+        self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        _: usize,
+        value: V,
+    ) -> (V, V, V) {
+        unsafe {
+            if is_first {
+                return (value, V::zero(), V::zero());
+            }
+            let pitch = padded(self.channels);
+            let statistics = self.statistics.read().from(image * STATISTICS * pitch + block.channel);
+            (statistics.load(0), statistics.load(pitch), statistics.load(2 * pitch))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(
+        self,
+        (first, sum, square): &mut (V, V, V),
+        _: usize,
+        _: usize,
+        _: Block,
+        value: V,
+    ) {
+        unsafe {
+            let difference = value.sub(*first);
+            *sum = sum.add(difference);
+            *square = difference.mul_add(difference, *square);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, (first, sum, square): (V, V, V), image: usize, block: Block) {
+        let pitch = padded(self.channels);
+        unsafe {
+            let statistics = self.statistics.from(image * STATISTICS * pitch + block.channel);
+            statistics.store(0, first);
+            statistics.store(pitch, sum);
+            statistics.store(2 * pitch, square);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A map's worth of results, poured into a sink.
+
+use std::ops::Range;
+
+use crate::convolution::Input;
+use crate::instructions::{Instructions, Task};
+use crate::map::{Block, Chunks, MapShape};
+use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient, Sink};
+use crate::source::{AnySource, Norm, Normalised, Raw, Source};
+use crate::vector::{LANES, Vector};
+use crate::view::{View, ViewMut};
+
+/// Compiles `work` for both values of a flag.
+macro_rules! for_flag {
+    ($flag:ident = $value:expr, $work:expr) => {
+        if $value {
+            const $flag: bool = true;
+            $work
+        } else {
+            const $flag: bool = false;
+            $work
+        }
+    };
+}
+pub(crate) use for_flag;
+
+/// Compiles `work` for every kind of source that an [`crate::Input`] can be.
+macro_rules! for_source {
+    ($source:ident = $input:expr, $shape:expr, $work:expr) => {
+        match $crate::flow::any_source(&$input, $shape) {
+            $crate::source::AnySource::Raw($source) => $work,
+            $crate::source::AnySource::Rectified($source) => $work,
+            $crate::source::AnySource::Normalised($source) => $work,
+            $crate::source::AnySource::Activated($source) => $work,
+            $crate::source::AnySource::ThroughNorm(_) => unreachable!("an input is no gradient"),
+        }
+    };
+}
+pub(crate) use for_source;
+
+/// Compiles `work` for every sink for gradients.
+macro_rules! for_gradient {
+    (@ $sink:ident, $kind:ident { $($field:ident),+ }, $first:expr, $second:expr, $work:expr) => {
+        for_flag!(FIRST = $first, for_flag!(SECOND = $second, {
+            let $sink = $kind::<FIRST, SECOND> { $($field: $sink.$field),+ };
+            $work
+        }))
+    };
+    ($sink:ident, $work:expr) => {
+        match $sink {
+            BackwardSink::Raw($sink, first, second) => {
+                for_gradient!(@ $sink, RawGradient { output, x, addend }, first, second, $work)
+            }
+            BackwardSink::Norm($sink, first, second) => {
+                for_gradient!(@ $sink, NormGradient { output, x, norm, sums, channels }, first, second, $work)
+            }
+            BackwardSink::Finished($sink, first, second) => for_gradient!(
+                @ $sink, FinishedGradient { output, x, finish, addend, is_streamed }, first, second, $work
+            ),
+        }
+    };
+}
+
+/// Computes the gradient of a map, the same as often as it is asked to.
+pub(crate) trait Flow {
+    /// Into any of the sinks for gradients.
+    fn pour(&self, sink: BackwardSink);
+}
+
+/// The flow of what a source computes, in the order of memory.
+#[derive(Clone, Copy)]
+pub(crate) struct MapFlow<S> {
+    pub(crate) shape: MapShape,
+    pub(crate) source: S,
+    pub(crate) instructions: Instructions,
+}
+
+impl<S: Source> MapFlow<S> {
+    pub(crate) fn pour_into<K: Sink>(&self, sink: K) {
+        let Self { shape, source, instructions } = *self;
+        Chunks::new(shape.batch, 1).for_each(|_, images| {
+            instructions.run(Pour { shape, source, sink, images });
+        });
+    }
+}
+
+impl<S: Source> Flow for MapFlow<S> {
+    fn pour(&self, sink: BackwardSink) {
+        for_gradient!(sink, self.pour_into(sink));
+    }
+}
+
+/// A flow that is also stored.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptFlow<'a, S> {
+    pub(crate) flow: MapFlow<S>,
+    pub(crate) output: ViewMut<'a>,
+    pub(crate) is_streamed: bool,
+}
+
+impl<S: Source> Flow for KeptFlow<'_, S> {
+    fn pour(&self, sink: BackwardSink) {
+        let Self { flow, output, is_streamed } = *self;
+        for_gradient!(sink, flow.pour_into(Kept { output, is_streamed, sink }));
+    }
+}
+
+/// An operation's input as a source.
+pub(crate) fn any_source<'a>(input: &Input<'a>, shape: MapShape) -> AnySource<'a> {
+    let values = View::new(input.values);
+    match (input.norm.map(|norm| Norm::new(norm, shape)), input.is_activated) {
+        (None, false) => AnySource::Raw(Raw { values }),
+        (None, true) => AnySource::Rectified(Raw { values }),
+        (Some(norm), false) => AnySource::Normalised(Normalised { values, norm }),
+        (Some(norm), true) => AnySource::Activated(Normalised { values, norm }),
+    }
+}
+
+/// From this size on a map has left the caches before it is read again.
+const STREAMED: usize = 24 << 20;
+
+/// Whether `output` is better written past the caches, and can be.
+pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {
+    let is_whole = shape.channels.is_multiple_of(LANES) && output.is_aligned();
+    is_whole && shape.len() * size_of::<f32>() >= STREAMED
+}
+
+/// Stores results before it passes them on.
+#[derive(Clone, Copy)]
+struct Kept<'a, K> {
+    output: ViewMut<'a>,
+    is_streamed: bool,
+    sink: K,
+}
+
+impl<K: Sink> Sink for Kept<'_, K> {
+    type State<V: Vector> = K::State<V>;
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(
+        self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        at: usize,
+        value: V,
+    ) -> K::State<V> {
+        unsafe { self.sink.begin(image, block, is_first, at, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(self, state: &mut K::State<V>, chain: usize, at: usize, block: Block, value: V) {
+        unsafe {
+            if self.is_streamed {
+                self.output.store_streaming(at, value);
+            } else {
+                self.output.store_first(at, block.count, value);
+            }
+            self.sink.put(state, chain, at, block, value);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, state: K::State<V>, image: usize, block: Block) {
+        unsafe { self.sink.end(state, image, block) }
+    }
+}
+
+/// Numbers of a map that are worked on block by block while they are in the caches next to the core.
+const PIECE: usize = 1 << 14;
+/// Fewer pixels at a time would not be worth loading the constants for.
+const FEWEST_PIXELS: usize = 8;
+/// Blocks that are worked on together: memory is faster the longer the runs are that it is read in.
+const TOGETHER: usize = 4;
+
+struct Pour<S, K> {
+    shape: MapShape,
+    source: S,
+    sink: K,
+    images: Range<usize>,
+}
+
+/// Pixels of an image, one after the other.
+#[derive(Clone, Copy)]
+struct Run {
+    image: usize,
+    is_first: bool,
+    /// Where the first pixel lies.
+    start: usize,
+    pixels: usize,
+    channels: usize,
+}
+
+impl<S: Source, K: Sink> Task for Pour<S, K> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { shape, source, sink, images } = self;
+        let (pixels, channels) = (shape.pixels(), shape.channels);
+        let piece = (PIECE / channels).max(FEWEST_PIXELS);
+        let wide = channels / (TOGETHER * LANES) * TOGETHER * LANES;
+        for image in images {
+            for first in (0..pixels).step_by(piece) {
+                let start = (image * pixels + first) * channels;
+                let run =
+                    Run { image, is_first: first == 0, start, pixels: piece.min(pixels - first), channels };
+                unsafe {
+                    for channel in (0..wide).step_by(TOGETHER * LANES) {
+                        pour_together::<V, S, K>(source, sink, run, channel);
+                    }
+                    for channel in (wide..channels).step_by(LANES) {
+                        let count = LANES.min(channels - channel);
+                        let block = Block { index: channel / LANES, channel, count };
+                        if count == LANES {
+                            pour::<V, S, K>(source, sink, run, Block { count: LANES, ..block });
+                        } else {
+                            pour::<V, S, K>(source, sink, run, block);
+                        }
+                    }
+                }
+            }
+        }
+        unsafe { V::fence() }
+    }
+}
+
+/// A block of channels of every pixel.
+#[inline(always)]
+unsafe fn pour<V: Vector, S: Source, K: Sink>(source: S, sink: K, run: Run, block: Block) {
+    unsafe {
+        let constants = source.constants::<V>(run.image, block);
+        let at = run.start + block.channel;
+        let value = source.get::<V>(&constants, at, block);
+        let mut state = sink.begin(run.image, block, run.is_first, at, value);
+        for pixel in 0..run.pixels {
+            let at = at + pixel * run.channels;
+            let value = source.get::<V>(&constants, at, block);
+            sink.put(&mut state, 0, at, block, value);
+        }
+        sink.end(state, run.image, block);
+    }
+}
+
+/// For [`TOGETHER`] numbers.
+macro_rules! each {
+    ($number:ident => $value:expr) => {
+        [each!(@ $number 0 $value), each!(@ $number 1 $value), each!(@ $number 2 $value), each!(@ $number 3 $value)]
+    };
+    (@ $number:ident $value:literal $work:expr) => {{
+        const $number: usize = $value;
+        $work
+    }};
+}
+
+/// As [`pour`], whole blocks of channels from `channel` on.
+#[inline(always)]
+unsafe fn pour_together<V: Vector, S: Source, K: Sink>(source: S, sink: K, run: Run, channel: usize) {
+    unsafe {
+        let blocks: [Block; TOGETHER] = each!(B => Block {
+            index: channel / LANES + B,
+            channel: channel + B * LANES,
+            count: LANES,
+        });
+        let constants = each!(B => source.constants::<V>(run.image, blocks[B]));
+        let at = run.start + channel;
+        let mut states = each!(B => {
+            let at = at + B * LANES;
+            let value = source.get::<V>(&constants[B], at, blocks[B]);
+            sink.begin(run.image, blocks[B], run.is_first, at, value)
+        });
+        for pixel in 0..run.pixels {
+            let at = at + pixel * run.channels;
+            each!(B => {
+                let at = at + B * LANES;
+                let value = source.get::<V>(&constants[B], at, blocks[B]);
+                sink.put(&mut states[B], 0, at, blocks[B], value);
+            });
+        }
+        each!(B => sink.end(states[B], run.image, blocks[B]));
+    }
+}

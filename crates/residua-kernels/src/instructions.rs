@@ -1,0 +1,128 @@
+//! Which instruction set runs: the best that the machine has, unless an environment variable says otherwise.
+
+use std::sync::OnceLock;
+
+use crate::vector::Vector;
+use crate::vector::portable::Portable;
+
+#[cfg(target_arch = "aarch64")]
+use crate::vector::neon::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{avx2::Avx2, avx512::Avx512};
+
+/// The environment variable that forces an instruction set: `avx512`, `avx2`, `neon` or `portable`.
+pub const VARIABLE: &str = "RESIDUA_INSTRUCTIONS";
+
+/// An instruction set that the kernels are instantiated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Instructions {
+    /// AVX-512 F (x86-64).
+    Avx512,
+    /// AVX2 and FMA (x86-64).
+    Avx2,
+    /// NEON (aarch64).
+    Neon,
+    /// What every machine has.
+    Portable,
+}
+
+impl Instructions {
+    /// All, the fastest first.
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+
+    /// The instruction set in use: the fastest available, or the one that [`VARIABLE`] names.
+    ///
+    /// # Panics
+    /// When the variable names one that does not exist or that this machine lacks.
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Instructions> = OnceLock::new();
+        *CURRENT.get_or_init(|| match std::env::var(VARIABLE) {
+            Err(_) => Self::available().next().unwrap_or(Self::Portable),
+            Ok(name) => Self::available().find(|set| set.name() == name).unwrap_or_else(|| {
+                let names = Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
+                panic!("{VARIABLE}={name}: this machine has {names}")
+            }),
+        })
+    }
+
+    /// Those that this machine has, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|set| set.is_available())
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            Self::Portable => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// As [`VARIABLE`] spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Runs a task compiled for this instruction set.
+    ///
+    /// # Panics
+    /// When the machine lacks it.
+    pub(crate) fn run<T: Task>(self, task: T) {
+        debug_assert!(self.is_available());
+        match self {
+            // SAFETY: a machine with the instructions, as `is_available` found when the set was chosen.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { run_avx512(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { run_avx2(task) },
+            // SAFETY: every aarch64 machine that the standard library supports has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { task.run::<Neon>() },
+            // SAFETY: no instructions in particular.
+            Self::Portable => unsafe { task.run::<Portable>() },
+            #[allow(unreachable_patterns)]
+            _ => panic!("this machine has no {}", self.name()),
+        }
+    }
+}
+
+/// Work that is compiled once for every instruction set.
+pub(crate) trait Task {
+    /// Implementations are `#[inline(always)]`, as is everything below them: code that is not inlined into the
+    /// instruction set's own function is not compiled for it.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `V`.
+    unsafe fn run<V: Vector>(self);
+}
+
+/// # Safety
+/// The machine has AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn run_avx512<T: Task>(task: T) {
+    unsafe { task.run::<Avx512>() }
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2<T: Task>(task: T) {
+    unsafe { task.run::<Avx2>() }
+}

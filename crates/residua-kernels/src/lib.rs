@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod backward;
+mod convolution;
+mod direct;
+mod elementwise;
+mod flow;
+mod instructions;
+mod loss;
+mod map;
+mod norm;
+mod plane;
+mod pooling;
+mod product;
+mod scratch;
+mod sgd;
+mod sink;
+mod source;
+mod transform;
+mod vector;
+mod view;
+mod winograd;
+
+pub use convolution::{Algorithm, Convolution, Input, InputGradient, OutputGradient};
+pub use elementwise::{Merge, SumGradient, finish_gradient, finish_gradient_in_place, moments};
+pub use instructions::{Instructions, VARIABLE};
+pub use loss::cross_entropy;
+pub use map::MapShape;
+pub use norm::{Normalisation, NormalisationGradient};
+pub use pooling::{AveragePool, MaxPool};
+pub use sgd::{Sgd, TrainedTensor};

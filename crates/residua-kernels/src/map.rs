@@ -1,0 +1,99 @@
+//! Feature maps and how a batch of them is cut into work.
+
+use rayon::prelude::*;
+
+use crate::vector::LANES;
+
+/// The shape of a batch of feature maps, stored contiguously as `[batch, height, width, channels]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MapShape {
+    /// Images.
+    pub batch: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Numbers of a pixel.
+    pub channels: usize,
+}
+
+impl MapShape {
+    /// Numbers of the whole batch.
+    pub fn len(self) -> usize {
+        self.batch * self.pixels() * self.channels
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pixels of one image.
+    pub fn pixels(self) -> usize {
+        self.height * self.width
+    }
+
+    /// The same pixels with another number of channels.
+    pub fn with_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+
+    pub(crate) fn blocks(self) -> impl Iterator<Item = Block> {
+        blocks(self.channels)
+    }
+}
+
+/// Up to [`LANES`] consecutive channels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) index: usize,
+    /// The first channel.
+    pub(crate) channel: usize,
+    /// How many; less than [`LANES`] only in the last block.
+    pub(crate) count: usize,
+}
+
+/// The blocks of `channels` channels.
+#[inline(always)]
+pub(crate) fn blocks(channels: usize) -> impl Iterator<Item = Block> {
+    (0..channels.div_ceil(LANES)).map(move |index| Block {
+        index,
+        channel: index * LANES,
+        count: LANES.min(channels - index * LANES),
+    })
+}
+
+/// `channels`, rounded up to whole blocks.
+pub(crate) fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(LANES)
+}
+
+/// A batch cut into runs of consecutive images. The cut depends on the shape alone: whatever is summed within runs and
+/// then over them in order is the same for any number of threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chunks {
+    batch: usize,
+    size: usize,
+}
+
+/// More than the threads of most machines, few enough that partial sums cost little.
+const MOST_CHUNKS: usize = 32;
+
+impl Chunks {
+    /// Runs of at least `least` images (as far as there are).
+    pub(crate) fn new(batch: usize, least: usize) -> Self {
+        Self { batch, size: batch.div_ceil(MOST_CHUNKS).max(least).min(batch).max(1) }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.batch.div_ceil(self.size)
+    }
+
+    /// Runs `work` for every run, in parallel, with its number and its images.
+    pub(crate) fn for_each(self, work: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
+        (0..self.count()).into_par_iter().with_max_len(1).for_each(|chunk| {
+            let first = chunk * self.size;
+            work(chunk, first..(first + self.size).min(self.batch));
+        });
+    }
+}

@@ -1,0 +1,484 @@
+//! What becomes of a kernel's results while they are still in registers.
+
+use crate::map::{Block, padded};
+use crate::norm::{STATISTICS, SUMS};
+use crate::source::{Finish, FinishConstants, Norm, NormConstants};
+use crate::vector::{LANES, Vector};
+use crate::view::{View, ViewMut};
+
+/// Takes results block by block. Between `begin` and `end` all of them belong to one block of one image; an image's first
+/// `begin` says so, and an image's results come from one thread in an order that its shape fixes.
+///
+/// # Safety
+/// Positions are those of the map behind the sink; otherwise as for [`Vector`].
+pub(crate) trait Sink: Copy + Sync {
+    /// Constants and running sums.
+    type State<V: Vector>: Copy;
+
+    /// `value` is the first that will be put, at `at`.
+    unsafe fn begin<V: Vector>(
+        self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        at: usize,
+        value: V,
+    ) -> Self::State<V>;
+
+    /// `chain`, less than [`CHAINS`], is the sum that it goes into.
+    unsafe fn put<V: Vector>(
+        self,
+        state: &mut Self::State<V>,
+        chain: usize,
+        at: usize,
+        block: Block,
+        value: V,
+    );
+
+    unsafe fn end<V: Vector>(self, state: Self::State<V>, image: usize, block: Block);
+}
+
+/// Sums are taken in as many chains, or they would wait for each other.
+pub(crate) const CHAINS: usize = 4;
+
+#[inline(always)]
+unsafe fn total<V: Vector>([a, b, c, d]: [V; CHAINS]) -> V {
+    unsafe { a.add(b).add(c.add(d)) }
+}
+
+#[inline(always)]
+unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
+    unsafe { [V::zero(); CHAINS] }
+}
+
+/// Sinks among which is chosen at run time, once for every tile.
+pub(crate) trait AnySink: Copy + Sync {
+    /// Takes as many of `R` vectors as there are places.
+    unsafe fn accept<V: Vector, const R: usize>(
+        &self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        values: &[V; R],
+        places: Places,
+    );
+
+    /// Maps that are read beside the results, worth asking for beforehand.
+    fn read_beside(&self) -> [Option<View<'_>>; 2];
+}
+
+/// Where a convolution's results go.
+#[derive(Clone, Copy)]
+pub(crate) struct ForwardSink<'a> {
+    pub(crate) output: Output<'a, false, false>,
+    pub(crate) adds: bool,
+    pub(crate) counts: bool,
+}
+
+/// Where a convolution's data gradient goes; the flags are those of the sinks.
+#[derive(Clone, Copy)]
+pub(crate) enum BackwardSink<'a> {
+    /// Whether there is a ReLU, whether it adds.
+    Raw(RawGradient<'a, false, false>, bool, bool),
+    /// Whether there is a ReLU, whether it stores.
+    Norm(NormGradient<'a, false, false>, bool, bool),
+    /// Whether there is a ReLU, whether it adds.
+    Finished(FinishedGradient<'a, false, false>, bool, bool),
+}
+
+macro_rules! accept_with_flags {
+    ($kind:ident { $($field:ident),+ }, $sink:ident, $first:ident, $second:ident, $($argument:expr),+) => {
+        match ($first, $second) {
+            (false, false) => accept::<V, R, _>($kind::<false, false> { $($field: $sink.$field),+ }, $($argument),+),
+            (false, true) => accept::<V, R, _>($kind::<false, true> { $($field: $sink.$field),+ }, $($argument),+),
+            (true, false) => accept::<V, R, _>($kind::<true, false> { $($field: $sink.$field),+ }, $($argument),+),
+            (true, true) => accept::<V, R, _>($kind::<true, true> { $($field: $sink.$field),+ }, $($argument),+),
+        }
+    };
+}
+
+impl AnySink for ForwardSink<'_> {
+    #[inline(always)]
+    unsafe fn accept<V: Vector, const R: usize>(
+        &self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        values: &[V; R],
+        places: Places,
+    ) {
+        let Self { output: sink, adds, counts } = *self;
+        unsafe {
+            accept_with_flags!(
+                Output { output, addend, statistics, channels, is_streamed },
+                sink, adds, counts, image, block, is_first, values, places
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn read_beside(&self) -> [Option<View<'_>>; 2] {
+        [None, if self.adds { Some(self.output.addend) } else { None }]
+    }
+}
+
+impl AnySink for BackwardSink<'_> {
+    #[inline(always)]
+    unsafe fn accept<V: Vector, const R: usize>(
+        &self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        values: &[V; R],
+        places: Places,
+    ) {
+        unsafe {
+            match *self {
+                Self::Raw(sink, is_activated, adds) => accept_with_flags!(
+                    RawGradient { output, x, addend },
+                    sink, is_activated, adds, image, block, is_first, values, places
+                ),
+                Self::Norm(sink, is_activated, stores) => accept_with_flags!(
+                    NormGradient { output, x, norm, sums, channels },
+                    sink, is_activated, stores, image, block, is_first, values, places
+                ),
+                Self::Finished(sink, is_activated, adds) => accept_with_flags!(
+                    FinishedGradient { output, x, finish, addend, is_streamed },
+                    sink, is_activated, adds, image, block, is_first, values, places
+                ),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn read_beside(&self) -> [Option<View<'_>>; 2] {
+        match *self {
+            Self::Raw(sink, _, adds) => [Some(sink.x), if adds { Some(sink.addend) } else { None }],
+            Self::Norm(sink, ..) => [Some(sink.x), None],
+            Self::Finished(sink, _, adds) => [Some(sink.x), if adds { Some(sink.addend) } else { None }],
+        }
+    }
+}
+
+/// Where the vectors of a tile go: `lines` lines of `columns` pixels.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    /// Position of the first.
+    pub(crate) start: usize,
+    pub(crate) lines: usize,
+    pub(crate) columns: usize,
+    /// Positions from a line to the next.
+    pub(crate) line: usize,
+    /// Positions from a pixel to the next.
+    pub(crate) column: usize,
+    /// Vectors from a line to the next.
+    pub(crate) vectors: usize,
+}
+
+#[inline(always)]
+unsafe fn accept<V: Vector, const R: usize, K: Sink>(
+    sink: K,
+    image: usize,
+    block: Block,
+    is_first: bool,
+    values: &[V; R],
+    places: Places,
+) {
+    let Places { start, lines, columns, line: line_step, column: step, vectors } = places;
+    debug_assert!(lines > 0 && columns > 0 && (lines - 1) * vectors + columns <= R);
+    unsafe {
+        let mut state = sink.begin(image, block, is_first, start, values[0]);
+        for line in 0..lines {
+            let (values, start) = (values.as_ptr().add(line * vectors), start + line * line_step);
+            let mut column = 0;
+            if block.count == LANES {
+                let block = Block { count: LANES, ..block };
+                while column + CHAINS <= columns {
+                    let (values, at) = (values.add(column), start + column * step);
+                    sink.put(&mut state, 0, at, block, *values);
+                    sink.put(&mut state, 1, at + step, block, *values.add(1));
+                    sink.put(&mut state, 2, at + 2 * step, block, *values.add(2));
+                    sink.put(&mut state, 3, at + 3 * step, block, *values.add(3));
+                    column += CHAINS;
+                }
+            }
+            while column < columns {
+                sink.put(&mut state, 0, start + column * step, block, *values.add(column));
+                column += 1;
+            }
+        }
+        sink.end(state, image, block);
+    }
+}
+
+/// A convolution's output: the shortcut added, the statistics for the next normalisation taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a, const ADDS: bool, const COUNTS: bool> {
+    pub(crate) output: ViewMut<'a>,
+    pub(crate) addend: View<'a>,
+    /// `[batch][STATISTICS][padded channels]`
+    pub(crate) statistics: ViewMut<'a>,
+    pub(crate) channels: usize,
+    pub(crate) is_streamed: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Statistics<V> {
+    first: V,
+    /// The sums of earlier tiles, which small numbers are not added to one by one: that would cost digits.
+    before: [V; 2],
+    sum: [V; CHAINS],
+    square: [V; CHAINS],
+}
+
+impl<const ADDS: bool, const COUNTS: bool> Output<'_, ADDS, COUNTS> {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, at: usize, block: Block, value: V) -> V {
+        unsafe { if ADDS { value.add(self.addend.load_first(at, block.count)) } else { value } }
+    }
+
+    #[inline(always)]
+    fn at(self, image: usize, block: Block) -> (usize, usize) {
+        let pitch = padded(self.channels);
+        (image * STATISTICS * pitch + block.channel, pitch)
+    }
+}
+
+impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
+    type State<V: Vector> = Statistics<V>;
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(
+        self,
+        image: usize,
+        block: Block,
+        is_first: bool,
+        at: usize,
+        value: V,
+    ) -> Statistics<V> {
+        unsafe {
+            let (before, sum) = ([V::zero(); 2], no_sums());
+            if !COUNTS {
+                return Statistics { first: value, before, sum, square: sum };
+            }
+            if is_first {
+                return Statistics { first: self.value(at, block, value), before, sum, square: sum };
+            }
+            let (at, pitch) = self.at(image, block);
+            let statistics = self.statistics.read();
+            Statistics {
+                first: statistics.load(at),
+                before: [statistics.load(at + pitch), statistics.load(at + 2 * pitch)],
+                sum,
+                square: sum,
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(
+        self,
+        state: &mut Statistics<V>,
+        chain: usize,
+        at: usize,
+        block: Block,
+        value: V,
+    ) {
+        unsafe {
+            let value = self.value(at, block, value);
+            if self.is_streamed {
+                self.output.store_streaming(at, value);
+            } else {
+                self.output.store_first(at, block.count, value);
+            }
+            if COUNTS {
+                let difference = value.sub(state.first);
+                state.sum[chain] = state.sum[chain].add(difference);
+                state.square[chain] = difference.mul_add(difference, state.square[chain]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
+        if COUNTS {
+            let (at, pitch) = self.at(image, block);
+            unsafe {
+                self.statistics.store(at, state.first);
+                self.statistics.store(at + pitch, state.before[0].add(total(state.sum)));
+                self.statistics.store(at + 2 * pitch, state.before[1].add(total(state.square)));
+            }
+        }
+    }
+}
+
+/// The gradient of a convolution's input that was not normalised: masked where ReLU was off, stored.
+#[derive(Clone, Copy)]
+pub(crate) struct RawGradient<'a, const IS_ACTIVATED: bool, const ADDS: bool> {
+    pub(crate) output: ViewMut<'a>,
+    pub(crate) x: View<'a>,
+    pub(crate) addend: View<'a>,
+}
+
+impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for RawGradient<'_, IS_ACTIVATED, ADDS> {
+    type State<V: Vector> = ();
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(self, _: usize, _: Block, _: bool, _: usize, _: V) {}
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(
+        self,
+        (): &mut (),
+        _: usize,
+        at: usize,
+        block: Block,
+        mut value: V,
+    ) {
+        unsafe {
+            if IS_ACTIVATED {
+                value = value.where_active(self.x.load_first(at, block.count));
+            }
+            if ADDS {
+                value = value.add(self.addend.load_first(at, block.count));
+            }
+            self.output.store_first(at, block.count, value);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, (): (), _: usize, _: Block) {}
+}
+
+/// The gradient `g` of a normalised (and perhaps rectified) input: masked, its two sums taken, and stored unless it will
+/// be computed again.
+#[derive(Clone, Copy)]
+pub(crate) struct NormGradient<'a, const IS_ACTIVATED: bool, const STORES: bool> {
+    pub(crate) output: ViewMut<'a>,
+    pub(crate) x: View<'a>,
+    pub(crate) norm: Norm<'a>,
+    /// `[batch][SUMS][padded channels]`
+    pub(crate) sums: ViewMut<'a>,
+    pub(crate) channels: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Sums<V> {
+    norm: NormConstants<V>,
+    /// As in [`Statistics`].
+    before: [V; 2],
+    sum: [V; CHAINS],
+    product: [V; CHAINS],
+}
+
+impl<const IS_ACTIVATED: bool, const STORES: bool> NormGradient<'_, IS_ACTIVATED, STORES> {
+    #[inline(always)]
+    fn at(self, image: usize, block: Block) -> (usize, usize) {
+        let pitch = padded(self.channels);
+        (image * SUMS * pitch + block.channel, pitch)
+    }
+}
+
+impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_ACTIVATED, STORES> {
+    type State<V: Vector> = Sums<V>;
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(self, image: usize, block: Block, is_first: bool, _: usize, _: V) -> Sums<V> {
+        unsafe {
+            let norm = self.norm.constants(image, block);
+            if is_first {
+                return Sums { norm, before: [V::zero(); 2], sum: no_sums(), product: no_sums() };
+            }
+            let (at, pitch) = self.at(image, block);
+            let sums = self.sums.read();
+            let before = [sums.load(at), sums.load(at + pitch)];
+            Sums { norm, before, sum: no_sums(), product: no_sums() }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(
+        self,
+        state: &mut Sums<V>,
+        chain: usize,
+        at: usize,
+        block: Block,
+        mut value: V,
+    ) {
+        unsafe {
+            let centred = self.x.load_first::<V>(at, block.count).sub(state.norm.mean);
+            if IS_ACTIVATED {
+                value = value.where_active(state.norm.apply_centred(centred));
+            }
+            state.sum[chain] = state.sum[chain].add(value);
+            state.product[chain] = value.mul_add(centred, state.product[chain]);
+            if STORES {
+                self.output.store_first(at, block.count, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, state: Sums<V>, image: usize, block: Block) {
+        let (at, pitch) = self.at(image, block);
+        unsafe {
+            self.sums.store(at, state.before[0].add(total(state.sum)));
+            self.sums.store(at + pitch, state.before[1].add(total(state.product)));
+        }
+    }
+}
+
+/// The gradient of a normalised input whose sums are known already: masked, finished, the shortcut's gradient added.
+#[derive(Clone, Copy)]
+pub(crate) struct FinishedGradient<'a, const IS_ACTIVATED: bool, const ADDS: bool> {
+    pub(crate) output: ViewMut<'a>,
+    pub(crate) x: View<'a>,
+    pub(crate) finish: Finish<'a>,
+    pub(crate) addend: View<'a>,
+    pub(crate) is_streamed: bool,
+}
+
+impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for FinishedGradient<'_, IS_ACTIVATED, ADDS> {
+    type State<V: Vector> = FinishConstants<V>;
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(
+        self,
+        image: usize,
+        block: Block,
+        _: bool,
+        _: usize,
+        _: V,
+    ) -> FinishConstants<V> {
+        unsafe { self.finish.constants(image, block) }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(
+        self,
+        state: &mut FinishConstants<V>,
+        _: usize,
+        at: usize,
+        block: Block,
+        mut value: V,
+    ) {
+        unsafe {
+            let x = self.x.load_first::<V>(at, block.count);
+            if IS_ACTIVATED {
+                value = value.where_active(state.norm.apply(x));
+            }
+            value = state.apply(value, x);
+            if ADDS {
+                value = value.add(self.addend.load_first(at, block.count));
+            }
+            if self.is_streamed {
+                self.output.store_streaming(at, value);
+            } else {
+                self.output.store_first(at, block.count, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<V: Vector>(self, _: FinishConstants<V>, _: usize, _: Block) {}
+}

@@ -1,0 +1,280 @@
+//! What kernels read: a feature map, or something computed from one while it is loaded.
+
+use crate::map::{Block, MapShape, padded};
+use crate::norm::{Normalisation, NormalisationGradient};
+use crate::vector::{LANES, Vector};
+use crate::view::{View, ViewMut};
+
+/// Numbers of a feature map, by their position in memory.
+///
+/// # Safety
+/// `constants` is for an image of the batch and a block of its channels, `get` for a position within that image and
+/// block; otherwise as for [`Vector`].
+pub(crate) trait Source: Copy + Sync {
+    /// What `get` needs to know of an image's block of channels.
+    type Constants<V: Vector>: Copy;
+
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> Self::Constants<V>;
+
+    unsafe fn get<V: Vector>(self, constants: &Self::Constants<V>, at: usize, block: Block) -> V;
+}
+
+/// Any of the sources.
+#[derive(Clone, Copy)]
+pub(crate) enum AnySource<'a> {
+    Raw(Raw<'a, false>),
+    Rectified(Raw<'a, true>),
+    Normalised(Normalised<'a, false>),
+    Activated(Normalised<'a, true>),
+    ThroughNorm(ThroughNorm<'a>),
+}
+
+impl AnySource<'_> {
+    /// Loads `count` vectors of a block of channels, `stride` numbers apart from `at` on, and stores them `pitch`
+    /// numbers apart. A block with fewer channels than lanes is padded with zeros if `pads`, else cut.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    pub(crate) unsafe fn copy<V: Vector>(
+        &self,
+        image: usize,
+        block: Block,
+        at: usize,
+        stride: usize,
+        count: usize,
+        to: ViewMut,
+        pitch: usize,
+        pads: bool,
+    ) {
+        unsafe {
+            match *self {
+                Self::Raw(source) => copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads),
+                Self::Rectified(source) => {
+                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
+                }
+                Self::Normalised(source) => {
+                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
+                }
+                Self::Activated(source) => {
+                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
+                }
+                Self::ThroughNorm(source) => {
+                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
+                }
+            }
+        }
+    }
+
+    /// The map itself: what is worth asking for before it is read.
+    pub(crate) fn values(&self) -> View<'_> {
+        match self {
+            Self::Raw(source) => source.values,
+            Self::Rectified(source) => source.values,
+            Self::Normalised(source) => source.values,
+            Self::Activated(source) => source.values,
+            Self::ThroughNorm(source) => source.gradient,
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+unsafe fn copy<V: Vector, S: Source>(
+    source: S,
+    image: usize,
+    block: Block,
+    at: usize,
+    stride: usize,
+    count: usize,
+    to: ViewMut,
+    pitch: usize,
+    pads: bool,
+) {
+    unsafe {
+        let constants = source.constants::<V>(image, block);
+        if block.count == LANES {
+            let block = Block { count: LANES, ..block };
+            for item in 0..count {
+                to.store(item * pitch, source.get::<V>(&constants, at + item * stride, block));
+            }
+            return;
+        }
+        for item in 0..count {
+            let value = source.get::<V>(&constants, at + item * stride, block);
+            // The padding of a normalised block is relu(beta - ...) of zeros: constants are zero there, so is it.
+            to.store_first(item * pitch, if pads { LANES } else { block.count }, value);
+        }
+    }
+}
+
+/// A feature map as it is, or rectified.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a, const IS_ACTIVATED: bool> {
+    pub(crate) values: View<'a>,
+}
+
+impl<const IS_ACTIVATED: bool> Source for Raw<'_, IS_ACTIVATED> {
+    type Constants<V: Vector> = ();
+
+    #[inline(always)]
+    unsafe fn constants<V: Vector>(self, _: usize, _: Block) {}
+
+    #[inline(always)]
+    unsafe fn get<V: Vector>(self, (): &(), at: usize, block: Block) -> V {
+        unsafe {
+            let value = self.values.load_first::<V>(at, block.count);
+            if IS_ACTIVATED { value.relu() } else { value }
+        }
+    }
+}
+
+/// A normalisation, ready for use in a kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    mean: View<'a>,
+    scale: View<'a>,
+    shift: View<'a>,
+    group_size: usize,
+    pitch: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct NormConstants<V> {
+    pub(crate) mean: V,
+    pub(crate) scale: V,
+    shift: V,
+}
+
+impl<'a> Norm<'a> {
+    pub(crate) fn new(norm: &'a Normalisation, shape: MapShape) -> Self {
+        Self {
+            mean: View::new(&norm.mean),
+            scale: View::new(&norm.scale),
+            shift: View::new(&norm.shift),
+            group_size: norm.group_size(shape),
+            pitch: padded(shape.channels),
+        }
+    }
+
+    #[inline(always)]
+    fn at(self, image: usize, block: Block) -> usize {
+        image / self.group_size * self.pitch + block.channel
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> NormConstants<V> {
+        unsafe {
+            let at = self.at(image, block);
+            NormConstants { mean: self.mean.load(at), scale: self.scale.load(at), shift: self.shift.load(at) }
+        }
+    }
+}
+
+impl<V: Vector> NormConstants<V> {
+    #[inline(always)]
+    pub(crate) unsafe fn apply(&self, x: V) -> V {
+        unsafe { self.apply_centred(x.sub(self.mean)) }
+    }
+
+    /// Of `x - mean`.
+    #[inline(always)]
+    pub(crate) unsafe fn apply_centred(&self, centred: V) -> V {
+        unsafe { centred.mul_add(self.scale, self.shift) }
+    }
+}
+
+/// A feature map, normalised and perhaps rectified.
+#[derive(Clone, Copy)]
+pub(crate) struct Normalised<'a, const IS_ACTIVATED: bool> {
+    pub(crate) values: View<'a>,
+    pub(crate) norm: Norm<'a>,
+}
+
+impl<const IS_ACTIVATED: bool> Source for Normalised<'_, IS_ACTIVATED> {
+    type Constants<V: Vector> = NormConstants<V>;
+
+    #[inline(always)]
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> NormConstants<V> {
+        unsafe { self.norm.constants(image, block) }
+    }
+
+    #[inline(always)]
+    unsafe fn get<V: Vector>(self, constants: &NormConstants<V>, at: usize, block: Block) -> V {
+        unsafe {
+            let value = constants.apply(self.values.load_first::<V>(at, block.count));
+            if IS_ACTIVATED { value.relu() } else { value }
+        }
+    }
+}
+
+/// The gradient of a map `x` that was normalised, finished from the gradient of `norm(x)` while it is loaded:
+/// `scale * g + slope * (x - mean) + offset`.
+#[derive(Clone, Copy)]
+pub(crate) struct ThroughNorm<'a> {
+    pub(crate) gradient: View<'a>,
+    pub(crate) x: View<'a>,
+    pub(crate) finish: Finish<'a>,
+}
+
+/// The constants with which the gradient of a normalised map is finished.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    norm: Norm<'a>,
+    slope: View<'a>,
+    offset: View<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct FinishConstants<V> {
+    pub(crate) norm: NormConstants<V>,
+    slope: V,
+    offset: V,
+}
+
+impl<'a> Finish<'a> {
+    pub(crate) fn new(norm: &'a Normalisation, gradient: &'a NormalisationGradient, shape: MapShape) -> Self {
+        Self {
+            norm: Norm::new(norm, shape),
+            slope: View::new(&gradient.slope),
+            offset: View::new(&gradient.offset),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> FinishConstants<V> {
+        unsafe {
+            let at = self.norm.at(image, block);
+            FinishConstants {
+                norm: self.norm.constants(image, block),
+                slope: self.slope.load(at),
+                offset: self.offset.load(at),
+            }
+        }
+    }
+}
+
+impl<V: Vector> FinishConstants<V> {
+    #[inline(always)]
+    pub(crate) unsafe fn apply(&self, gradient: V, x: V) -> V {
+        unsafe {
+            let rest = x.sub(self.norm.mean).mul_add(self.slope, self.offset);
+            gradient.mul_add(self.norm.scale, rest)
+        }
+    }
+}
+
+impl Source for ThroughNorm<'_> {
+    type Constants<V: Vector> = FinishConstants<V>;
+
+    #[inline(always)]
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> FinishConstants<V> {
+        unsafe { self.finish.constants(image, block) }
+    }
+
+    #[inline(always)]
+    unsafe fn get<V: Vector>(self, constants: &FinishConstants<V>, at: usize, block: Block) -> V {
+        unsafe {
+            let gradient = self.gradient.load_first::<V>(at, block.count);
+            constants.apply(gradient, self.x.load_first::<V>(at, block.count))
+        }
+    }
+}

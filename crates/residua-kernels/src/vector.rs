@@ -1,0 +1,68 @@
+//! Sixteen numbers at a time, on whatever instruction set there is.
+//!
+//! Every kernel is written once, over [`Vector`]: a block of [`LANES`] channels of one pixel. An instruction set says
+//! how to load, store and combine such blocks: AVX-512 has one register for it, AVX2 takes two, NEON four, and
+//! [`Portable`] is an array that the compiler makes of it what it can. Because a block is sixteen wide everywhere,
+//! the layout of packed weights and scratch memory does not depend on the machine.
+//!
+//! The methods are unsafe for two reasons: they take pointers, and they may only run on a machine that has the
+//! instructions, inside a function compiled for them (see [`crate::instructions`]), into which they are inlined.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod portable;
+
+#[allow(unused_imports)]
+use crate::product::{self, Ahead, Rows};
+use crate::view::{View, ViewMut};
+
+/// Numbers in a [`Vector`]: channels are processed in blocks of this many.
+pub(crate) const LANES: usize = 16;
+
+/// A block of [`LANES`] f32.
+///
+/// # Safety
+/// All methods: the machine has the instructions; pointers are valid for [`LANES`] (or the given count of) f32, of
+/// any alignment.
+pub(crate) trait Vector: Copy {
+    /// [`product::product`] with as many rows of accumulators as there are registers for.
+    unsafe fn product(
+        a: View,
+        pitch: usize,
+        depth_blocks: usize,
+        b: View,
+        ahead: Ahead,
+        results: &mut impl Rows<Self>,
+    );
+    /// [`product::outer`], likewise.
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut);
+
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// The first `count` (at most [`LANES`]) numbers, zeros behind them.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// Writes the first `count` (at most [`LANES`]) numbers.
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// Writes past the caches; `to` is aligned to 64 bytes. Visible to other threads after [`Vector::fence`].
+    unsafe fn store_streaming(self, to: *mut f32);
+    unsafe fn fence();
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self * factor + addend`
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `max(self, 0)`; NaN stays NaN.
+    unsafe fn relu(self) -> Self;
+    /// `self` where `guide` is not at or below zero (so also where it is NaN), zero elsewhere: ReLU's gradient.
+    unsafe fn where_active(self, guide: Self) -> Self;
+    /// `self` where `guide` is above `limit` or NaN, `other` elsewhere.
+    unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self;
+    /// Asks for the cache line at `address`, which need not be valid, to be brought near.
+    unsafe fn prefetch(address: *const f32);
+}

@@ -1,0 +1,142 @@
+//! AVX2 with FMA: a block is two registers.
+
+use std::arch::x86_64::*;
+
+use super::Vector;
+use crate::product::{self, Ahead, Rows};
+use crate::view::{View, ViewMut};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2([__m256; 2]);
+
+#[inline(always)]
+unsafe fn masks(count: usize) -> [__m256i; 2] {
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let count = _mm256_set1_epi32(count as i32);
+        let upper = _mm256_add_epi32(lanes, _mm256_set1_epi32(8));
+        [_mm256_cmpgt_epi32(count, lanes), _mm256_cmpgt_epi32(count, upper)]
+    }
+}
+
+macro_rules! each {
+    ($operation:ident, $($operand:expr),+) => {
+        each!(@ $operation, 0, 1; $($operand),+)
+    };
+    (@ $operation:ident, $first:tt, $second:tt; $($operand:expr),+) => {
+        unsafe { Avx2([$operation($($operand.0[$first]),+), $operation($($operand.0[$second]),+)]) }
+    };
+}
+
+impl Vector for Avx2 {
+    // Six rows of two registers, the weights' two, and one broadcast: fifteen of sixteen. Four divides the tiles.
+    #[inline(always)]
+    unsafe fn product(
+        a: View,
+        pitch: usize,
+        depth_blocks: usize,
+        b: View,
+        ahead: Ahead,
+        results: &mut impl Rows<Self>,
+    ) {
+        unsafe { product::product::<Self, 4>(a, pitch, depth_blocks, b, ahead, results) }
+    }
+    #[inline(always)]
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {
+        unsafe { product::outer::<Self, 4>(a, g, rows, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Self([_mm256_setzero_ps(); 2]) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { Self([_mm256_set1_ps(value); 2]) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self([_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe {
+            _mm256_storeu_ps(to, self.0[0]);
+            _mm256_storeu_ps(to.add(8), self.0[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe {
+            let masks = masks(count);
+            // Masked-off lanes are not accessed, and the address arithmetic wraps where the upper half is all off.
+            let upper = from.wrapping_add(8);
+            Self([_mm256_maskload_ps(from, masks[0]), _mm256_maskload_ps(upper, masks[1])])
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe {
+            let masks = masks(count);
+            _mm256_maskstore_ps(to, masks[0], self.0[0]);
+            _mm256_maskstore_ps(to.wrapping_add(8), masks[1], self.0[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_streaming(self, to: *mut f32) {
+        unsafe {
+            _mm256_stream_ps(to, self.0[0]);
+            _mm256_stream_ps(to.add(8), self.0[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        each!(_mm256_add_ps, self, other)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        each!(_mm256_sub_ps, self, other)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        each!(_mm256_mul_ps, self, other)
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        each!(_mm256_fmadd_ps, self, factor, addend)
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand is the result where either is NaN.
+        each!(_mm256_max_ps, Self::zero(), self)
+    }
+    #[inline(always)]
+    unsafe fn where_active(self, guide: Self) -> Self {
+        unsafe {
+            let half = |half: usize| {
+                let is_active = _mm256_cmp_ps::<_CMP_NLE_UQ>(guide.0[half], _mm256_setzero_ps());
+                _mm256_and_ps(is_active, self.0[half])
+            };
+            Self([half(0), half(1)])
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self {
+        unsafe {
+            let half = |half: usize| {
+                let is_above = _mm256_cmp_ps::<_CMP_GT_OQ>(guide.0[half], limit.0[half]);
+                let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(guide.0[half], guide.0[half]);
+                _mm256_blendv_ps(other.0[half], self.0[half], _mm256_or_ps(is_above, is_nan))
+            };
+            Self([half(0), half(1)])
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+}

@@ -1,0 +1,107 @@
+//! AVX-512: one register is a block.
+
+use std::arch::x86_64::*;
+
+use super::Vector;
+use crate::product::{self, Ahead, Rows};
+use crate::view::{View, ViewMut};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+fn mask(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
+impl Vector for Avx512 {
+    // Sixteen accumulators, the weights, and broadcasts straight from memory leave registers to spare; more rows gain
+    // nothing once the latency of a multiply-add is hidden.
+    #[inline(always)]
+    unsafe fn product(
+        a: View,
+        pitch: usize,
+        depth_blocks: usize,
+        b: View,
+        ahead: Ahead,
+        results: &mut impl Rows<Self>,
+    ) {
+        unsafe { product::product::<Self, 16>(a, pitch, depth_blocks, b, ahead, results) }
+    }
+    #[inline(always)]
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {
+        unsafe { product::outer::<Self, 16>(a, g, rows, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Self(_mm512_setzero_ps()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { Self(_mm512_set1_ps(value)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe { Self(_mm512_maskz_loadu_ps(mask(count), from)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_streaming(self, to: *mut f32) {
+        unsafe { _mm512_stream_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, addend.0)) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand is the result where either is NaN.
+        unsafe { Self(_mm512_max_ps(_mm512_setzero_ps(), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn where_active(self, guide: Self) -> Self {
+        unsafe {
+            let is_active = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(guide.0, _mm512_setzero_ps());
+            Self(_mm512_maskz_mov_ps(is_active, self.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self {
+        unsafe {
+            let is_above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(guide.0, limit.0);
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(guide.0, guide.0);
+            Self(_mm512_mask_mov_ps(other.0, is_above | is_nan, self.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+}

@@ -1,0 +1,103 @@
+//! No instruction set in particular: a block is an array. The path that Miri can run.
+//!
+//! Arithmetic is out of line: sixteen scalar operations for each vector operation of kernels that are written to be inlined
+//! whole would take minutes to compile, for machines that hardly exist.
+
+use super::{LANES, Vector};
+use crate::product::{self, Ahead, Rows};
+use crate::view::{View, ViewMut};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; LANES]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|lane| operation(self.0[lane], other.0[lane])))
+    }
+}
+
+impl Vector for Portable {
+    #[inline(always)]
+    unsafe fn product(
+        a: View,
+        pitch: usize,
+        depth_blocks: usize,
+        b: View,
+        ahead: Ahead,
+        results: &mut impl Rows<Self>,
+    ) {
+        unsafe { product::product::<Self, 2>(a, pitch, depth_blocks, b, ahead, results) }
+    }
+    #[inline(always)]
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {
+        unsafe { product::outer::<Self, 2>(a, g, rows, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self([0.; LANES])
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(from.cast::<[f32; LANES]>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+    #[inline(never)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0.; LANES];
+        unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count) };
+        Self(lanes)
+    }
+    #[inline(never)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), to, count) }
+    }
+    #[inline(always)]
+    unsafe fn store_streaming(self, to: *mut f32) {
+        unsafe { self.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {}
+    #[inline(never)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(never)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(never)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(never)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // Rounded twice: without hardware for it, a fused multiply-add is a function call.
+        Self(std::array::from_fn(|lane| self.0[lane] * factor.0[lane] + addend.0[lane]))
+    }
+    #[inline(never)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(|value| if value < 0. { 0. } else { value }))
+    }
+    #[inline(never)]
+    unsafe fn where_active(self, guide: Self) -> Self {
+        self.zip(guide, |value, guide| if guide <= 0. { 0. } else { value })
+    }
+    #[inline(always)]
+    unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
+            let is_above = guide.0[lane] > limit.0[lane] || guide.0[lane].is_nan();
+            if is_above { self.0[lane] } else { other.0[lane] }
+        }))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+}

@@ -1,0 +1,512 @@
+//! The operations on the CPU: the kernels of `residua_kernels` on Flex's tensors.
+//!
+//! The kernels compute in f32; tensors of other types take the composed operations.
+
+use burn::backend::Flex;
+use burn_flex::FlexTensor;
+use burn_std::{DType, Shape, TensorData};
+use rayon::prelude::*;
+use residua_kernels::{
+    Algorithm, AveragePool, Convolution, Input, InputGradient, Instructions, MapShape, Merge, Normalisation,
+    NormalisationGradient, OutputGradient, SumGradient, TrainedTensor, finish_gradient_in_place,
+};
+
+use super::composed;
+use super::extension::{
+    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+    ResidualBackend,
+};
+use super::pool::Buffer;
+use super::unit::{
+    self, Branch, Entrance, InnerGradients, InnerMaps, RestGradients, Skip, UnitGradients, UnitOptions,
+};
+use super::{ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions};
+
+impl ResidualBackend for Flex {
+    fn moments(x: FlexTensor, groups: usize) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return composed::moments::<Self>(x, groups);
+        }
+        let x = contiguous(x);
+        let map = map_shape(&x);
+        let mut moments = vec![0.; groups * 2 * map.channels];
+        residua_kernels::moments(map, values(&x), groups, Instructions::current(), &mut moments);
+        small(moments, &[groups, 2, map.channels])
+    }
+
+    fn convolve(
+        x: FlexTensor,
+        norm: Norm<Self>,
+        weight: FlexTensor,
+        addend: Optional<Self>,
+        options: ConvolveOptions,
+    ) -> Convolved<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::convolve::<Self>(x, norm, weight, addend, options);
+        }
+        let [x, weight] = [x, weight].map(contiguous);
+        let addend = match addend {
+            Optional::Absent => None,
+            Optional::Present(addend) => Some(contiguous(addend)),
+        };
+        let convolution = convolution(&x, &weight, options.stride);
+        let norm = normalisation(&norm);
+        let output = convolution.output();
+        let mut y = Buffer::of(output.len());
+        let mut moments = vec![0.; options.groups.map_or(0, |groups| groups * 2 * output.channels)];
+        convolution.forward(
+            input(&x, &norm, options.is_activated),
+            values(&weight),
+            addend.as_ref().map(values),
+            &mut y,
+            options.groups.map(|groups| (groups, moments.as_mut_slice())),
+        );
+        let moments = match options.groups {
+            None => Optional::Absent,
+            Some(groups) => Optional::Present(small(moments, &[groups, 2, output.channels])),
+        };
+        Convolved { y: y.into_tensor(shape(output)), moments }
+    }
+
+    fn convolve_backward(
+        x: FlexTensor,
+        norm: Norm<Self>,
+        weight: FlexTensor,
+        gradient: FlexTensor,
+        options: ConvolveOptions,
+        needs_x: bool,
+    ) -> ConvolveGradients<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::convolve_backward::<Self>(x, norm, weight, gradient, options, needs_x);
+        }
+        let [x, weight, gradient] = [x, weight, gradient].map(contiguous);
+        let mut layer = Layer::new(x, &norm, weight, options);
+        let gradient = OutputGradient::Plain(values(&gradient));
+        if layer.norm.is_none() {
+            let mut x = needs_x.then(|| Buffer::of(layer.convolution.input.len()));
+            let wanted = match &mut x {
+                None => InputGradient::Unneeded,
+                Some(output) => InputGradient::Complete { output, addend: None },
+            };
+            layer.backward(gradient, wanted);
+            let x = x.map_or(layer.x, |x| x.into_tensor(shape(layer.convolution.input)));
+            let weight = small(layer.weight_gradient, &layer.weight_shape);
+            return ConvolveGradients { x, norm: NormGradients::Absent, weight };
+        }
+        let (x, sums) = layer.complete_backward(gradient, None);
+        let weight = small(layer.weight_gradient, &layer.weight_shape);
+        ConvolveGradients { x, norm: norm_gradients(sums), weight }
+    }
+
+    fn merge(x: FlexTensor, norm: Norm<Self>, addend: Optional<Self>, options: MergeOptions) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return composed::merge::<Self>(x, norm, addend, options);
+        }
+        let x = contiguous(x);
+        let addend = match addend {
+            Optional::Absent => None,
+            Optional::Present(addend) => Some(contiguous(addend)),
+        };
+        let merge = merge_of(&x, options);
+        let mut y = Buffer::of(merge.shape.len());
+        let norm = normalisation(&norm);
+        let input = input(&x, &norm, options.is_activated_before);
+        merge.forward(input, addend.as_ref().map(values), &mut y, None);
+        y.into_tensor(shape(merge.shape))
+    }
+
+    fn merge_backward(
+        x: FlexTensor,
+        norm: Norm<Self>,
+        output: FlexTensor,
+        gradient: FlexTensor,
+        options: MergeOptions,
+    ) -> MergeGradients<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::merge_backward::<Self>(x, norm, output, gradient, options);
+        }
+        let [x, output, gradient] = [x, output, gradient].map(contiguous);
+        let merge = merge_of(&x, options);
+        let norm = normalisation(&norm);
+        let input = input(&x, &norm, options.is_activated_before);
+        let mut of_x = Buffer::of(merge.shape.len());
+        let mut sum = options.is_activated_after.then(|| Buffer::of(merge.shape.len()));
+        let of_sum = match &mut sum {
+            None => SumGradient::Discarded(values(&gradient)),
+            Some(sum) => SumGradient::Stored { gradient: values(&gradient), sum },
+        };
+        let wanted = InputGradient::Complete { output: &mut of_x, addend: None };
+        let is_constant = options.source == MomentsSource::Running;
+        let sums = merge.backward(input, values(&output), of_sum, wanted, is_constant);
+        MergeGradients {
+            x: of_x.into_tensor(shape(merge.shape)),
+            norm: sums.map_or(NormGradients::Absent, norm_gradients),
+            addend: sum.map_or(gradient, |sum| sum.into_tensor(shape(merge.shape))),
+        }
+    }
+
+    fn pool(x: FlexTensor, norm: Norm<Self>, options: PoolOptions) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return composed::pool::<Self>(x, norm, options);
+        }
+        let x = contiguous(x);
+        let (map, norm) = (map_shape(&x), normalisation(&norm));
+        let mut means = vec![0.; map.batch * map.channels];
+        let pool = AveragePool { input: map, instructions: Instructions::current() };
+        pool.forward(input(&x, &norm, options.is_activated), &mut means);
+        small(means, &[map.batch, map.channels])
+    }
+
+    fn pool_backward(
+        x: FlexTensor,
+        norm: Norm<Self>,
+        gradient: FlexTensor,
+        options: PoolOptions,
+    ) -> PoolGradients<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::pool_backward::<Self>(x, norm, gradient, options);
+        }
+        let [x, gradient] = [x, gradient].map(contiguous);
+        let (map, norm) = (map_shape(&x), normalisation(&norm));
+        let mut of_x = Buffer::of(map.len());
+        let pool = AveragePool { input: map, instructions: Instructions::current() };
+        let sums = pool.backward(
+            input(&x, &norm, options.is_activated),
+            values(&gradient),
+            InputGradient::Complete { output: &mut of_x, addend: None },
+            options.source == MomentsSource::Running,
+        );
+        PoolGradients {
+            x: of_x.into_tensor(shape(map)),
+            norm: sums.map_or(NormGradients::Absent, norm_gradients),
+        }
+    }
+
+    fn unit_backward(
+        x: FlexTensor,
+        branch: Branch<Self>,
+        skip: Skip<Self>,
+        inner: InnerMaps<Self>,
+        gradient: FlexTensor,
+        options: UnitOptions,
+    ) -> UnitGradients<Self> {
+        if x.dtype() != DType::F32 {
+            return unit::backward::<Self>(x, branch, skip, inner, gradient, options);
+        }
+        unit_backward(contiguous(x), branch, skip, inner, contiguous(gradient), options)
+    }
+
+    fn descend(
+        mut weight: FlexTensor,
+        gradient: FlexTensor,
+        momentum: Optional<Self>,
+        options: DescentOptions,
+    ) -> Descended<Self> {
+        if weight.dtype() != DType::F32 {
+            return composed::descend::<Self>(weight, gradient, momentum, options);
+        }
+        let len = weight.layout().num_elements();
+        let DescentOptions { learning_rate, momentum: factor, weight_decay, is_nesterov } = options;
+        let is_first = matches!(momentum, Optional::Absent);
+        let mut buffer = match momentum {
+            Optional::Present(momentum) => contiguous(momentum),
+            Optional::Absent => small(vec![0.; len], &[len]),
+        };
+        weight = contiguous(weight);
+        let gradient = contiguous(gradient);
+        let sgd = residua_kernels::Sgd { learning_rate, momentum: factor, weight_decay, is_nesterov };
+        let tensor = TrainedTensor {
+            weight: values_mut(&mut weight),
+            gradient: values(&gradient),
+            momentum: if factor == 0. { &mut [] } else { values_mut(&mut buffer) },
+            is_first,
+            decays: weight_decay != 0.,
+        };
+        sgd.step(&mut [tensor], Instructions::current());
+        let momentum = if factor == 0. { Optional::Absent } else { Optional::Present(buffer) };
+        Descended { weight, momentum }
+    }
+
+    fn subsample(x: FlexTensor, stride: usize, outputs: usize) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return composed::subsample::<Self>(x, stride, outputs);
+        }
+        let x = contiguous(x);
+        let from = map_shape(&x);
+        let (height, width) = (from.height.div_ceil(stride), from.width.div_ceil(stride));
+        let to = MapShape { height, width, channels: outputs, ..from };
+        let mut y = Buffer::of(to.len());
+        let x = values(&x);
+        y.par_chunks_exact_mut(to.width * outputs).enumerate().for_each(|(row, pixels)| {
+            let row = row / to.height * from.height + row % to.height * stride;
+            for (column, pixel) in pixels.chunks_exact_mut(outputs).enumerate() {
+                let at = (row * from.width + column * stride) * from.channels;
+                let (kept, new) = pixel.split_at_mut(from.channels);
+                kept.copy_from_slice(&x[at..at + from.channels]);
+                new.fill(0.);
+            }
+        });
+        y.into_tensor(shape(to))
+    }
+
+    fn subsample_backward(
+        gradient: FlexTensor,
+        stride: usize,
+        height: usize,
+        width: usize,
+        inputs: usize,
+    ) -> FlexTensor {
+        if gradient.dtype() != DType::F32 {
+            return composed::subsample_backward::<Self>(gradient, stride, [height, width, inputs]);
+        }
+        let gradient = contiguous(gradient);
+        let from = map_shape(&gradient);
+        let to = MapShape { batch: from.batch, height, width, channels: inputs };
+        let mut x = Buffer::of(to.len());
+        let gradient = values(&gradient);
+        x.par_chunks_exact_mut(width * inputs).enumerate().for_each(|(row, pixels)| {
+            let (image, row) = (row / height, row % height);
+            if !row.is_multiple_of(stride) {
+                pixels.fill(0.);
+                return;
+            }
+            for (column, pixel) in pixels.chunks_exact_mut(inputs).enumerate() {
+                if column.is_multiple_of(stride) {
+                    let row = image * from.height + row / stride;
+                    let at = (row * from.width + column / stride) * from.channels;
+                    pixel.copy_from_slice(&gradient[at..at + inputs]);
+                } else {
+                    pixel.fill(0.);
+                }
+            }
+        });
+        x.into_tensor(shape(to))
+    }
+}
+
+/// Passes over memory, last convolution first: each finds the gradients of its weights, the gradient `g` of its
+/// normalised input and the sums over it; the next pass finishes `g` while it reads it.
+fn unit_backward(
+    x: FlexTensor,
+    branch: Branch<Flex>,
+    skip: Skip<Flex>,
+    inner: InnerMaps<Flex>,
+    gradient: FlexTensor,
+    options: UnitOptions,
+) -> UnitGradients<Flex> {
+    let entrance = Entrance::<Flex>::new(x.clone(), &branch.norm, &options);
+    let layers = branch.rest.into_layers();
+    let first = options.convolution(0, entrance.is_activated);
+    let mut first =
+        Layer::new(contiguous(entrance.x.clone()), &entrance.norm, contiguous(branch.weight), first);
+    let (at_shortcut, projection) =
+        unit::shortcut_backward::<Flex>(&entrance.x, skip, gradient.clone(), &options);
+    let at_shortcut = contiguous(at_shortcut);
+
+    let mut through = Through::Plain(gradient);
+    let mut rest = Vec::with_capacity(layers.len());
+    for (index, (layer, map)) in layers.into_iter().zip(inner.into_maps()).enumerate().rev() {
+        let values = match map.values {
+            Optional::Present(values) => contiguous(values),
+            Optional::Absent => first.forward(),
+        };
+        let norm = layer.norm(map.moments);
+        let options = options.convolution(index + 1, true);
+        let mut layer = Layer::new(values, &norm, contiguous(layer.weight), options);
+        let mut g = Buffer::of(layer.convolution.input.len());
+        let sums = layer.backward(through.get(), InputGradient::OfNorm(&mut g));
+        let sums = sums.expect("an inner layer has a normalisation");
+        rest.push(InnerGradients {
+            gamma: small(sums.gamma.clone(), &[sums.gamma.len()]),
+            beta: small(sums.beta.clone(), &[sums.beta.len()]),
+            weight: small(layer.weight_gradient, &layer.weight_shape),
+        });
+        let norm = layer.norm.expect("an inner layer has a normalisation");
+        through = Through::Norm { gradient: g, x: layer.x, norm, sums };
+    }
+    rest.reverse();
+
+    let (x_gradient, norm) = if first.norm.is_some() {
+        let (x, sums) = first.complete_backward(through.get(), Some(values(&at_shortcut)));
+        (x, norm_gradients(sums))
+    } else {
+        let mut output = Buffer::of(first.convolution.input.len());
+        let addend = Some(values(&at_shortcut));
+        first.backward(through.get(), InputGradient::Complete { output: &mut output, addend });
+        drop(through);
+        let gradient = output.into_tensor(shape(first.convolution.input));
+        match branch.norm {
+            Norm::Absent => (gradient, NormGradients::Absent),
+            norm => {
+                // Without a ReLU behind the addition the output is not looked at.
+                let found = Flex::merge_backward(x.clone(), norm, x, gradient, options.entry());
+                (found.x, found.norm)
+            }
+        }
+    };
+    UnitGradients {
+        x: x_gradient,
+        norm,
+        weight: small(first.weight_gradient, &first.weight_shape),
+        rest: RestGradients::of(rest),
+        projection,
+    }
+}
+
+/// The gradient of a convolution's output, on its way back.
+enum Through {
+    Plain(FlexTensor),
+    Norm { gradient: Buffer, x: FlexTensor, norm: Normalisation, sums: NormalisationGradient },
+}
+
+impl Through {
+    fn get(&self) -> OutputGradient<'_> {
+        match self {
+            Self::Plain(gradient) => OutputGradient::Plain(values(gradient)),
+            Self::Norm { gradient, x, norm, sums } => {
+                OutputGradient::ThroughNorm { gradient, x: values(x), norm, sums }
+            }
+        }
+    }
+}
+
+/// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again.
+const FEW_CHANNELS: usize = 64;
+
+/// A convolution, what it reads, and the gradient of its weights.
+struct Layer {
+    convolution: Convolution,
+    x: FlexTensor,
+    norm: Option<Normalisation>,
+    is_activated: bool,
+    weight: FlexTensor,
+    source: MomentsSource,
+    weight_shape: [usize; 4],
+    weight_gradient: Vec<f32>,
+}
+
+impl Layer {
+    /// Of contiguous tensors.
+    fn new(x: FlexTensor, norm: &Norm<Flex>, weight: FlexTensor, options: ConvolveOptions) -> Self {
+        let convolution = convolution(&x, &weight, options.stride);
+        Self {
+            norm: normalisation(norm),
+            is_activated: options.is_activated,
+            source: options.source,
+            weight_shape: weight.layout().shape().dims(),
+            weight_gradient: vec![0.; convolution.weights_len()],
+            convolution,
+            x,
+            weight,
+        }
+    }
+
+    fn forward(&self) -> FlexTensor {
+        let mut y = Buffer::of(self.convolution.output().len());
+        self.convolution.forward(self.input(), values(&self.weight), None, &mut y, None);
+        y.into_tensor(shape(self.convolution.output()))
+    }
+
+    fn input(&self) -> Input<'_> {
+        input(&self.x, &self.norm, self.is_activated)
+    }
+
+    fn backward(&mut self, gradient: OutputGradient, wanted: InputGradient) -> Option<NormalisationGradient> {
+        self.convolution.backward(
+            input(&self.x, &self.norm, self.is_activated),
+            values(&self.weight),
+            gradient,
+            &mut self.weight_gradient,
+            wanted,
+            self.source == MomentsSource::Running,
+        )
+    }
+
+    /// The whole gradient of a normalised input, plus an addend, and the sums that hold those of gamma and beta.
+    fn complete_backward(
+        &mut self,
+        gradient: OutputGradient,
+        addend: Option<&[f32]>,
+    ) -> (FlexTensor, NormalisationGradient) {
+        let convolution = self.convolution;
+        let map = convolution.input;
+        if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS {
+            let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
+            let mut output = Buffer::of(map.len());
+            let weights = values(&self.weight);
+            convolution.finish_input_gradient(self.input(), weights, gradient, &sums, addend, &mut output);
+            return (output.into_tensor(shape(map)), sums);
+        }
+        let mut output = Buffer::of(map.len());
+        let sums = self.backward(gradient, InputGradient::OfNorm(&mut output)).expect("a normalised input");
+        let norm = self.norm.as_ref().expect("a normalised input");
+        let instructions = convolution.instructions;
+        finish_gradient_in_place(map, &mut output, values(&self.x), norm, &sums, addend, instructions);
+        (output.into_tensor(shape(map)), sums)
+    }
+}
+
+fn merge_of(x: &FlexTensor, options: MergeOptions) -> Merge {
+    let is_activated = options.is_activated_after;
+    Merge { shape: map_shape(x), is_activated, instructions: Instructions::current() }
+}
+
+fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) -> Convolution {
+    let [outputs, _, size, _] = weight.layout().shape().dims();
+    Convolution {
+        input: map_shape(x),
+        outputs,
+        size,
+        stride,
+        algorithm: Algorithm::default(),
+        instructions: Instructions::current(),
+    }
+}
+
+fn input<'a>(x: &'a FlexTensor, norm: &'a Option<Normalisation>, is_activated: bool) -> Input<'a> {
+    Input { values: values(x), norm: norm.as_ref(), is_activated }
+}
+
+fn normalisation(norm: &Norm<Flex>) -> Option<Normalisation> {
+    let Norm::Present { moments, gamma, beta } = norm else { return None };
+    let [moments, gamma, beta] = [moments, gamma, beta].map(|tensor| contiguous(tensor.clone()));
+    Some(Normalisation::new(values(&moments), values(&gamma), values(&beta), EPSILON))
+}
+
+fn norm_gradients(sums: NormalisationGradient) -> NormGradients<Flex> {
+    let NormalisationGradient { gamma, beta, .. } = sums;
+    let channels = [gamma.len()];
+    NormGradients::Present { gamma: small(gamma, &channels), beta: small(beta, &channels) }
+}
+
+/// The tensor itself, or its values written out in row-major order.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    match tensor.is_contiguous() {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// Of a contiguous tensor of f32.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// As [`values`], of a tensor of its own: copied if another shares it.
+fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    let (first, last) = tensor.layout().contiguous_offsets().expect("a contiguous tensor");
+    &mut tensor.storage_mut::<f32>()[first..last]
+}
+
+fn small(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
+}
+
+fn map_shape(x: &FlexTensor) -> MapShape {
+    let [batch, height, width, channels] = x.layout().shape().dims();
+    MapShape { batch, height, width, channels }
+}
+
+fn shape(map: MapShape) -> Shape {
+    Shape::new([map.batch, map.height, map.width, map.channels])
+}
