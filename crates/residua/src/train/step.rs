@@ -24,6 +24,17 @@ pub fn step(
     network: ResNet,
     sgd: &mut Sgd,
     batch: &Batch,
+    pass: Pass,
+    learning_rate: f64,
+) -> Result<(ResNet, StepOutcome), NetworkError> {
+    // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
+    rayon::scope(|_| on_the_pool(network, sgd, batch, pass, learning_rate))
+}
+
+fn on_the_pool(
+    network: ResNet,
+    sgd: &mut Sgd,
+    batch: &Batch,
     mut pass: Pass,
     learning_rate: f64,
 ) -> Result<(ResNet, StepOutcome), NetworkError> {
