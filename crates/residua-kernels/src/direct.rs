@@ -323,14 +323,6 @@ impl<V: Vector, K: AnySink> Rows<V> for ToSink<'_, K> {
     }
 }
 
-#[inline(always)]
-fn ahead_of<'a>(map: Option<View<'a>>, at: usize) -> Option<View<'a>> {
-    match map {
-        Some(map) => Some(map.from_wrapping(at)),
-        None => None,
-    }
-}
-
 /// Multiplies panels of `count` pixels by weights to all channels of a map of shape `to`, into the sink. Meanwhile asks for
 /// what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
 #[inline(always)]
@@ -349,11 +341,13 @@ unsafe fn multiply<V: Vector>(
             unsafe {
                 // Sixteen rows are as many lines as they have channels, here and in the maps beside.
                 let long = match ahead {
-                    Some(map) if block.index == 0 => Some(map.from_wrapping(row * depth * LANES)),
+                    Some(map) if block.index == 0 => Some(map.beyond(row * depth * LANES)),
                     _ => None,
                 };
                 let at = start + distance * channels + block.index * SQUARE;
-                let ahead = Ahead { long, short: [ahead_of(beside[0], at), ahead_of(beside[1], at)] };
+                let [left, right] = beside;
+                let short = [left.map(|map| map.beyond(at)), right.map(|map| map.beyond(at))];
+                let ahead = Ahead { long, short };
                 let mut results = ToSink {
                     sink,
                     image,
@@ -395,14 +389,7 @@ unsafe fn multiply_to_panels<V: Vector>(
             unsafe {
                 let weights = weights.from(block * depth * SQUARE);
                 let mut to = Panel(to.from(panel(block, row, rows)));
-                V::product(
-                    panels.from(row * LANES),
-                    rows * LANES,
-                    depth,
-                    weights,
-                    Ahead::default(),
-                    &mut to,
-                );
+                V::product(panels.from(row * LANES), rows * LANES, depth, weights, Ahead::default(), &mut to);
             }
         }
     }

@@ -82,9 +82,10 @@ impl Instructions {
     /// # Panics
     /// When the machine lacks it.
     pub(crate) fn run<T: Task>(self, task: T) {
-        debug_assert!(self.is_available());
+        // Always: on a machine without the instructions they would be undefined behaviour.
+        assert!(self.is_available(), "this machine has no {}", self.name());
         match self {
-            // SAFETY: a machine with the instructions, as `is_available` found when the set was chosen.
+            // SAFETY: a machine with the instructions, as `is_available` has found.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { run_avx512(task) },
             // SAFETY: as above.
@@ -96,7 +97,7 @@ impl Instructions {
             // SAFETY: no instructions in particular.
             Self::Portable => unsafe { task.run::<Portable>() },
             #[allow(unreachable_patterns)]
-            _ => panic!("this machine has no {}", self.name()),
+            _ => unreachable!("no such machine"),
         }
     }
 }

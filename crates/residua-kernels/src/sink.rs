@@ -111,7 +111,14 @@ impl AnySink for ForwardSink<'_> {
         unsafe {
             accept_with_flags!(
                 Output { output, addend, statistics, channels, is_streamed },
-                sink, adds, counts, image, block, is_first, values, places
+                sink,
+                adds,
+                counts,
+                image,
+                block,
+                is_first,
+                values,
+                places
             );
         }
     }
@@ -136,15 +143,36 @@ impl AnySink for BackwardSink<'_> {
             match *self {
                 Self::Raw(sink, is_activated, adds) => accept_with_flags!(
                     RawGradient { output, x, addend },
-                    sink, is_activated, adds, image, block, is_first, values, places
+                    sink,
+                    is_activated,
+                    adds,
+                    image,
+                    block,
+                    is_first,
+                    values,
+                    places
                 ),
                 Self::Norm(sink, is_activated, stores) => accept_with_flags!(
                     NormGradient { output, x, norm, sums, channels },
-                    sink, is_activated, stores, image, block, is_first, values, places
+                    sink,
+                    is_activated,
+                    stores,
+                    image,
+                    block,
+                    is_first,
+                    values,
+                    places
                 ),
                 Self::Finished(sink, is_activated, adds) => accept_with_flags!(
                     FinishedGradient { output, x, finish, addend, is_streamed },
-                    sink, is_activated, adds, image, block, is_first, values, places
+                    sink,
+                    is_activated,
+                    adds,
+                    image,
+                    block,
+                    is_first,
+                    values,
+                    places
                 ),
             }
         }
@@ -327,14 +355,7 @@ impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for RawGradient<'_, IS_ACT
     unsafe fn begin<V: Vector>(self, _: usize, _: Block, _: bool, _: usize, _: V) {}
 
     #[inline(always)]
-    unsafe fn put<V: Vector>(
-        self,
-        (): &mut (),
-        _: usize,
-        at: usize,
-        block: Block,
-        mut value: V,
-    ) {
+    unsafe fn put<V: Vector>(self, (): &mut (), _: usize, at: usize, block: Block, mut value: V) {
         unsafe {
             if IS_ACTIVATED {
                 value = value.where_active(self.x.load_first(at, block.count));
@@ -397,14 +418,7 @@ impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_
     }
 
     #[inline(always)]
-    unsafe fn put<V: Vector>(
-        self,
-        state: &mut Sums<V>,
-        chain: usize,
-        at: usize,
-        block: Block,
-        mut value: V,
-    ) {
+    unsafe fn put<V: Vector>(self, state: &mut Sums<V>, chain: usize, at: usize, block: Block, mut value: V) {
         unsafe {
             let centred = self.x.load_first::<V>(at, block.count).sub(state.norm.mean);
             if IS_ACTIVATED {

@@ -231,7 +231,10 @@ pub(crate) struct FinishConstants<V> {
 }
 
 impl<'a> Finish<'a> {
+    /// # Panics
+    /// When the map, its normalisation and the sums do not belong together.
     pub(crate) fn new(norm: &'a Normalisation, gradient: &'a NormalisationGradient, shape: MapShape) -> Self {
+        assert_eq!(gradient.slope.len(), norm.scale.len(), "sums of another normalisation");
         Self {
             norm: Norm::new(norm, shape),
             slope: View::new(&gradient.slope),

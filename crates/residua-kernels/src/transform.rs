@@ -3,6 +3,9 @@
 //! With the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016), `Y = A' [(G w G') . (B' d B)] A` for a 6x6 tile
 //! `d` of the input and a 3x3 kernel `w`. The weights' gradient is `G' [sum over tiles (B' d B) . (A dY A')] G`.
 
+// Rows and columns are those of the matrices.
+#![allow(clippy::needless_range_loop)]
+
 use crate::vector::Vector;
 
 /// Numbers of a transformed tile.

@@ -44,7 +44,7 @@ impl<'a> View<'a> {
 
     /// As [`View::from`], but possibly behind the end: to be prefetched only.
     #[inline(always)]
-    pub(crate) fn from_wrapping(self, offset: usize) -> Self {
+    pub(crate) fn beyond(self, offset: usize) -> Self {
         Self { start: self.start.wrapping_add(offset), length: self.length.saturating_sub(offset), ..self }
     }
 

@@ -202,10 +202,7 @@ impl Winograd {
         let pixels = self.input.pixels();
         let step = |channels: usize| (self.band() * pixels * channels).div_ceil(products * LANES) * LANES;
         Spread {
-            maps: [
-                maps[0].from_wrapping(next * pixels * channels[0]),
-                maps[1].from_wrapping(next * pixels * channels[1]),
-            ],
+            maps: [maps[0].beyond(next * pixels * channels[0]), maps[1].beyond(next * pixels * channels[1])],
             steps: [step(channels[0]), step(channels[1])],
         }
     }
@@ -323,7 +320,7 @@ impl Spread<'_> {
     fn from(self, product: usize) -> Self {
         let [left, right] = self.maps;
         let [left_step, right_step] = self.steps;
-        let maps = [left.from_wrapping(product * left_step), right.from_wrapping(product * right_step)];
+        let maps = [left.beyond(product * left_step), right.beyond(product * right_step)];
         Self { maps, ..self }
     }
 }
@@ -396,13 +393,12 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
         for from in 0..depth * LANES {
             let mut kernel = [[[0f32; LANES]; 3]; 3];
             if from < from_channels {
-                for lane in 0..count {
-                    let (output, input) =
-                        if is_flipped { (from, channel + lane) } else { (channel + lane, from) };
+                for to in channel..channel + count {
+                    let (output, input) = if is_flipped { (from, to) } else { (to, from) };
                     let values = &weights[(output * inputs + input) * 9..][..9];
                     for (tap, &value) in values.iter().enumerate() {
                         let tap = if is_flipped { 8 - tap } else { tap };
-                        kernel[tap / 3][tap % 3][lane] = value;
+                        kernel[tap / 3][tap % 3][to - channel] = value;
                     }
                 }
             }

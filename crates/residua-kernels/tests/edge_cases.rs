@@ -5,7 +5,7 @@ mod reference;
 use reference::{EPSILON, Norm, at, difference, identity, narrow, random, wide};
 use residua_kernels::{
     Algorithm, Convolution, Input, InputGradient, Instructions, MapShape, Normalisation,
-    NormalisationGradient, OutputGradient,
+    NormalisationGradient, OutputGradient, finish_gradient, moments,
 };
 
 const SHAPE: MapShape = MapShape { batch: 3, height: 12, width: 9, channels: 17 };
@@ -100,7 +100,7 @@ fn constant_channels_have_no_variance_and_normalise_to_beta() {
         let raw = Input { values: &x, norm: None, is_activated: false };
         convolution.forward(raw, &identity(SHAPE.channels), None, &mut y, Some((1, &mut moments)));
         assert!(moments[SHAPE.channels..].iter().all(|&variance| variance == 0.), "{instructions:?}");
-        let norm = Normalisation::new(&moments, &vec![1.; SHAPE.channels], &beta, EPSILON);
+        let norm = Normalisation::new(&moments, &[1.; SHAPE.channels], &beta, EPSILON);
         convolution.forward(
             Input { norm: Some(&norm), ..raw },
             &identity(SHAPE.channels),
@@ -201,5 +201,28 @@ fn weights_gradient_is_the_slope_of_the_loss() {
         let measured = loss(0.5) - loss(-0.5);
         let scale: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         assert!((slope - measured).abs() < 1e-4 * scale, "{slope} for {measured} with {convolution:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "sums of another normalisation")]
+fn sums_belong_to_the_normalisation() {
+    let (x, gradient) = (random(SHAPE.len(), 1), random(SHAPE.len(), 2));
+    let norm = |groups: usize| {
+        let moments = vec![1.; groups * 2 * SHAPE.channels];
+        Normalisation::new(&moments, &[1.; SHAPE.channels], &[0.; SHAPE.channels], EPSILON)
+    };
+    let (one, three) = (norm(1), norm(3));
+    let (_, _, sums) = backward_through_identity(Instructions::Portable, &x, &one, false, &gradient);
+    let gradient = OutputGradient::ThroughNorm { gradient: &gradient, x: &x, norm: &three, sums: &sums };
+    finish_gradient(SHAPE, gradient, None, &mut vec![0.; SHAPE.len()], Instructions::Portable);
+}
+
+#[test]
+fn instructions_that_the_machine_lacks_do_not_run() {
+    for instructions in Instructions::ALL.into_iter().filter(|set| !set.is_available()) {
+        let x = random(SHAPE.len(), 1);
+        let run = || moments(SHAPE, &x, 1, instructions, &mut [0.; 2 * SHAPE.channels]);
+        assert!(std::panic::catch_unwind(run).is_err(), "{instructions:?}");
     }
 }

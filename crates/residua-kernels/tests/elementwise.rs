@@ -136,7 +136,7 @@ fn check_merge(case: &Case, instructions: Instructions) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(reference::proptest_config())]
 
     #[test]
     fn merges_compute_what_the_reference_does(case in cases()) {

@@ -128,7 +128,7 @@ fn check(case: &Case, instructions: Instructions) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(reference::proptest_config())]
 
     #[test]
     fn pooling_computes_what_the_reference_does(case in cases()) {

@@ -14,21 +14,42 @@ pub(crate) fn at(shape: MapShape, image: usize, row: usize, column: usize, chann
 }
 
 /// Output channels first, as weights are stored: `[outputs, inputs, size, size]`.
-pub(crate) fn convolve(input: MapShape, x: &[f64], outputs: usize, size: usize, stride: usize, weights: &[f64]) -> Vec<f64> {
+pub(crate) fn convolve(
+    input: MapShape,
+    x: &[f64],
+    outputs: usize,
+    size: usize,
+    stride: usize,
+    weights: &[f64],
+) -> Vec<f64> {
     let output = output_shape(input, outputs, stride);
     let mut y = vec![0.; output.len()];
     visit(input, output, size, stride, |at_y, at_x, at_w| y[at_y] += weights[at_w] * x[at_x]);
     y
 }
 
-pub(crate) fn data_gradient(input: MapShape, outputs: usize, size: usize, stride: usize, weights: &[f64], g: &[f64]) -> Vec<f64> {
+pub(crate) fn data_gradient(
+    input: MapShape,
+    outputs: usize,
+    size: usize,
+    stride: usize,
+    weights: &[f64],
+    g: &[f64],
+) -> Vec<f64> {
     let mut gradient = vec![0.; input.len()];
     let output = output_shape(input, outputs, stride);
     visit(input, output, size, stride, |at_y, at_x, at_w| gradient[at_x] += weights[at_w] * g[at_y]);
     gradient
 }
 
-pub(crate) fn weights_gradient(input: MapShape, x: &[f64], outputs: usize, size: usize, stride: usize, g: &[f64]) -> Vec<f64> {
+pub(crate) fn weights_gradient(
+    input: MapShape,
+    x: &[f64],
+    outputs: usize,
+    size: usize,
+    stride: usize,
+    g: &[f64],
+) -> Vec<f64> {
     let mut gradient = vec![0.; outputs * input.channels * size * size];
     let output = output_shape(input, outputs, stride);
     visit(input, output, size, stride, |at_y, at_x, at_w| gradient[at_w] += x[at_x] * g[at_y]);
@@ -45,7 +66,13 @@ pub(crate) fn output_shape(input: MapShape, outputs: usize, stride: usize) -> Ma
 }
 
 /// Every product of the sum: where its output, its input and its weight are.
-fn visit(input: MapShape, output: MapShape, size: usize, stride: usize, mut product: impl FnMut(usize, usize, usize)) {
+fn visit(
+    input: MapShape,
+    output: MapShape,
+    size: usize,
+    stride: usize,
+    mut product: impl FnMut(usize, usize, usize),
+) {
     for image in 0..output.batch {
         for row in 0..output.height {
             for column in 0..output.width {
@@ -102,10 +129,13 @@ impl Norm {
     }
 
     pub(crate) fn apply(&self, shape: MapShape, x: &[f64]) -> Vec<f64> {
-        x.iter().enumerate().map(|(at, x)| {
-            let (mean, scale, channel) = self.constants(shape, at);
-            (x - mean) * scale * self.gamma[channel] + self.beta[channel]
-        }).collect()
+        x.iter()
+            .enumerate()
+            .map(|(at, x)| {
+                let (mean, scale, channel) = self.constants(shape, at);
+                (x - mean) * scale * self.gamma[channel] + self.beta[channel]
+            })
+            .collect()
     }
 
     fn constants(&self, shape: MapShape, at: usize) -> (f64, f64, usize) {
@@ -115,7 +145,13 @@ impl Norm {
     }
 
     /// Gradients of x, gamma and beta for the gradient `g` of `norm(x)`.
-    pub(crate) fn backward(&self, shape: MapShape, x: &[f64], g: &[f64], is_constant: bool) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    pub(crate) fn backward(
+        &self,
+        shape: MapShape,
+        x: &[f64],
+        g: &[f64],
+        is_constant: bool,
+    ) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let groups = self.moments.len() / (2 * shape.channels);
         let count = (shape.len() / shape.channels / groups) as f64;
         let mut sums = vec![[0f64; 2]; groups * shape.channels];
@@ -130,13 +166,15 @@ impl Norm {
             beta[index % shape.channels] += sum;
             gamma[index % shape.channels] += product;
         }
-        let gradient = (0..x.len()).map(|at| {
-            let (mean, scale, channel) = self.constants(shape, at);
-            let [sum, product] = sums[at / self.per_group(shape) * shape.channels + channel];
-            let normalised = (x[at] - mean) * scale;
-            let rest = if is_constant { 0. } else { (sum + normalised * product) / count };
-            self.gamma[channel] * scale * (g[at] - rest)
-        }).collect();
+        let gradient = (0..x.len())
+            .map(|at| {
+                let (mean, scale, channel) = self.constants(shape, at);
+                let [sum, product] = sums[at / self.per_group(shape) * shape.channels + channel];
+                let normalised = (x[at] - mean) * scale;
+                let rest = if is_constant { 0. } else { (sum + normalised * product) / count };
+                self.gamma[channel] * scale * (g[at] - rest)
+            })
+            .collect();
         (gradient, gamma, beta)
     }
 }

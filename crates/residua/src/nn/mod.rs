@@ -16,8 +16,8 @@ mod weights;
 
 pub use config::{NetworkOptions, ResNetConfig};
 pub use error::NetworkError;
-pub use layers::{BatchNorm, Classifier, Convolution, Gate, Projection};
 pub(crate) use layers::FeatureMap;
+pub use layers::{BatchNorm, Classifier, Convolution, Gate, Projection};
 pub use memory::{Memory, MemoryPlan};
 pub use memory_choice::{MemoryChoice, MemoryChoiceError};
 pub use pass::{Pass, UnitTrace};

@@ -120,7 +120,11 @@ impl ResNet {
     }
 
     /// Images `[batch, 3, height, width]` to the first unit's input `[batch, height, width, channels]`.
-    pub(crate) fn forward_stem(&self, images: Tensor<4>, pass: &mut Pass) -> Result<FeatureMap, NetworkError> {
+    pub(crate) fn forward_stem(
+        &self,
+        images: Tensor<4>,
+        pass: &mut Pass,
+    ) -> Result<FeatureMap, NetworkError> {
         self.check(&images, pass)?;
         let groups = images.dims()[0] / self.config.bn_group.unwrap_or(images.dims()[0]);
         Ok(self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass))

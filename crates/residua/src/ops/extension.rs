@@ -180,7 +180,7 @@ pub trait ResidualBackend: Backend {
         composed::pool_backward::<Self>(x, norm, gradient, options)
     }
 
-    /// A residual unit with full pre-activation; see [`crate::ops::unit`](mod@crate::ops::unit).
+    /// A residual unit with full pre-activation; see [`crate::ops::unit`](fn@crate::ops::unit).
     fn unit(
         x: FloatTensor<Self>,
         #[extension_type] branch: Branch<Self>,

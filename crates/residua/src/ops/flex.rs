@@ -2,13 +2,16 @@
 //!
 //! The kernels compute in f32; tensors of other types take the composed operations.
 
+mod layer;
+mod tensors;
+mod unit;
+
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
-use burn_std::{DType, Shape, TensorData};
+use burn_std::DType;
 use rayon::prelude::*;
 use residua_kernels::{
-    Algorithm, AveragePool, Convolution, Input, InputGradient, Instructions, MapShape, Merge, Normalisation,
-    NormalisationGradient, OutputGradient, SumGradient, TrainedTensor, finish_gradient_in_place,
+    AveragePool, InputGradient, Instructions, MapShape, Merge, OutputGradient, SumGradient, TrainedTensor,
 };
 
 use super::composed;
@@ -17,10 +20,10 @@ use super::extension::{
     ResidualBackend,
 };
 use super::pool::Buffer;
-use super::unit::{
-    self, Branch, Entrance, InnerGradients, InnerMaps, RestGradients, Skip, UnitGradients, UnitOptions,
-};
-use super::{ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions};
+use super::unit::{Branch, InnerMaps, Skip, UnitGradients, UnitOptions};
+use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions};
+use layer::{Layer, convolution, input, norm_gradients, normalisation};
+use tensors::{contiguous, map_shape, shape, small, values, values_mut};
 
 impl ResidualBackend for Flex {
     fn moments(x: FlexTensor, groups: usize) -> FlexTensor {
@@ -191,9 +194,9 @@ impl ResidualBackend for Flex {
         options: UnitOptions,
     ) -> UnitGradients<Self> {
         if x.dtype() != DType::F32 {
-            return unit::backward::<Self>(x, branch, skip, inner, gradient, options);
+            return super::unit::backward::<Self>(x, branch, skip, inner, gradient, options);
         }
-        unit_backward(contiguous(x), branch, skip, inner, contiguous(gradient), options)
+        unit::unit_backward(contiguous(x), branch, skip, inner, contiguous(gradient), options)
     }
 
     fn descend(
@@ -284,229 +287,7 @@ impl ResidualBackend for Flex {
     }
 }
 
-/// Passes over memory, last convolution first: each finds the gradients of its weights, the gradient `g` of its
-/// normalised input and the sums over it; the next pass finishes `g` while it reads it.
-fn unit_backward(
-    x: FlexTensor,
-    branch: Branch<Flex>,
-    skip: Skip<Flex>,
-    inner: InnerMaps<Flex>,
-    gradient: FlexTensor,
-    options: UnitOptions,
-) -> UnitGradients<Flex> {
-    let entrance = Entrance::<Flex>::new(x.clone(), &branch.norm, &options);
-    let layers = branch.rest.into_layers();
-    let first = options.convolution(0, entrance.is_activated);
-    let mut first =
-        Layer::new(contiguous(entrance.x.clone()), &entrance.norm, contiguous(branch.weight), first);
-    let (at_shortcut, projection) =
-        unit::shortcut_backward::<Flex>(&entrance.x, skip, gradient.clone(), &options);
-    let at_shortcut = contiguous(at_shortcut);
-
-    let mut through = Through::Plain(gradient);
-    let mut rest = Vec::with_capacity(layers.len());
-    for (index, (layer, map)) in layers.into_iter().zip(inner.into_maps()).enumerate().rev() {
-        let values = match map.values {
-            Optional::Present(values) => contiguous(values),
-            Optional::Absent => first.forward(),
-        };
-        let norm = layer.norm(map.moments);
-        let options = options.convolution(index + 1, true);
-        let mut layer = Layer::new(values, &norm, contiguous(layer.weight), options);
-        let mut g = Buffer::of(layer.convolution.input.len());
-        let sums = layer.backward(through.get(), InputGradient::OfNorm(&mut g));
-        let sums = sums.expect("an inner layer has a normalisation");
-        rest.push(InnerGradients {
-            gamma: small(sums.gamma.clone(), &[sums.gamma.len()]),
-            beta: small(sums.beta.clone(), &[sums.beta.len()]),
-            weight: small(layer.weight_gradient, &layer.weight_shape),
-        });
-        let norm = layer.norm.expect("an inner layer has a normalisation");
-        through = Through::Norm { gradient: g, x: layer.x, norm, sums };
-    }
-    rest.reverse();
-
-    let (x_gradient, norm) = if first.norm.is_some() {
-        let (x, sums) = first.complete_backward(through.get(), Some(values(&at_shortcut)));
-        (x, norm_gradients(sums))
-    } else {
-        let mut output = Buffer::of(first.convolution.input.len());
-        let addend = Some(values(&at_shortcut));
-        first.backward(through.get(), InputGradient::Complete { output: &mut output, addend });
-        drop(through);
-        let gradient = output.into_tensor(shape(first.convolution.input));
-        match branch.norm {
-            Norm::Absent => (gradient, NormGradients::Absent),
-            norm => {
-                // Without a ReLU behind the addition the output is not looked at.
-                let found = Flex::merge_backward(x.clone(), norm, x, gradient, options.entry());
-                (found.x, found.norm)
-            }
-        }
-    };
-    UnitGradients {
-        x: x_gradient,
-        norm,
-        weight: small(first.weight_gradient, &first.weight_shape),
-        rest: RestGradients::of(rest),
-        projection,
-    }
-}
-
-/// The gradient of a convolution's output, on its way back.
-enum Through {
-    Plain(FlexTensor),
-    Norm { gradient: Buffer, x: FlexTensor, norm: Normalisation, sums: NormalisationGradient },
-}
-
-impl Through {
-    fn get(&self) -> OutputGradient<'_> {
-        match self {
-            Self::Plain(gradient) => OutputGradient::Plain(values(gradient)),
-            Self::Norm { gradient, x, norm, sums } => {
-                OutputGradient::ThroughNorm { gradient, x: values(x), norm, sums }
-            }
-        }
-    }
-}
-
-/// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again.
-const FEW_CHANNELS: usize = 64;
-
-/// A convolution, what it reads, and the gradient of its weights.
-struct Layer {
-    convolution: Convolution,
-    x: FlexTensor,
-    norm: Option<Normalisation>,
-    is_activated: bool,
-    weight: FlexTensor,
-    source: MomentsSource,
-    weight_shape: [usize; 4],
-    weight_gradient: Vec<f32>,
-}
-
-impl Layer {
-    /// Of contiguous tensors.
-    fn new(x: FlexTensor, norm: &Norm<Flex>, weight: FlexTensor, options: ConvolveOptions) -> Self {
-        let convolution = convolution(&x, &weight, options.stride);
-        Self {
-            norm: normalisation(norm),
-            is_activated: options.is_activated,
-            source: options.source,
-            weight_shape: weight.layout().shape().dims(),
-            weight_gradient: vec![0.; convolution.weights_len()],
-            convolution,
-            x,
-            weight,
-        }
-    }
-
-    fn forward(&self) -> FlexTensor {
-        let mut y = Buffer::of(self.convolution.output().len());
-        self.convolution.forward(self.input(), values(&self.weight), None, &mut y, None);
-        y.into_tensor(shape(self.convolution.output()))
-    }
-
-    fn input(&self) -> Input<'_> {
-        input(&self.x, &self.norm, self.is_activated)
-    }
-
-    fn backward(&mut self, gradient: OutputGradient, wanted: InputGradient) -> Option<NormalisationGradient> {
-        self.convolution.backward(
-            input(&self.x, &self.norm, self.is_activated),
-            values(&self.weight),
-            gradient,
-            &mut self.weight_gradient,
-            wanted,
-            self.source == MomentsSource::Running,
-        )
-    }
-
-    /// The whole gradient of a normalised input, plus an addend, and the sums that hold those of gamma and beta.
-    fn complete_backward(
-        &mut self,
-        gradient: OutputGradient,
-        addend: Option<&[f32]>,
-    ) -> (FlexTensor, NormalisationGradient) {
-        let convolution = self.convolution;
-        let map = convolution.input;
-        if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS {
-            let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
-            let mut output = Buffer::of(map.len());
-            let weights = values(&self.weight);
-            convolution.finish_input_gradient(self.input(), weights, gradient, &sums, addend, &mut output);
-            return (output.into_tensor(shape(map)), sums);
-        }
-        let mut output = Buffer::of(map.len());
-        let sums = self.backward(gradient, InputGradient::OfNorm(&mut output)).expect("a normalised input");
-        let norm = self.norm.as_ref().expect("a normalised input");
-        let instructions = convolution.instructions;
-        finish_gradient_in_place(map, &mut output, values(&self.x), norm, &sums, addend, instructions);
-        (output.into_tensor(shape(map)), sums)
-    }
-}
-
 fn merge_of(x: &FlexTensor, options: MergeOptions) -> Merge {
     let is_activated = options.is_activated_after;
     Merge { shape: map_shape(x), is_activated, instructions: Instructions::current() }
-}
-
-fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) -> Convolution {
-    let [outputs, _, size, _] = weight.layout().shape().dims();
-    Convolution {
-        input: map_shape(x),
-        outputs,
-        size,
-        stride,
-        algorithm: Algorithm::default(),
-        instructions: Instructions::current(),
-    }
-}
-
-fn input<'a>(x: &'a FlexTensor, norm: &'a Option<Normalisation>, is_activated: bool) -> Input<'a> {
-    Input { values: values(x), norm: norm.as_ref(), is_activated }
-}
-
-fn normalisation(norm: &Norm<Flex>) -> Option<Normalisation> {
-    let Norm::Present { moments, gamma, beta } = norm else { return None };
-    let [moments, gamma, beta] = [moments, gamma, beta].map(|tensor| contiguous(tensor.clone()));
-    Some(Normalisation::new(values(&moments), values(&gamma), values(&beta), EPSILON))
-}
-
-fn norm_gradients(sums: NormalisationGradient) -> NormGradients<Flex> {
-    let NormalisationGradient { gamma, beta, .. } = sums;
-    let channels = [gamma.len()];
-    NormGradients::Present { gamma: small(gamma, &channels), beta: small(beta, &channels) }
-}
-
-/// The tensor itself, or its values written out in row-major order.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    match tensor.is_contiguous() {
-        true => tensor,
-        false => tensor.to_contiguous(),
-    }
-}
-
-/// Of a contiguous tensor of f32.
-fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("a contiguous tensor of f32")
-}
-
-/// As [`values`], of a tensor of its own: copied if another shares it.
-fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
-    let (first, last) = tensor.layout().contiguous_offsets().expect("a contiguous tensor");
-    &mut tensor.storage_mut::<f32>()[first..last]
-}
-
-fn small(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
-}
-
-fn map_shape(x: &FlexTensor) -> MapShape {
-    let [batch, height, width, channels] = x.layout().shape().dims();
-    MapShape { batch, height, width, channels }
-}
-
-fn shape(map: MapShape) -> Shape {
-    Shape::new([map.batch, map.height, map.width, map.channels])
 }

@@ -35,8 +35,8 @@ pub use extension::{
     ResidualBackend,
 };
 pub use unit::{
-    Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitGradients, UnitOptions,
-    UnitOutput,
+    Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitGradients,
+    UnitOptions, UnitOutput,
 };
 
 use crate::choice::words;
@@ -178,8 +178,13 @@ pub fn convolve_with_moments(
 ) -> (Tensor<4>, Tensor<3>) {
     let source = MomentsSource::Running;
     let options = ConvolveOptions { is_activated: false, stride, source, groups: Some(groups) };
-    let Convolved { y, moments } =
-        Dispatch::convolve(x.into_dispatch(), Norm::Absent, weight.into_dispatch(), Optional::Absent, options);
+    let Convolved { y, moments } = Dispatch::convolve(
+        x.into_dispatch(),
+        Norm::Absent,
+        weight.into_dispatch(),
+        Optional::Absent,
+        options,
+    );
     let moments = match moments {
         Optional::Present(moments) => moments,
         Optional::Absent => Dispatch::moments(y.clone(), groups),

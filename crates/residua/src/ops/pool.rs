@@ -175,7 +175,8 @@ mod space {
         if let Some(reserved) = mapped::reserve(bytes) {
             return reserved;
         }
-        let layout = Layout::from_size_align(bytes.max(64 << 20), LINE).expect("a size below half the address space");
+        let layout =
+            Layout::from_size_align(bytes.max(64 << 20), LINE).expect("a size below half the address space");
         // SAFETY: the size is not zero.
         let pointer = unsafe { alloc_zeroed(layout) };
         if pointer.is_null() {
@@ -204,7 +205,8 @@ mod space {
             #[cfg(target_os = "linux")]
             let flags = flags | MapFlags::MAP_NORESERVE;
             // SAFETY: no address is asked for, so nothing is replaced.
-            let pointer = unsafe { mmap_anonymous(None, NonZeroUsize::new(bytes)?, protection, flags) }.ok()?;
+            let pointer =
+                unsafe { mmap_anonymous(None, NonZeroUsize::new(bytes)?, protection, flags) }.ok()?;
             #[cfg(target_os = "linux")]
             {
                 use nix::sys::mman::{MmapAdvise, madvise};

@@ -1,0 +1,192 @@
+//! Every operation on the portable path, on maps so small that an interpreter can run it: Miri, with
+//! `scripts/test-miri`.
+
+mod reference;
+
+use reference::{difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
+use residua_kernels::{
+    Algorithm, AveragePool, Convolution, Input, InputGradient, Instructions, MapShape, MaxPool, Merge,
+    OutputGradient, Sgd, SumGradient, TrainedTensor, cross_entropy, finish_gradient,
+    finish_gradient_in_place, moments,
+};
+
+const TOLERANCE: f64 = 1e-4;
+
+const fn convolution(input: MapShape, outputs: usize, size: usize, stride: usize) -> Convolution {
+    let instructions = Instructions::Portable;
+    Convolution { input, outputs, size, stride, algorithm: Algorithm::Direct, instructions }
+}
+
+/// Forward with an addend and moments, and backward to a normalised input in every way there is.
+fn check_normalised(convolution: Convolution) {
+    let Convolution { input: shape, outputs, size, stride, .. } = convolution;
+    let output = convolution.output();
+    let (x, weights) = (random(shape.len(), 1), random(convolution.weights_len(), 2));
+    let (addend, gradient) = (random(output.len(), 3), random(output.len(), 4));
+    let (kernel_norm, norm) = normalise(shape, &x, 1, 5);
+    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: true };
+    let normalised = norm.apply(shape, &wide(&x));
+    let activated = relu(&normalised);
+
+    let (mut y, mut found) = (vec![f32::NAN; output.len()], vec![f32::NAN; 2 * outputs]);
+    convolution.forward(input, &weights, Some(&addend), &mut y, Some((1, &mut found)));
+    let expected = reference::convolve(shape, &activated, outputs, size, stride, &wide(&weights));
+    let expected = sum(&expected, &wide(&addend));
+    assert!(difference(&expected, &y) < TOLERANCE, "output");
+    assert!(difference(&reference::moments(output, &expected, 1), &found) < TOLERANCE, "moments");
+
+    let (mut of_weights, mut of_norm) = (vec![f32::NAN; weights.len()], vec![f32::NAN; shape.len()]);
+    let plain = OutputGradient::Plain(&gradient);
+    let wanted = InputGradient::OfNorm(&mut of_norm);
+    let sums = convolution.backward(input, &weights, plain, &mut of_weights, wanted, false).unwrap();
+    let g = wide(&gradient);
+    let expected = reference::weights_gradient(shape, &activated, outputs, size, stride, &g);
+    assert!(difference(&expected, &of_weights) < TOLERANCE, "gradient of the weights");
+    let expected = reference::data_gradient(shape, outputs, size, stride, &wide(&weights), &g);
+    let expected = masked(&expected, &normalised);
+    assert!(difference(&expected, &of_norm) < TOLERANCE, "gradient of norm(x)");
+    let (expected, gamma, beta) = norm.backward(shape, &wide(&x), &expected, false);
+    assert!(difference(&gamma, &sums.gamma) < TOLERANCE, "gamma");
+    assert!(difference(&beta, &sums.beta) < TOLERANCE, "beta");
+
+    let mut found = vec![f32::NAN; shape.len()];
+    convolution.finish_input_gradient(input, &weights, plain, &sums, Some(&x), &mut found);
+    let expected = sum(&expected, &wide(&x));
+    assert!(difference(&expected, &found) < TOLERANCE, "gradient of the input");
+}
+
+/// Backward to an input that is not normalised, from an output that is.
+fn check_raw(convolution: Convolution) {
+    let Convolution { input: shape, outputs, size, stride, .. } = convolution;
+    let output = convolution.output();
+    let (x, weights) = (random(shape.len(), 1), random(convolution.weights_len(), 2));
+    let (z, g) = (random(output.len(), 3), random(output.len(), 4));
+    let (kernel_norm, norm) = normalise(output, &z, 1, 5);
+    let reader = Merge { shape: output, is_activated: false, instructions: Instructions::Portable };
+    let read = Input { values: &z, norm: Some(&kernel_norm), is_activated: false };
+    let sums = reader.backward(read, &[], SumGradient::Discarded(&g), InputGradient::SumsOnly, false);
+    let sums = &sums.unwrap();
+    let through = OutputGradient::ThroughNorm { gradient: &g, x: &z, norm: &kernel_norm, sums };
+
+    let (mut of_weights, mut found) = (vec![f32::NAN; weights.len()], vec![f32::NAN; shape.len()]);
+    let input = Input { values: &x, norm: None, is_activated: true };
+    let wanted = InputGradient::Complete { output: &mut found, addend: Some(&x) };
+    convolution.backward(input, &weights, through, &mut of_weights, wanted, false);
+    let g = norm.backward(output, &wide(&z), &wide(&g), false).0;
+    let activated = relu(&wide(&x));
+    let expected = reference::weights_gradient(shape, &activated, outputs, size, stride, &g);
+    assert!(difference(&expected, &of_weights) < TOLERANCE, "gradient of the weights");
+    let expected = reference::data_gradient(shape, outputs, size, stride, &wide(&weights), &g);
+    let expected = sum(&masked(&expected, &wide(&x)), &wide(&x));
+    assert!(difference(&expected, &found) < TOLERANCE, "gradient of the input");
+}
+
+#[test]
+fn winograd() {
+    let input = MapShape { batch: 2, height: 5, width: 3, channels: 9 };
+    let convolution = Convolution { algorithm: Algorithm::Winograd, ..convolution(input, 8, 3, 1) };
+    check_normalised(convolution);
+    check_raw(convolution);
+}
+
+#[test]
+fn pointwise() {
+    let input = MapShape { batch: 2, height: 3, width: 3, channels: 17 };
+    check_normalised(convolution(input, 3, 1, 1));
+    check_raw(convolution(input, 3, 1, 1));
+}
+
+#[test]
+fn patches() {
+    let input = MapShape { batch: 2, height: 3, width: 4, channels: 3 };
+    for stride in [1, 2] {
+        check_normalised(convolution(input, 2, 3, stride));
+        check_raw(convolution(input, 2, 3, stride));
+    }
+}
+
+#[test]
+fn merges_and_finished_gradients() {
+    let instructions = Instructions::Portable;
+    let shape = MapShape { batch: 2, height: 2, width: 2, channels: 67 };
+    let (x, addend, g) = (random(shape.len(), 1), random(shape.len(), 2), random(shape.len(), 3));
+    let (kernel_norm, norm) = normalise(shape, &x, 2, 4);
+    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: false };
+    let merge = Merge { shape, is_activated: true, instructions };
+    let normalised = norm.apply(shape, &wide(&x));
+
+    let (mut y, mut found) = (vec![f32::NAN; shape.len()], vec![f32::NAN; 4 * shape.channels]);
+    merge.forward(input, Some(&addend), &mut y, Some((2, &mut found)));
+    let expected = relu(&sum(&normalised, &wide(&addend)));
+    assert!(difference(&expected, &y) < TOLERANCE);
+    let mut again = vec![f32::NAN; found.len()];
+    moments(shape, &y, 2, instructions, &mut again);
+    assert_eq!(again, found);
+
+    let (mut of_x, mut of_sum) = (vec![f32::NAN; shape.len()], g.clone());
+    let wanted = InputGradient::Complete { output: &mut of_x, addend: None };
+    let sums = merge.backward(input, &y, SumGradient::Replaced(&mut of_sum), wanted, false).unwrap();
+    let expected = masked(&wide(&g), &wide(&y));
+    assert_eq!(wide(&of_sum), expected);
+    let expected = norm.backward(shape, &wide(&x), &expected, false).0;
+    assert!(difference(&expected, &of_x) < TOLERANCE);
+
+    let gradient = OutputGradient::ThroughNorm { gradient: &of_sum, x: &x, norm: &kernel_norm, sums: &sums };
+    let mut finished = vec![f32::NAN; shape.len()];
+    finish_gradient(shape, gradient, None, &mut finished, instructions);
+    assert_eq!(finished, of_x);
+    finish_gradient_in_place(shape, &mut of_sum, &x, &kernel_norm, &sums, None, instructions);
+    assert_eq!(of_sum, of_x);
+}
+
+#[test]
+fn pooling() {
+    let instructions = Instructions::Portable;
+    let shape = MapShape { batch: 2, height: 4, width: 3, channels: 17 };
+    let x = random(shape.len(), 1);
+    let input = Input { values: &x, norm: None, is_activated: false };
+
+    let average = AveragePool { input: shape, instructions };
+    let mut means = vec![f32::NAN; shape.batch * shape.channels];
+    average.forward(input, &mut means);
+    assert!(difference(&reference::average_pool(shape, &wide(&x)), &means) < TOLERANCE);
+    let mut found = vec![f32::NAN; shape.len()];
+    let wanted = InputGradient::Complete { output: &mut found, addend: None };
+    average.backward(input, &means, wanted, false);
+    assert!(difference(&reference::average_pool_gradient(shape, &wide(&means)), &found) < TOLERANCE);
+
+    let max = MaxPool { input: shape, instructions };
+    let positions = positions_of_maxima(shape, &wide(&x));
+    let mut maxima = vec![f32::NAN; positions.len()];
+    max.forward(input, &mut maxima);
+    assert!(positions.iter().map(|&at| &x[at]).eq(&maxima));
+    let mut expected = vec![0.; shape.len()];
+    positions.iter().zip(&maxima).for_each(|(&at, &g)| expected[at] += f64::from(g));
+    let wanted = InputGradient::Complete { output: &mut found, addend: None };
+    max.backward(input, &maxima, wanted, false);
+    assert!(difference(&expected, &found) < TOLERANCE);
+}
+
+#[test]
+fn loss() {
+    let mut gradient = [f32::NAN; 4];
+    let loss = cross_entropy(&[1., 1., -2., -2.], &[0, 1], 2, Some(&mut gradient));
+    assert!((loss - 2f64.ln()).abs() < TOLERANCE);
+    assert!(difference(&[-0.25, 0.25, 0.25, -0.25], &gradient) < TOLERANCE);
+}
+
+#[test]
+fn sgd() {
+    let sgd = Sgd { learning_rate: 0.5, momentum: 0.5, weight_decay: 0.5, is_nesterov: true };
+    let (mut weight, gradient, mut momentum) = ([2f32; 17], [1f32; 17], [4f32; 17]);
+    let tensor = TrainedTensor {
+        weight: &mut weight,
+        gradient: &gradient,
+        momentum: &mut momentum,
+        is_first: false,
+        decays: true,
+    };
+    sgd.step(&mut [tensor], Instructions::Portable);
+    // d = 1 + 0.5 * 2, v = 0.5 * 4 + d, w = 2 - 0.5 * (d + 0.5 * v)
+    assert_eq!((weight, momentum), ([0f32; 17], [4f32; 17]));
+}

@@ -1,0 +1,126 @@
+//! A convolution on tensors, with what stands in front of it.
+
+use burn::backend::Flex;
+use burn_flex::FlexTensor;
+use residua_kernels::{
+    Algorithm, Convolution, Input, InputGradient, Instructions, Normalisation, NormalisationGradient,
+    OutputGradient, finish_gradient_in_place,
+};
+
+use super::tensors::{contiguous, map_shape, shape, small, values};
+use crate::ops::extension::{Norm, NormGradients};
+use crate::ops::pool::Buffer;
+use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
+
+/// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again.
+const FEW_CHANNELS: usize = 64;
+
+/// A convolution, what it reads, and the gradient of its weights.
+pub(super) struct Layer {
+    pub(super) convolution: Convolution,
+    pub(super) x: FlexTensor,
+    pub(super) norm: Option<Normalisation>,
+    is_activated: bool,
+    weight: FlexTensor,
+    source: MomentsSource,
+    pub(super) weight_shape: [usize; 4],
+    pub(super) weight_gradient: Vec<f32>,
+}
+
+impl Layer {
+    /// Of contiguous tensors.
+    pub(super) fn new(
+        x: FlexTensor,
+        norm: &Norm<Flex>,
+        weight: FlexTensor,
+        options: ConvolveOptions,
+    ) -> Self {
+        let convolution = convolution(&x, &weight, options.stride);
+        Self {
+            norm: normalisation(norm),
+            is_activated: options.is_activated,
+            source: options.source,
+            weight_shape: weight.layout().shape().dims(),
+            weight_gradient: vec![0.; convolution.weights_len()],
+            convolution,
+            x,
+            weight,
+        }
+    }
+
+    pub(super) fn forward(&self) -> FlexTensor {
+        let mut y = Buffer::of(self.convolution.output().len());
+        self.convolution.forward(self.input(), values(&self.weight), None, &mut y, None);
+        y.into_tensor(shape(self.convolution.output()))
+    }
+
+    fn input(&self) -> Input<'_> {
+        input(&self.x, &self.norm, self.is_activated)
+    }
+
+    pub(super) fn backward(
+        &mut self,
+        gradient: OutputGradient,
+        wanted: InputGradient,
+    ) -> Option<NormalisationGradient> {
+        self.convolution.backward(
+            input(&self.x, &self.norm, self.is_activated),
+            values(&self.weight),
+            gradient,
+            &mut self.weight_gradient,
+            wanted,
+            self.source == MomentsSource::Running,
+        )
+    }
+
+    /// The whole gradient of a normalised input, plus an addend, and the sums that hold those of gamma and beta.
+    pub(super) fn complete_backward(
+        &mut self,
+        gradient: OutputGradient,
+        addend: Option<&[f32]>,
+    ) -> (FlexTensor, NormalisationGradient) {
+        let convolution = self.convolution;
+        let map = convolution.input;
+        if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS {
+            let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
+            let mut output = Buffer::of(map.len());
+            let weights = values(&self.weight);
+            convolution.finish_input_gradient(self.input(), weights, gradient, &sums, addend, &mut output);
+            return (output.into_tensor(shape(map)), sums);
+        }
+        let mut output = Buffer::of(map.len());
+        let sums = self.backward(gradient, InputGradient::OfNorm(&mut output)).expect("a normalised input");
+        let norm = self.norm.as_ref().expect("a normalised input");
+        let instructions = convolution.instructions;
+        finish_gradient_in_place(map, &mut output, values(&self.x), norm, &sums, addend, instructions);
+        (output.into_tensor(shape(map)), sums)
+    }
+}
+
+pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) -> Convolution {
+    let [outputs, _, size, _] = weight.layout().shape().dims();
+    Convolution {
+        input: map_shape(x),
+        outputs,
+        size,
+        stride,
+        algorithm: Algorithm::default(),
+        instructions: Instructions::current(),
+    }
+}
+
+pub(super) fn input<'a>(x: &'a FlexTensor, norm: &'a Option<Normalisation>, is_activated: bool) -> Input<'a> {
+    Input { values: values(x), norm: norm.as_ref(), is_activated }
+}
+
+pub(super) fn normalisation(norm: &Norm<Flex>) -> Option<Normalisation> {
+    let Norm::Present { moments, gamma, beta } = norm else { return None };
+    let [moments, gamma, beta] = [moments, gamma, beta].map(|tensor| contiguous(tensor.clone()));
+    Some(Normalisation::new(values(&moments), values(&gamma), values(&beta), EPSILON))
+}
+
+pub(super) fn norm_gradients(sums: NormalisationGradient) -> NormGradients<Flex> {
+    let NormalisationGradient { gamma, beta, .. } = sums;
+    let channels = [gamma.len()];
+    NormGradients::Present { gamma: small(gamma, &channels), beta: small(beta, &channels) }
+}
