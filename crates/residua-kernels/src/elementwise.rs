@@ -297,8 +297,8 @@ struct Count<'a> {
 }
 
 impl Sink for Count<'_> {
-    /// First value, sum, sum of squares.
-    type State<V: Vector> = (V, V, V);
+    /// First value, the two sums of earlier pieces, sum, sum of squares: as [`Output`] takes them, to the bit.
+    type State<V: Vector> = (V, [V; 2], V, V);
 
     #[inline(always)]
     unsafe fn begin<V: Vector>(
@@ -308,21 +308,22 @@ impl Sink for Count<'_> {
         is_first: bool,
         _: usize,
         value: V,
-    ) -> (V, V, V) {
+    ) -> Self::State<V> {
         unsafe {
             if is_first {
-                return (value, V::zero(), V::zero());
+                return (value, [V::zero(); 2], V::zero(), V::zero());
             }
             let pitch = padded(self.channels);
             let statistics = self.statistics.read().from(image * STATISTICS * pitch + block.channel);
-            (statistics.load(0), statistics.load(pitch), statistics.load(2 * pitch))
+            let before = [statistics.load(pitch), statistics.load(2 * pitch)];
+            (statistics.load(0), before, V::zero(), V::zero())
         }
     }
 
     #[inline(always)]
     unsafe fn put<V: Vector>(
         self,
-        (first, sum, square): &mut (V, V, V),
+        (first, _, sum, square): &mut Self::State<V>,
         _: usize,
         _: usize,
         _: Block,
@@ -336,13 +337,13 @@ impl Sink for Count<'_> {
     }
 
     #[inline(always)]
-    unsafe fn end<V: Vector>(self, (first, sum, square): (V, V, V), image: usize, block: Block) {
+    unsafe fn end<V: Vector>(self, (first, before, sum, square): Self::State<V>, image: usize, block: Block) {
         let pitch = padded(self.channels);
         unsafe {
             let statistics = self.statistics.from(image * STATISTICS * pitch + block.channel);
             statistics.store(0, first);
-            statistics.store(pitch, sum);
-            statistics.store(2 * pitch, square);
+            statistics.store(pitch, before[0].add(sum));
+            statistics.store(2 * pitch, before[1].add(square));
         }
     }
 }

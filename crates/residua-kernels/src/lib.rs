@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod awake;
 mod backward;
 mod convolution;
 mod direct;
@@ -21,6 +22,7 @@ mod vector;
 mod view;
 mod winograd;
 
+pub use awake::with_threads_awake;
 pub use convolution::{Algorithm, Convolution, Input, InputGradient, OutputGradient};
 pub use elementwise::{Merge, SumGradient, finish_gradient, finish_gradient_in_place, moments};
 pub use instructions::{Instructions, VARIABLE};

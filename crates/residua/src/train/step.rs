@@ -28,7 +28,7 @@ pub fn step(
     learning_rate: f64,
 ) -> Result<(ResNet, StepOutcome), NetworkError> {
     // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
-    rayon::scope(|_| on_the_pool(network, sgd, batch, pass, learning_rate))
+    residua_kernels::with_threads_awake(|| on_the_pool(network, sgd, batch, pass, learning_rate))
 }
 
 fn on_the_pool(
