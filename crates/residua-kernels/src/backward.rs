@@ -1,11 +1,11 @@
 //! From the gradient of an operation's input, `relu(norm(x))`, to the gradient of `x`.
 
-use crate::convolution::{Input, InputGradient};
-use crate::flow::{Flow, is_streamed};
+use crate::flow::Flow;
 use crate::map::{MapShape, padded};
 use crate::norm::{Normalisation, NormalisationGradient, SUMS};
+use crate::operands::{Input, InputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient};
+use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient, is_streamed};
 use crate::source::{Finish, Norm};
 use crate::view::{View, ViewMut};
 
@@ -46,7 +46,7 @@ pub(crate) fn input_gradient(
         first.pour(BackwardSink::Raw(RawGradient { output, x, addend }, input.is_activated, adds));
         return None;
     };
-    let sums = sums(first, shape, input, norm, stored, statistics_are_constant);
+    let sums = sums(|sink| first.pour(sink), shape, input, norm, stored, statistics_are_constant);
     if let Some((output, _)) = completed {
         let output = ViewMut::new(output);
         let finish = Finish::new(norm, &sums, shape);
@@ -57,8 +57,9 @@ pub(crate) fn input_gradient(
     Some(sums)
 }
 
-fn sums(
-    flow: &dyn Flow,
+/// The sums over a normalised input's gradient, which `pour` computes; it is stored too if there is a place for it.
+pub(crate) fn sums(
+    pour: impl FnOnce(BackwardSink),
     shape: MapShape,
     input: Input,
     norm: &Normalisation,
@@ -71,7 +72,7 @@ fn sums(
         let (sums, channels) = (ViewMut::new(partial), shape.channels);
         let constants = Norm::new(norm, shape);
         let sink = NormGradient { output, x, norm: constants, sums, channels };
-        flow.pour(BackwardSink::Norm(sink, input.is_activated, stores));
+        pour(BackwardSink::Norm(sink, input.is_activated, stores));
         NormalisationGradient::new(shape, norm, partial, statistics_are_constant)
     })
 }

@@ -2,14 +2,16 @@
 
 use rayon::prelude::*;
 
+use crate::backward::sums;
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
 use crate::map::{Chunks, MapShape, padded};
-use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS, SUMS};
+use crate::norm::{self, NormalisationGradient, STATISTICS};
+use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, ForwardSink, NormGradient, Output, RawGradient};
-use crate::source::{AnySource, Finish, Norm, Normalised, Raw, ThroughNorm};
-use crate::vector::{LANES, Vector};
+use crate::sink::{BackwardSink, FinishedGradient, ForwardSink, Output, RawGradient, is_streamed};
+use crate::source::{AnySource, Finish};
+use crate::vector::Vector;
 use crate::view::{View, ViewMut};
 use crate::winograd::{Winograd, transform_weights};
 
@@ -39,56 +41,6 @@ pub struct Convolution {
     /// What to compute it with.
     pub instructions: Instructions,
 }
-
-/// A convolution's input: `relu(norm(values))`, both optional.
-#[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
-    /// `[batch, height, width, channels]`
-    pub values: &'a [f32],
-    /// Normalisation of the values.
-    pub norm: Option<&'a Normalisation>,
-    /// Whether ReLU follows.
-    pub is_activated: bool,
-}
-
-/// The gradient of a convolution's output.
-#[derive(Debug, Clone, Copy)]
-pub enum OutputGradient<'a> {
-    /// As it is.
-    Plain(&'a [f32]),
-    /// Of a map `x` that was normalised: what is known so far is the gradient of `norm(x)`.
-    ThroughNorm {
-        /// Gradient of `norm(x)`.
-        gradient: &'a [f32],
-        /// The convolution's output.
-        x: &'a [f32],
-        /// Its normalisation.
-        norm: &'a Normalisation,
-        /// The sums over `gradient`.
-        sums: &'a NormalisationGradient,
-    },
-}
-
-/// What is wanted of the input's gradient.
-#[derive(Debug)]
-pub enum InputGradient<'a> {
-    /// Nothing.
-    Unneeded,
-    /// All of it, for an input that is not normalised; plus an addend.
-    Complete {
-        /// Where it goes.
-        output: &'a mut [f32],
-        /// Added to it.
-        addend: Option<&'a [f32]>,
-    },
-    /// Of a normalised input: the gradient of `norm(x)`, and the sums over it.
-    OfNorm(&'a mut [f32]),
-    /// Of a normalised input: the sums alone. [`Convolution::finish_input_gradient`] does the rest.
-    SumsOnly,
-}
-
-/// From this size on a map has left the caches before it is read again.
-const STREAMED: usize = 24 << 20;
 
 impl Convolution {
     /// Shape of the output: `ceil(height / stride)` by `ceil(width / stride)`.
@@ -128,17 +80,17 @@ impl Convolution {
         let counts = moments.is_some();
         let statistics_len = if counts { shape.batch * STATISTICS * padded(self.outputs) } else { 0 };
         scratch::with_shared(statistics_len, |statistics| {
-            let is_streamed = self.is_streamed(shape, output);
+            let output = ViewMut::new(output);
             let sink = Output {
                 addend: View::new(addend.unwrap_or_default()),
-                output: ViewMut::new(output),
+                output,
+                is_streamed: is_streamed(shape, output),
                 statistics: ViewMut::new(statistics),
                 channels: self.outputs,
-                is_streamed,
             };
             let sink = ForwardSink { output: sink, adds: addend.is_some(), counts };
             let plan = self.plan();
-            let source = self.source(input);
+            let source = input.source(self.input);
             self.with_packed(plan, weights, Direction::Forward, |weights| {
                 plan.chunks(self.input.batch).for_each(|_, images| {
                     self.instructions.run(Forward { plan, source, weights, sink, images });
@@ -167,48 +119,32 @@ impl Convolution {
     ) -> Option<NormalisationGradient> {
         assert_eq!(weights.len(), self.weights_len(), "weights");
         assert_eq!(weights_gradient.len(), self.weights_len(), "gradient of the weights");
-        let with_sums = match &input_gradient {
-            InputGradient::OfNorm(_) | InputGradient::SumsOnly => {
-                assert!(input.norm.is_some(), "only a normalised input has sums");
-                true
+        let has_length = |output: &[f32]| assert_eq!(output.len(), self.input.len(), "gradient of the input");
+        let stored = match input_gradient {
+            InputGradient::Unneeded => {
+                self.run_backward(input, weights, gradient, Some(weights_gradient), None);
+                return None;
             }
-            InputGradient::Complete { .. } => {
+            InputGradient::Complete { output, addend } => {
                 assert!(input.norm.is_none(), "the gradient of a normalised input takes two passes");
-                false
+                has_length(output);
+                let (output, x, adds) = (ViewMut::new(output), View::new(input.values), addend.is_some());
+                let sink = RawGradient { output, x, addend: self.addend(addend) };
+                let sink = BackwardSink::Raw(sink, input.is_activated, adds);
+                self.run_backward(input, weights, gradient, Some(weights_gradient), Some(sink));
+                return None;
             }
-            InputGradient::Unneeded => false,
+            InputGradient::OfNorm(output) => {
+                has_length(output);
+                Some(output)
+            }
+            InputGradient::SumsOnly => None,
         };
-        let sums_len = if with_sums { self.input.batch * SUMS * padded(self.input.channels) } else { 0 };
-        scratch::with_shared(sums_len, |sums| {
-            let x = View::new(input.values);
-            let nothing = || ViewMut::new(&mut []);
-            let len = self.input.len();
-            let sink = match (input_gradient, input.norm) {
-                (InputGradient::OfNorm(output), Some(norm)) => {
-                    assert_eq!(output.len(), len, "gradient of the input");
-                    let norm = Norm::new(norm, self.input);
-                    let (sums, output) = (ViewMut::new(sums), ViewMut::new(output));
-                    let sink = NormGradient { output, x, norm, sums, channels: self.input.channels };
-                    Some(BackwardSink::Norm(sink, input.is_activated, true))
-                }
-                (InputGradient::SumsOnly, Some(norm)) => {
-                    let norm = Norm::new(norm, self.input);
-                    let (sums, output) = (ViewMut::new(sums), nothing());
-                    let sink = NormGradient { output, x, norm, sums, channels: self.input.channels };
-                    Some(BackwardSink::Norm(sink, input.is_activated, false))
-                }
-                (InputGradient::Complete { output, addend }, _) => {
-                    assert_eq!(output.len(), len, "gradient of the input");
-                    let (output, adds) = (ViewMut::new(output), addend.is_some());
-                    let sink = RawGradient { output, x, addend: self.addend(addend) };
-                    Some(BackwardSink::Raw(sink, input.is_activated, adds))
-                }
-                _ => None,
-            };
-            self.run_backward(input, weights, gradient, Some(weights_gradient), sink);
-            let norm = input.norm.filter(|_| with_sums)?;
-            Some(NormalisationGradient::new(self.input, norm, sums, statistics_are_constant))
-        })
+        let norm = input.norm.expect("only a normalised input has sums");
+        let pour = |sink: BackwardSink| {
+            self.run_backward(input, weights, gradient, Some(weights_gradient), Some(sink))
+        };
+        Some(sums(pour, self.input, input, norm, stored, statistics_are_constant))
     }
 
     /// The gradient of a normalised input, finished with the sums that [`Convolution::backward`] has found, plus an addend:
@@ -227,13 +163,13 @@ impl Convolution {
     ) {
         let norm = input.norm.expect("a normalised input");
         assert_eq!(output.len(), self.input.len(), "gradient of the input");
-        let is_streamed = self.is_streamed(self.input, output);
+        let output = ViewMut::new(output);
         let sink = FinishedGradient {
-            output: ViewMut::new(output),
+            output,
+            is_streamed: is_streamed(self.input, output),
             x: View::new(input.values),
             finish: Finish::new(norm, sums, self.input),
             addend: self.addend(addend),
-            is_streamed,
         };
         let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
         self.run_backward(input, weights, gradient, None, Some(sink));
@@ -249,8 +185,8 @@ impl Convolution {
     ) {
         let plan = self.plan();
         let chunks = plan.chunks(self.input.batch);
-        let source = self.source(input);
-        let gradient = self.output_gradient(gradient);
+        let source = input.source(self.input);
+        let gradient = gradient.source(self.output());
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
         scratch::with_shared(partial_len * chunks.count(), |partial| {
             let partials = ViewMut::new(partial);
@@ -288,45 +224,11 @@ impl Convolution {
         Plan::Direct(Direct { input, output: self.output(), size, stride })
     }
 
-    fn source<'a>(&self, input: Input<'a>) -> AnySource<'a> {
-        assert_eq!(input.values.len(), self.input.len(), "input");
-        let values = View::new(input.values);
-        match (input.norm.map(|norm| Norm::new(norm, self.input)), input.is_activated) {
-            (None, false) => AnySource::Raw(Raw { values }),
-            (None, true) => AnySource::Rectified(Raw { values }),
-            (Some(norm), false) => AnySource::Normalised(Normalised { values, norm }),
-            (Some(norm), true) => AnySource::Activated(Normalised { values, norm }),
-        }
-    }
-
-    fn output_gradient<'a>(&self, gradient: OutputGradient<'a>) -> AnySource<'a> {
-        let shape = self.output();
-        match gradient {
-            OutputGradient::Plain(values) => {
-                assert_eq!(values.len(), shape.len(), "gradient of the output");
-                AnySource::Raw(Raw { values: View::new(values) })
-            }
-            OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
-                assert_eq!((gradient.len(), x.len()), (shape.len(), shape.len()), "gradient of the output");
-                AnySource::ThroughNorm(ThroughNorm {
-                    gradient: View::new(gradient),
-                    x: View::new(x),
-                    finish: Finish::new(norm, sums, shape),
-                })
-            }
-        }
-    }
-
     fn addend<'a>(&self, addend: Option<&'a [f32]>) -> View<'a> {
         if let Some(addend) = addend {
             assert_eq!(addend.len(), self.input.len(), "addend");
         }
         View::new(addend.unwrap_or_default())
-    }
-
-    fn is_streamed(&self, shape: MapShape, values: &mut [f32]) -> bool {
-        let is_whole = shape.channels.is_multiple_of(LANES) && ViewMut::new(values).is_aligned();
-        is_whole && shape.len() * size_of::<f32>() >= STREAMED
     }
 
     /// Calls `work` with the weights in the layout that the plan wants.

@@ -8,15 +8,12 @@ use std::ops::Range;
 
 use crate::map::{MapShape, blocks, padded};
 use crate::plane::Plane;
-use crate::product::{Ahead, ROWS, Rows, panel};
+use crate::product::{Ahead, Panel, ROWS, Rows, SQUARE, panel};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
-
-/// Numbers of a block of weights.
-const SQUARE: usize = LANES * LANES;
 
 /// A convolution, padded by half its size.
 #[derive(Clone, Copy, Debug)]
@@ -360,17 +357,6 @@ unsafe fn multiply<V: Vector>(
                 let weights = weights.from(block.index * depth * SQUARE);
                 V::product(panels.from(row * LANES), rows * LANES, depth, weights, ahead, &mut results);
             }
-        }
-    }
-}
-
-struct Panel<'a>(ViewMut<'a>);
-
-impl<V: Vector> Rows<V> for Panel<'_> {
-    #[inline(always)]
-    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
-        for (row, value) in rows.iter().enumerate() {
-            unsafe { self.0.store((first + row) * LANES, *value) };
         }
     }
 }

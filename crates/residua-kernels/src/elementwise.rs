@@ -1,13 +1,13 @@
 //! What works on the numbers of a map one by one: statistics, the end of a residual block, the end of a gradient.
 
 use crate::backward::input_gradient;
-use crate::convolution::{Input, InputGradient, OutputGradient};
-use crate::flow::{Flow, KeptFlow, MapFlow, for_flag, for_source, is_streamed};
+use crate::flow::{Flow, KeptFlow, MapFlow, for_source};
 use crate::instructions::Instructions;
 use crate::map::{Block, MapShape, padded};
 use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS};
+use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{FinishedGradient, Output, Sink};
+use crate::sink::{FinishedGradient, Output, Sink, Statistics, for_flag, is_streamed};
 use crate::source::{Finish, Raw, Source, ThroughNorm};
 use crate::vector::Vector;
 use crate::view::{View, ViewMut};
@@ -297,8 +297,7 @@ struct Count<'a> {
 }
 
 impl Sink for Count<'_> {
-    /// First value, the two sums of earlier pieces, sum, sum of squares: as [`Output`] takes them, to the bit.
-    type State<V: Vector> = (V, [V; 2], V, V);
+    type State<V: Vector> = Statistics<V>;
 
     #[inline(always)]
     unsafe fn begin<V: Vector>(
@@ -308,42 +307,22 @@ impl Sink for Count<'_> {
         is_first: bool,
         _: usize,
         value: V,
-    ) -> Self::State<V> {
+    ) -> Statistics<V> {
         unsafe {
             if is_first {
-                return (value, [V::zero(); 2], V::zero(), V::zero());
+                return Statistics::new(value);
             }
-            let pitch = padded(self.channels);
-            let statistics = self.statistics.read().from(image * STATISTICS * pitch + block.channel);
-            let before = [statistics.load(pitch), statistics.load(2 * pitch)];
-            (statistics.load(0), before, V::zero(), V::zero())
+            Statistics::load(self.statistics.read(), self.channels, image, block)
         }
     }
 
     #[inline(always)]
-    unsafe fn put<V: Vector>(
-        self,
-        (first, _, sum, square): &mut Self::State<V>,
-        _: usize,
-        _: usize,
-        _: Block,
-        value: V,
-    ) {
-        unsafe {
-            let difference = value.sub(*first);
-            *sum = sum.add(difference);
-            *square = difference.mul_add(difference, *square);
-        }
+    unsafe fn put<V: Vector>(self, state: &mut Statistics<V>, chain: usize, _: usize, _: Block, value: V) {
+        unsafe { state.count(chain, value) }
     }
 
     #[inline(always)]
-    unsafe fn end<V: Vector>(self, (first, before, sum, square): Self::State<V>, image: usize, block: Block) {
-        let pitch = padded(self.channels);
-        unsafe {
-            let statistics = self.statistics.from(image * STATISTICS * pitch + block.channel);
-            statistics.store(0, first);
-            statistics.store(pitch, before[0].add(sum));
-            statistics.store(2 * pitch, before[1].add(square));
-        }
+    unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
+        unsafe { state.store(self.statistics, self.channels, image, block) }
     }
 }

@@ -2,32 +2,17 @@
 
 use std::ops::Range;
 
-use crate::convolution::Input;
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape};
-use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient, Sink};
-use crate::source::{AnySource, Norm, Normalised, Raw, Source};
+use crate::sink::{BackwardSink, Sink, for_gradient};
+use crate::source::Source;
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
-
-/// Compiles `work` for both values of a flag.
-macro_rules! for_flag {
-    ($flag:ident = $value:expr, $work:expr) => {
-        if $value {
-            const $flag: bool = true;
-            $work
-        } else {
-            const $flag: bool = false;
-            $work
-        }
-    };
-}
-pub(crate) use for_flag;
+use crate::view::ViewMut;
 
 /// Compiles `work` for every kind of source that an [`crate::Input`] can be.
 macro_rules! for_source {
     ($source:ident = $input:expr, $shape:expr, $work:expr) => {
-        match $crate::flow::any_source(&$input, $shape) {
+        match $input.source($shape) {
             $crate::source::AnySource::Raw($source) => $work,
             $crate::source::AnySource::Rectified($source) => $work,
             $crate::source::AnySource::Normalised($source) => $work,
@@ -37,29 +22,6 @@ macro_rules! for_source {
     };
 }
 pub(crate) use for_source;
-
-/// Compiles `work` for every sink for gradients.
-macro_rules! for_gradient {
-    (@ $sink:ident, $kind:ident { $($field:ident),+ }, $first:expr, $second:expr, $work:expr) => {
-        for_flag!(FIRST = $first, for_flag!(SECOND = $second, {
-            let $sink = $kind::<FIRST, SECOND> { $($field: $sink.$field),+ };
-            $work
-        }))
-    };
-    ($sink:ident, $work:expr) => {
-        match $sink {
-            BackwardSink::Raw($sink, first, second) => {
-                for_gradient!(@ $sink, RawGradient { output, x, addend }, first, second, $work)
-            }
-            BackwardSink::Norm($sink, first, second) => {
-                for_gradient!(@ $sink, NormGradient { output, x, norm, sums, channels }, first, second, $work)
-            }
-            BackwardSink::Finished($sink, first, second) => for_gradient!(
-                @ $sink, FinishedGradient { output, x, finish, addend, is_streamed }, first, second, $work
-            ),
-        }
-    };
-}
 
 /// Computes the gradient of a map, the same as often as it is asked to.
 pub(crate) trait Flow {
@@ -103,26 +65,6 @@ impl<S: Source> Flow for KeptFlow<'_, S> {
         let Self { flow, output, is_streamed } = *self;
         for_gradient!(sink, flow.pour_into(Kept { output, is_streamed, sink }));
     }
-}
-
-/// An operation's input as a source.
-pub(crate) fn any_source<'a>(input: &Input<'a>, shape: MapShape) -> AnySource<'a> {
-    let values = View::new(input.values);
-    match (input.norm.map(|norm| Norm::new(norm, shape)), input.is_activated) {
-        (None, false) => AnySource::Raw(Raw { values }),
-        (None, true) => AnySource::Rectified(Raw { values }),
-        (Some(norm), false) => AnySource::Normalised(Normalised { values, norm }),
-        (Some(norm), true) => AnySource::Activated(Normalised { values, norm }),
-    }
-}
-
-/// From this size on a map has left the caches before it is read again.
-const STREAMED: usize = 24 << 20;
-
-/// Whether `output` is better written past the caches, and can be.
-pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {
-    let is_whole = shape.channels.is_multiple_of(LANES) && output.is_aligned();
-    is_whole && shape.len() * size_of::<f32>() >= STREAMED
 }
 
 /// Stores results before it passes them on.

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use crate::backward::input_gradient;
-use crate::convolution::{Input, InputGradient};
-use crate::flow::{Flow, MapFlow, any_source, for_source};
+use crate::flow::{Flow, MapFlow, for_source};
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape, blocks};
 use crate::norm::NormalisationGradient;
+use crate::operands::{Input, InputGradient};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, BackwardSink, Places, Sink};
 use crate::source::{AnySource, Source};
@@ -171,7 +171,7 @@ impl MaxPool {
     }
 
     fn windows<'a>(&self, input: &Input<'a>) -> Windows<'a> {
-        Windows { input: self.input, output: self.output(), source: any_source(input, self.input) }
+        Windows { input: self.input, output: self.output(), source: input.source(self.input) }
     }
 }
 

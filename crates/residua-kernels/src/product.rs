@@ -17,6 +17,9 @@ use crate::view::{View, ViewMut};
 /// Rows of a product.
 pub(crate) const ROWS: usize = 16;
 
+/// Numbers of a block of weights, `[LANES inputs][LANES outputs]`.
+pub(crate) const SQUARE: usize = LANES * LANES;
+
 /// Where a panel's element lies: `[block][row][lane]` with `rows` rows.
 #[inline(always)]
 pub(crate) fn panel(block: usize, row: usize, rows: usize) -> usize {
@@ -27,6 +30,18 @@ pub(crate) fn panel(block: usize, row: usize, rows: usize) -> usize {
 pub(crate) trait Rows<V: Vector> {
     /// `rows[0]` is row `first` of the sixteen.
     unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]);
+}
+
+/// Stores rows as a panel.
+pub(crate) struct Panel<'a>(pub(crate) ViewMut<'a>);
+
+impl<V: Vector> Rows<V> for Panel<'_> {
+    #[inline(always)]
+    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
+        for (row, value) in rows.iter().enumerate() {
+            unsafe { self.0.store((first + row) * LANES, *value) };
+        }
+    }
 }
 
 /// What a product asks for while it computes, because it will be read soon: the hardware does not foresee it, and a load
@@ -58,7 +73,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
             let mut sums = [V::zero(); R];
             for block in 0..depth_blocks {
                 let a = a.from(block * pitch + first * LANES);
-                let b = b.from(block * LANES * LANES);
+                let b = b.from(block * SQUARE);
                 for k in 0..LANES {
                     if first == 0 {
                         if let Some(map) = ahead.long {

@@ -1,6 +1,6 @@
 //! What becomes of a kernel's results while they are still in registers.
 
-use crate::map::{Block, padded};
+use crate::map::{Block, MapShape, padded};
 use crate::norm::{STATISTICS, SUMS};
 use crate::source::{Finish, FinishConstants, Norm, NormConstants};
 use crate::vector::{LANES, Vector};
@@ -51,6 +51,15 @@ unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
     unsafe { [V::zero(); CHAINS] }
 }
 
+/// From this size on a map has left the caches before it is read again.
+const STREAMED: usize = 24 << 20;
+
+/// Whether `output` is better written past the caches, and can be.
+pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {
+    let is_whole = shape.channels.is_multiple_of(LANES) && output.is_aligned();
+    is_whole && shape.len() * size_of::<f32>() >= STREAMED
+}
+
 /// Sinks among which is chosen at run time, once for every tile.
 pub(crate) trait AnySink: Copy + Sync {
     /// Takes as many of `R` vectors as there are places.
@@ -86,16 +95,43 @@ pub(crate) enum BackwardSink<'a> {
     Finished(FinishedGradient<'a, false, false>, bool, bool),
 }
 
-macro_rules! accept_with_flags {
-    ($kind:ident { $($field:ident),+ }, $sink:ident, $first:ident, $second:ident, $($argument:expr),+) => {
-        match ($first, $second) {
-            (false, false) => accept::<V, R, _>($kind::<false, false> { $($field: $sink.$field),+ }, $($argument),+),
-            (false, true) => accept::<V, R, _>($kind::<false, true> { $($field: $sink.$field),+ }, $($argument),+),
-            (true, false) => accept::<V, R, _>($kind::<true, false> { $($field: $sink.$field),+ }, $($argument),+),
-            (true, true) => accept::<V, R, _>($kind::<true, true> { $($field: $sink.$field),+ }, $($argument),+),
+/// Compiles `work` for both values of a flag.
+macro_rules! for_flag {
+    ($flag:ident = $value:expr, $work:expr) => {
+        if $value {
+            const $flag: bool = true;
+            $work
+        } else {
+            const $flag: bool = false;
+            $work
         }
     };
 }
+pub(crate) use for_flag;
+
+/// Compiles `work` for every sink for gradients.
+macro_rules! for_gradient {
+    (@ $sink:ident, $kind:ident { $($field:ident),+ }, $first:expr, $second:expr, $work:expr) => {
+        $crate::sink::for_flag!(FIRST = $first, $crate::sink::for_flag!(SECOND = $second, {
+            let $sink = $crate::sink::$kind::<FIRST, SECOND> { $($field: $sink.$field),+ };
+            $work
+        }))
+    };
+    ($sink:ident, $work:expr) => {
+        match $sink {
+            $crate::sink::BackwardSink::Raw($sink, first, second) => {
+                $crate::sink::for_gradient!(@ $sink, RawGradient { output, x, addend }, first, second, $work)
+            }
+            $crate::sink::BackwardSink::Norm($sink, first, second) => {
+                $crate::sink::for_gradient!(@ $sink, NormGradient { output, x, norm, sums, channels }, first, second, $work)
+            }
+            $crate::sink::BackwardSink::Finished($sink, first, second) => $crate::sink::for_gradient!(
+                @ $sink, FinishedGradient { output, x, finish, addend, is_streamed }, first, second, $work
+            ),
+        }
+    };
+}
+pub(crate) use for_gradient;
 
 impl AnySink for ForwardSink<'_> {
     #[inline(always)]
@@ -107,20 +143,15 @@ impl AnySink for ForwardSink<'_> {
         values: &[V; R],
         places: Places,
     ) {
-        let Self { output: sink, adds, counts } = *self;
-        unsafe {
-            accept_with_flags!(
-                Output { output, addend, statistics, channels, is_streamed },
-                sink,
-                adds,
-                counts,
-                image,
-                block,
-                is_first,
-                values,
-                places
-            );
-        }
+        let Self { output: Output { output, addend, statistics, channels, is_streamed }, adds, counts } =
+            *self;
+        for_flag!(
+            ADDS = adds,
+            for_flag!(COUNTS = counts, {
+                let sink = Output::<ADDS, COUNTS> { output, addend, statistics, channels, is_streamed };
+                unsafe { accept::<V, R, _>(sink, image, block, is_first, values, places) }
+            })
+        );
     }
 
     #[inline(always)]
@@ -139,43 +170,8 @@ impl AnySink for BackwardSink<'_> {
         values: &[V; R],
         places: Places,
     ) {
-        unsafe {
-            match *self {
-                Self::Raw(sink, is_activated, adds) => accept_with_flags!(
-                    RawGradient { output, x, addend },
-                    sink,
-                    is_activated,
-                    adds,
-                    image,
-                    block,
-                    is_first,
-                    values,
-                    places
-                ),
-                Self::Norm(sink, is_activated, stores) => accept_with_flags!(
-                    NormGradient { output, x, norm, sums, channels },
-                    sink,
-                    is_activated,
-                    stores,
-                    image,
-                    block,
-                    is_first,
-                    values,
-                    places
-                ),
-                Self::Finished(sink, is_activated, adds) => accept_with_flags!(
-                    FinishedGradient { output, x, finish, addend, is_streamed },
-                    sink,
-                    is_activated,
-                    adds,
-                    image,
-                    block,
-                    is_first,
-                    values,
-                    places
-                ),
-            }
-        }
+        let sink = *self;
+        for_gradient!(sink, unsafe { accept::<V, R, _>(sink, image, block, is_first, values, places) });
     }
 
     #[inline(always)]
@@ -250,6 +246,7 @@ pub(crate) struct Output<'a, const ADDS: bool, const COUNTS: bool> {
     pub(crate) is_streamed: bool,
 }
 
+/// Running statistics of an image's block of channels, kept in `[batch][STATISTICS][padded channels]` between tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Statistics<V> {
     first: V,
@@ -259,16 +256,53 @@ pub(crate) struct Statistics<V> {
     square: [V; CHAINS],
 }
 
+/// Where an image's block lies in `[batch][rows][padded channels]`, and how far its rows are apart.
+#[inline(always)]
+fn partial(rows: usize, channels: usize, image: usize, block: Block) -> (usize, usize) {
+    let pitch = padded(channels);
+    (image * rows * pitch + block.channel, pitch)
+}
+
+impl<V: Vector> Statistics<V> {
+    /// Before any value; `first` is what others are compared with.
+    #[inline(always)]
+    pub(crate) unsafe fn new(first: V) -> Self {
+        unsafe { Self { first, before: [V::zero(); 2], sum: no_sums(), square: no_sums() } }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn load(from: View, channels: usize, image: usize, block: Block) -> Self {
+        let (at, pitch) = partial(STATISTICS, channels, image, block);
+        unsafe {
+            let before = [from.load(at + pitch), from.load(at + 2 * pitch)];
+            Self { before, ..Self::new(from.load(at)) }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn count(&mut self, chain: usize, value: V) {
+        unsafe {
+            let difference = value.sub(self.first);
+            self.sum[chain] = self.sum[chain].add(difference);
+            self.square[chain] = difference.mul_add(difference, self.square[chain]);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, to: ViewMut, channels: usize, image: usize, block: Block) {
+        let (at, pitch) = partial(STATISTICS, channels, image, block);
+        unsafe {
+            to.store(at, self.first);
+            to.store(at + pitch, self.before[0].add(total(self.sum)));
+            to.store(at + 2 * pitch, self.before[1].add(total(self.square)));
+        }
+    }
+}
+
 impl<const ADDS: bool, const COUNTS: bool> Output<'_, ADDS, COUNTS> {
     #[inline(always)]
     unsafe fn value<V: Vector>(self, at: usize, block: Block, value: V) -> V {
         unsafe { if ADDS { value.add(self.addend.load_first(at, block.count)) } else { value } }
-    }
-
-    #[inline(always)]
-    fn at(self, image: usize, block: Block) -> (usize, usize) {
-        let pitch = padded(self.channels);
-        (image * STATISTICS * pitch + block.channel, pitch)
     }
 }
 
@@ -285,21 +319,10 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
         value: V,
     ) -> Statistics<V> {
         unsafe {
-            let (before, sum) = ([V::zero(); 2], no_sums());
-            if !COUNTS {
-                return Statistics { first: value, before, sum, square: sum };
+            if COUNTS && !is_first {
+                return Statistics::load(self.statistics.read(), self.channels, image, block);
             }
-            if is_first {
-                return Statistics { first: self.value(at, block, value), before, sum, square: sum };
-            }
-            let (at, pitch) = self.at(image, block);
-            let statistics = self.statistics.read();
-            Statistics {
-                first: statistics.load(at),
-                before: [statistics.load(at + pitch), statistics.load(at + 2 * pitch)],
-                sum,
-                square: sum,
-            }
+            Statistics::new(if COUNTS { self.value(at, block, value) } else { value })
         }
     }
 
@@ -320,9 +343,7 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
                 self.output.store_first(at, block.count, value);
             }
             if COUNTS {
-                let difference = value.sub(state.first);
-                state.sum[chain] = state.sum[chain].add(difference);
-                state.square[chain] = difference.mul_add(difference, state.square[chain]);
+                state.count(chain, value);
             }
         }
     }
@@ -330,12 +351,7 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
         if COUNTS {
-            let (at, pitch) = self.at(image, block);
-            unsafe {
-                self.statistics.store(at, state.first);
-                self.statistics.store(at + pitch, state.before[0].add(total(state.sum)));
-                self.statistics.store(at + 2 * pitch, state.before[1].add(total(state.square)));
-            }
+            unsafe { state.store(self.statistics, self.channels, image, block) }
         }
     }
 }
@@ -392,14 +408,6 @@ pub(crate) struct Sums<V> {
     product: [V; CHAINS],
 }
 
-impl<const IS_ACTIVATED: bool, const STORES: bool> NormGradient<'_, IS_ACTIVATED, STORES> {
-    #[inline(always)]
-    fn at(self, image: usize, block: Block) -> (usize, usize) {
-        let pitch = padded(self.channels);
-        (image * SUMS * pitch + block.channel, pitch)
-    }
-}
-
 impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_ACTIVATED, STORES> {
     type State<V: Vector> = Sums<V>;
 
@@ -410,7 +418,7 @@ impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_
             if is_first {
                 return Sums { norm, before: [V::zero(); 2], sum: no_sums(), product: no_sums() };
             }
-            let (at, pitch) = self.at(image, block);
+            let (at, pitch) = partial(SUMS, self.channels, image, block);
             let sums = self.sums.read();
             let before = [sums.load(at), sums.load(at + pitch)];
             Sums { norm, before, sum: no_sums(), product: no_sums() }
@@ -434,7 +442,7 @@ impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Sums<V>, image: usize, block: Block) {
-        let (at, pitch) = self.at(image, block);
+        let (at, pitch) = partial(SUMS, self.channels, image, block);
         unsafe {
             self.sums.store(at, state.before[0].add(total(state.sum)));
             self.sums.store(at + pitch, state.before[1].add(total(state.product)));

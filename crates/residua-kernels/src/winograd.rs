@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::map::{Block, MapShape, blocks};
 use crate::plane::Plane;
-use crate::product::{Ahead, ROWS, Rows};
+use crate::product::{Ahead, Panel, ROWS, SQUARE};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
@@ -26,9 +26,6 @@ use crate::view::{View, ViewMut};
 
 /// Tiles that are processed together: one product's rows.
 const TILES: usize = ROWS;
-
-/// Numbers of a block of weights, [LANES inputs][LANES outputs].
-const SQUARE: usize = LANES * LANES;
 
 /// A 3x3 convolution of stride 1 from `inputs` to `outputs` channels.
 #[derive(Clone, Copy, Debug)]
@@ -295,18 +292,6 @@ impl Winograd {
     }
 }
 
-/// Stores rows as a panel.
-struct Panel<'a>(ViewMut<'a>);
-
-impl<V: Vector> Rows<V> for Panel<'_> {
-    #[inline(always)]
-    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
-        for (row, value) in rows.iter().enumerate() {
-            unsafe { self.0.store((first + row) * LANES, *value) };
-        }
-    }
-}
-
 /// Two maps, cut into as many steps as there are products.
 #[derive(Clone, Copy)]
 struct Spread<'a> {
@@ -376,8 +361,8 @@ unsafe fn outers<V: Vector>(
     }
 }
 
-/// Transforms weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or (flipped, and with inputs and outputs
-/// exchanged) for the data gradient in [`Winograd::backward`].
+/// Transforms weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or, flipped and with inputs and outputs
+/// exchanged, for the data gradient that it computes [transposed](Winograd::transposed).
 #[inline(always)]
 pub(crate) unsafe fn transform_weights<V: Vector>(
     weights: &[f32],
