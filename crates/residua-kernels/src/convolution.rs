@@ -92,7 +92,7 @@ impl Convolution {
             let plan = self.plan();
             let source = input.source(self.input);
             self.with_packed(plan, weights, Direction::Forward, |weights| {
-                plan.chunks(self.input.batch).for_each(|_, images| {
+                plan.chunks(self.input.batch).reversed(addend.is_some()).for_each(|_, images| {
                     self.instructions.run(Forward { plan, source, weights, sink, images });
                 });
             });
@@ -184,7 +184,8 @@ impl Convolution {
         sink: Option<BackwardSink>,
     ) {
         let plan = self.plan();
-        let chunks = plan.chunks(self.input.batch);
+        let adds = matches!(sink, Some(BackwardSink::Finished(..)));
+        let chunks = plan.chunks(self.input.batch).reversed(adds);
         let source = input.source(self.input);
         let gradient = gradient.source(self.output());
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use crate::map::{MapShape, blocks, padded};
+use crate::map::{Block, MapShape, blocks, padded};
 use crate::plane::Plane;
-use crate::product::{Ahead, Panel, ROWS, Rows, SQUARE, panel};
+use crate::product::{Ahead, Beside, Nothing, Panel, ROWS, SQUARE, panel};
 use crate::scratch::Scratch;
-use crate::sink::{AnySink, Places};
+use crate::sink::{AnySink, Places, Sink, WithSink};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
@@ -125,14 +125,19 @@ impl Direct {
                     let count = pixels.min(self.output.pixels() - first);
                     let ahead =
                         self.gather::<V>(source, plane, plane_memory.read(), image, first, count, patches);
-                    multiply::<V>(
-                        (patches.read(), pixels, depth),
-                        (weights, self.output),
+                    sink.run::<V>(Multiply {
+                        panels: patches.read(),
+                        rows: pixels,
+                        depth,
+                        weights,
+                        to: self.output,
                         ahead,
-                        (sink.read_beside(), ROWS),
-                        sink,
-                        (image, first, count),
-                    );
+                        beside: sink.read_beside(),
+                        distance: ROWS,
+                        image,
+                        first,
+                        count,
+                    });
                 }
             }
         }
@@ -184,22 +189,27 @@ impl Direct {
                         }
                     }
                     let Some((weights, sink)) = weights else { continue };
-                    let rows = (gradients.read(), pixels, self.output_blocks());
                     if self.is_pointwise() {
-                        let mut beside = (sink.read_beside(), ROWS);
+                        let (mut beside, mut distance) = (sink.read_beside(), ROWS);
                         if sum.is_some() {
                             // The patches have just brought x; those of the next pixels will want more of it.
-                            beside = ([Some(source.values()), beside.0[1]], pixels);
+                            (beside, distance) = ([Some(source.values()), beside[1]], pixels);
                         }
-                        multiply::<V>(
-                            rows,
-                            (weights, self.input),
+                        sink.run::<V>(Multiply {
+                            panels: gradients.read(),
+                            rows: pixels,
+                            depth: self.output_blocks(),
+                            weights,
+                            to: self.input,
                             ahead,
                             beside,
-                            sink,
-                            (image, first, count),
-                        );
+                            distance,
+                            image,
+                            first,
+                            count,
+                        });
                     } else {
+                        let rows = (gradients.read(), pixels, self.output_blocks());
                         multiply_to_panels::<V>(rows, weights, depth, count, scattered);
                         self.scatter::<V>(plane, scattered.read(), first, count, input_plane);
                     }
@@ -288,74 +298,133 @@ unsafe fn fill_rows<'a, V: Vector>(
     }
 }
 
-/// Rows of results on their way to a sink.
-struct ToSink<'a, K> {
-    sink: &'a K,
+/// A product of panels of `count` pixels with weights to all channels of a map of shape `to`, for a sink. Meanwhile it asks
+/// for what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
+struct Multiply<'a> {
+    panels: View<'a>,
+    /// Rows of the panels, and blocks of a row.
+    rows: usize,
+    depth: usize,
+    weights: View<'a>,
+    to: MapShape,
+    ahead: Option<View<'a>>,
+    beside: [Option<View<'a>>; 2],
+    distance: usize,
     image: usize,
-    block: crate::map::Block,
-    /// Position of the first of the sixteen rows.
+    first: usize,
+    count: usize,
+}
+
+impl<V: Vector> WithSink<V> for Multiply<'_> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { panels, rows, depth, weights, to, ahead, beside, distance, image, first, count } = self;
+        let channels = to.channels;
+        let mut square = Square([0.; SQUARE]);
+        let results = ViewMut::new(&mut square.0);
+        unsafe {
+            let tile = |row: usize, block: Block| Tile {
+                image,
+                block,
+                start: (image * to.pixels() + first + row) * channels + block.channel,
+                channels,
+                is_first: first + row == 0,
+                count: ROWS.min(count - row),
+            };
+            let mut waiting = Waiting::<V, K>::none(
+                sink,
+                tile(0, Block { index: 0, channel: 0, count: LANES.min(channels) }),
+                results.read(),
+            );
+            for row in (0..count).step_by(ROWS) {
+                for block in to.blocks() {
+                    let tile = tile(row, block);
+                    // Sixteen rows are as many lines as they have channels, here and in the maps beside.
+                    let long = match ahead {
+                        Some(map) if block.index == 0 => Some(map.beyond(row * depth * LANES)),
+                        _ => None,
+                    };
+                    let at = tile.start - block.channel + distance * channels + block.index * SQUARE;
+                    let [left, right] = beside;
+                    let short = [left.map(|map| map.beyond(at)), right.map(|map| map.beyond(at))];
+                    let ahead = Ahead { long, short };
+                    let weights = weights.from(block.index * depth * SQUARE);
+                    let panels = panels.from(row * LANES);
+                    V::product(
+                        panels,
+                        rows * LANES,
+                        depth,
+                        weights,
+                        ahead,
+                        &mut waiting,
+                        &mut Panel(results),
+                    );
+                    waiting.end();
+                    waiting = Waiting::begin(sink, tile, results.read());
+                }
+            }
+            for step in 0..ROWS {
+                waiting.step(step);
+            }
+            waiting.end();
+        }
+    }
+}
+
+#[repr(align(64))]
+struct Square([f32; SQUARE]);
+
+/// Where the results of a product go: up to sixteen pixels of a block of channels.
+#[derive(Clone, Copy)]
+struct Tile {
+    image: usize,
+    block: Block,
+    /// Position of the first pixel.
     start: usize,
     channels: usize,
+    /// Whether it is the image's first.
     is_first: bool,
     count: usize,
 }
 
-impl<V: Vector, K: AnySink> Rows<V> for ToSink<'_, K> {
+/// The results of a product on their way to a sink while the next product is computed.
+struct Waiting<'a, V: Vector, K: Sink> {
+    sink: K,
+    state: K::State<V>,
+    tile: Tile,
+    results: View<'a>,
+}
+
+impl<'a, V: Vector, K: Sink> Waiting<'a, V, K> {
+    /// No results yet; `tile` is where the first will go.
     #[inline(always)]
-    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
-        let Self { sink, image, block, start, channels, is_first, count } = *self;
-        if first >= count {
-            return;
+    unsafe fn none(sink: K, tile: Tile, results: View<'a>) -> Self {
+        unsafe { Self::begin(sink, Tile { count: 0, ..tile }, results) }
+    }
+
+    #[inline(always)]
+    unsafe fn begin(sink: K, tile: Tile, results: View<'a>) -> Self {
+        let Tile { image, block, start, is_first, .. } = tile;
+        let state = unsafe { sink.begin(image, block, is_first, start, results.load(0)) };
+        Self { sink, state, tile, results }
+    }
+
+    #[inline(always)]
+    unsafe fn end(self) {
+        if self.tile.count > 0 {
+            unsafe { self.sink.end(self.state, self.tile.image, self.tile.block) }
         }
-        let is_first = is_first && first == 0;
-        let places = Places {
-            start: start + first * channels,
-            lines: 1,
-            columns: R.min(count - first),
-            line: 0,
-            column: channels,
-            vectors: R,
-        };
-        unsafe { sink.accept(image, block, is_first, rows, places) }
     }
 }
 
-/// Multiplies panels of `count` pixels by weights to all channels of a map of shape `to`, into the sink. Meanwhile asks for
-/// what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
-#[inline(always)]
-unsafe fn multiply<V: Vector>(
-    (panels, rows, depth): (View, usize, usize),
-    (weights, to): (View, MapShape),
-    ahead: Option<View>,
-    (beside, distance): ([Option<View>; 2], usize),
-    sink: &impl AnySink,
-    (image, first, count): (usize, usize, usize),
-) {
-    let channels = to.channels;
-    for row in (0..count).step_by(ROWS) {
-        let start = (image * to.pixels() + first + row) * channels;
-        for block in to.blocks() {
+impl<V: Vector, K: Sink> Beside for Waiting<'_, V, K> {
+    #[inline(always)]
+    unsafe fn step(&mut self, step: usize) {
+        let Tile { block, start, channels, count, .. } = self.tile;
+        if step < count {
             unsafe {
-                // Sixteen rows are as many lines as they have channels, here and in the maps beside.
-                let long = match ahead {
-                    Some(map) if block.index == 0 => Some(map.beyond(row * depth * LANES)),
-                    _ => None,
-                };
-                let at = start + distance * channels + block.index * SQUARE;
-                let [left, right] = beside;
-                let short = [left.map(|map| map.beyond(at)), right.map(|map| map.beyond(at))];
-                let ahead = Ahead { long, short };
-                let mut results = ToSink {
-                    sink,
-                    image,
-                    block,
-                    start: start + block.channel,
-                    channels,
-                    is_first: first + row == 0,
-                    count: count - row,
-                };
-                let weights = weights.from(block.index * depth * SQUARE);
-                V::product(panels.from(row * LANES), rows * LANES, depth, weights, ahead, &mut results);
+                let result = self.results.load(step * LANES);
+                self.sink.put(&mut self.state, 0, start + step * channels, block, result);
             }
         }
     }
@@ -375,7 +444,9 @@ unsafe fn multiply_to_panels<V: Vector>(
             unsafe {
                 let weights = weights.from(block * depth * SQUARE);
                 let mut to = Panel(to.from(panel(block, row, rows)));
-                V::product(panels.from(row * LANES), rows * LANES, depth, weights, Ahead::default(), &mut to);
+                let panels = panels.from(row * LANES);
+                let ahead = Ahead::default();
+                V::product(panels, rows * LANES, depth, weights, ahead, &mut Nothing, &mut to);
             }
         }
     }

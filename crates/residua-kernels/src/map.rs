@@ -74,6 +74,7 @@ pub(crate) fn padded(channels: usize) -> usize {
 pub(crate) struct Chunks {
     batch: usize,
     size: usize,
+    is_reversed: bool,
 }
 
 /// More than the threads of most machines, few enough that partial sums cost little.
@@ -82,7 +83,14 @@ const MOST_CHUNKS: usize = 32;
 impl Chunks {
     /// Runs of at least `least` images (as far as there are).
     pub(crate) fn new(batch: usize, least: usize) -> Self {
-        Self { batch, size: batch.div_ceil(MOST_CHUNKS).max(least).min(batch).max(1) }
+        let size = batch.div_ceil(MOST_CHUNKS).max(least).min(batch).max(1);
+        Self { batch, size, is_reversed: false }
+    }
+
+    /// The same, worked on from the last to the first if `is_reversed`. A pass that begins where the one before it ended
+    /// finds the end of a large map in the shared cache.
+    pub(crate) fn reversed(self, is_reversed: bool) -> Self {
+        Self { is_reversed, ..self }
     }
 
     pub(crate) fn count(self) -> usize {
@@ -91,7 +99,9 @@ impl Chunks {
 
     /// Runs `work` for every run, in parallel, with its number and its images.
     pub(crate) fn for_each(self, work: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
-        (0..self.count()).into_par_iter().with_max_len(1).for_each(|chunk| {
+        let count = self.count();
+        (0..count).into_par_iter().with_max_len(1).for_each(|turn| {
+            let chunk = if self.is_reversed { count - 1 - turn } else { turn };
             let first = chunk * self.size;
             work(chunk, first..(first + self.size).min(self.batch));
         });

@@ -1,6 +1,6 @@
 //! One image of a feature map, copied to scratch memory with a border of zeros.
 
-use crate::map::{MapShape, blocks};
+use crate::map::{Block, MapShape, blocks};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
 use crate::view::ViewMut;
@@ -52,20 +52,13 @@ impl Plane {
     ) {
         let MapShape { height, width, channels, .. } = shape;
         unsafe {
+            let (top, left) = (self.border, self.border);
+            let (bottom, right) = (top + height, left + width);
             for block in blocks(channels) {
-                let count = if self.pads { LANES } else { block.count };
-                let zero = |row: usize, columns: std::ops::Range<usize>| {
-                    for column in columns {
-                        to.store_first(self.at(block.index, row, column), count, V::zero());
-                    }
-                };
-                for row in (0..self.border).chain(self.border + height..self.height) {
-                    zero(row, 0..self.width);
-                }
-                for row in self.border..self.border + height {
-                    zero(row, 0..self.border);
-                    zero(row, self.border + width..self.width);
-                }
+                self.clear::<V>(block, 0, top, 0, self.width, to);
+                self.clear::<V>(block, top, bottom, 0, left, to);
+                self.clear::<V>(block, top, bottom, right, self.width, to);
+                self.clear::<V>(block, bottom, self.height, 0, self.width, to);
             }
             for row in 0..height {
                 for block in blocks(channels) {
@@ -73,6 +66,25 @@ impl Plane {
                     let to = to.from(self.at(block.index, row + self.border, self.border));
                     source.copy::<V>(image, block, from, channels, width, to, self.pixel, self.pads);
                 }
+            }
+        }
+    }
+
+    /// Zeros a rectangle. (No closure: code in one would not be compiled for the instruction set.)
+    #[inline(always)]
+    unsafe fn clear<V: Vector>(
+        self,
+        block: Block,
+        top: usize,
+        bottom: usize,
+        left: usize,
+        right: usize,
+        to: ViewMut,
+    ) {
+        let count = if self.pads { LANES } else { block.count };
+        for row in top..bottom {
+            for column in left..right {
+                unsafe { to.store_first(self.at(block.index, row, column), count, V::zero()) };
             }
         }
     }

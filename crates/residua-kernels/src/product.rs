@@ -32,6 +32,21 @@ pub(crate) trait Rows<V: Vector> {
     unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]);
 }
 
+/// Work beside a product: a piece for every step through its first block, done between the multiply-adds. A processor looks
+/// a few hundred instructions ahead, less than a product has; what only follows it would have to wait for its end.
+pub(crate) trait Beside {
+    /// Called with 0 to [`ROWS`] - 1, in order.
+    unsafe fn step(&mut self, step: usize);
+}
+
+/// No work.
+pub(crate) struct Nothing;
+
+impl Beside for Nothing {
+    #[inline(always)]
+    unsafe fn step(&mut self, _: usize) {}
+}
+
 /// Stores rows as a panel.
 pub(crate) struct Panel<'a>(pub(crate) ViewMut<'a>);
 
@@ -66,9 +81,17 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     depth_blocks: usize,
     b: View,
     ahead: Ahead,
+    beside: &mut impl Beside,
     results: &mut impl Rows<V>,
 ) {
+    const { assert!(ROWS == LANES, "a step for every row") }
     unsafe {
+        if R < ROWS {
+            // Too few registers for both at once.
+            for step in 0..ROWS {
+                beside.step(step);
+            }
+        }
         for first in (0..ROWS).step_by(R) {
             let mut sums = [V::zero(); R];
             for block in 0..depth_blocks {
@@ -88,6 +111,9 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
                     let b = b.load::<V>(k * LANES);
                     for (row, sum) in sums.iter_mut().enumerate() {
                         *sum = V::splat(a.get(row * LANES + k)).mul_add(b, *sum);
+                    }
+                    if R == ROWS && block == 0 {
+                        beside.step(k);
                     }
                 }
             }

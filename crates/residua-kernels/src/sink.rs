@@ -60,9 +60,18 @@ pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {
     is_whole && shape.len() * size_of::<f32>() >= STREAMED
 }
 
-/// Sinks among which is chosen at run time, once for every tile.
+/// Work that is compiled for every sink.
+pub(crate) trait WithSink<V: Vector> {
+    unsafe fn run<K: Sink>(self, sink: K);
+}
+
+/// Sinks among which is chosen at run time.
 pub(crate) trait AnySink: Copy + Sync {
+    /// Runs `work` with the sink that this is.
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>);
+
     /// Takes as many of `R` vectors as there are places.
+    #[inline(always)]
     unsafe fn accept<V: Vector, const R: usize>(
         &self,
         image: usize,
@@ -70,7 +79,9 @@ pub(crate) trait AnySink: Copy + Sync {
         is_first: bool,
         values: &[V; R],
         places: Places,
-    );
+    ) {
+        unsafe { self.run(Accept { image, block, is_first, values, places }) }
+    }
 
     /// Maps that are read beside the results, worth asking for beforehand.
     fn read_beside(&self) -> [Option<View<'_>>; 2];
@@ -135,21 +146,15 @@ pub(crate) use for_gradient;
 
 impl AnySink for ForwardSink<'_> {
     #[inline(always)]
-    unsafe fn accept<V: Vector, const R: usize>(
-        &self,
-        image: usize,
-        block: Block,
-        is_first: bool,
-        values: &[V; R],
-        places: Places,
-    ) {
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output: Output { output, addend, statistics, channels, is_streamed }, adds, counts } =
             *self;
         for_flag!(
             ADDS = adds,
             for_flag!(COUNTS = counts, {
-                let sink = Output::<ADDS, COUNTS> { output, addend, statistics, channels, is_streamed };
-                unsafe { accept::<V, R, _>(sink, image, block, is_first, values, places) }
+                unsafe {
+                    work.run(Output::<ADDS, COUNTS> { output, addend, statistics, channels, is_streamed })
+                }
             })
         );
     }
@@ -162,16 +167,9 @@ impl AnySink for ForwardSink<'_> {
 
 impl AnySink for BackwardSink<'_> {
     #[inline(always)]
-    unsafe fn accept<V: Vector, const R: usize>(
-        &self,
-        image: usize,
-        block: Block,
-        is_first: bool,
-        values: &[V; R],
-        places: Places,
-    ) {
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let sink = *self;
-        for_gradient!(sink, unsafe { accept::<V, R, _>(sink, image, block, is_first, values, places) });
+        for_gradient!(sink, unsafe { work.run(sink) });
     }
 
     #[inline(always)]
@@ -199,39 +197,44 @@ pub(crate) struct Places {
     pub(crate) vectors: usize,
 }
 
-#[inline(always)]
-unsafe fn accept<V: Vector, const R: usize, K: Sink>(
-    sink: K,
+/// A tile for a sink.
+struct Accept<'a, V, const R: usize> {
     image: usize,
     block: Block,
     is_first: bool,
-    values: &[V; R],
+    values: &'a [V; R],
     places: Places,
-) {
-    let Places { start, lines, columns, line: line_step, column: step, vectors } = places;
-    debug_assert!(lines > 0 && columns > 0 && (lines - 1) * vectors + columns <= R);
-    unsafe {
-        let mut state = sink.begin(image, block, is_first, start, values[0]);
-        for line in 0..lines {
-            let (values, start) = (values.as_ptr().add(line * vectors), start + line * line_step);
-            let mut column = 0;
-            if block.count == LANES {
-                let block = Block { count: LANES, ..block };
-                while column + CHAINS <= columns {
-                    let (values, at) = (values.add(column), start + column * step);
-                    sink.put(&mut state, 0, at, block, *values);
-                    sink.put(&mut state, 1, at + step, block, *values.add(1));
-                    sink.put(&mut state, 2, at + 2 * step, block, *values.add(2));
-                    sink.put(&mut state, 3, at + 3 * step, block, *values.add(3));
-                    column += CHAINS;
+}
+
+impl<V: Vector, const R: usize> WithSink<V> for Accept<'_, V, R> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { image, block, is_first, values, places } = self;
+        let Places { start, lines, columns, line: line_step, column: step, vectors } = places;
+        debug_assert!(lines > 0 && columns > 0 && (lines - 1) * vectors + columns <= R);
+        unsafe {
+            let mut state = sink.begin(image, block, is_first, start, values[0]);
+            for line in 0..lines {
+                let (values, start) = (values.as_ptr().add(line * vectors), start + line * line_step);
+                let mut column = 0;
+                if block.count == LANES {
+                    let block = Block { count: LANES, ..block };
+                    while column + CHAINS <= columns {
+                        let (values, at) = (values.add(column), start + column * step);
+                        sink.put(&mut state, 0, at, block, *values);
+                        sink.put(&mut state, 1, at + step, block, *values.add(1));
+                        sink.put(&mut state, 2, at + 2 * step, block, *values.add(2));
+                        sink.put(&mut state, 3, at + 3 * step, block, *values.add(3));
+                        column += CHAINS;
+                    }
+                }
+                while column < columns {
+                    sink.put(&mut state, 0, start + column * step, block, *values.add(column));
+                    column += 1;
                 }
             }
-            while column < columns {
-                sink.put(&mut state, 0, start + column * step, block, *values.add(column));
-                column += 1;
-            }
+            sink.end(state, image, block);
         }
-        sink.end(state, image, block);
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod neon;
 pub(crate) mod portable;
 
 #[allow(unused_imports)]
-use crate::product::{self, Ahead, Rows};
+use crate::product::{self, Ahead, Beside, Rows};
 use crate::view::{View, ViewMut};
 
 /// Numbers in a [`Vector`]: channels are processed in blocks of this many.
@@ -36,6 +36,7 @@ pub(crate) trait Vector: Copy {
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
+        beside: &mut impl Beside,
         results: &mut impl Rows<Self>,
     );
     /// [`product::outer`], likewise.

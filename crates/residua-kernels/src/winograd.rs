@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::map::{Block, MapShape, blocks};
 use crate::plane::Plane;
-use crate::product::{Ahead, Panel, ROWS, SQUARE};
+use crate::product::{Ahead, Nothing, Panel, ROWS, SQUARE};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
@@ -325,7 +325,7 @@ unsafe fn products<V: Vector>(
                 let mut to = Panel(results.from(block * BLOCK + frequency * FREQUENCY));
                 let a = tiles.from(frequency * FREQUENCY);
                 let soon = Ahead { long: None, short: [Some(ahead.maps[0]), Some(ahead.maps[1])] };
-                V::product(a, BLOCK, depth, weights, soon, &mut to);
+                V::product(a, BLOCK, depth, weights, soon, &mut Nothing, &mut to);
             }
             ahead = ahead.from(1);
         }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
-use crate::product::{self, Ahead, Rows};
+use crate::product::{self, Ahead, Beside, Rows};
 use crate::view::{View, ViewMut};
 
 #[derive(Clone, Copy)]
@@ -23,9 +23,10 @@ impl Vector for Avx512 {
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
+        beside: &mut impl Beside,
         results: &mut impl Rows<Self>,
     ) {
-        unsafe { product::product::<Self, 16>(a, pitch, depth_blocks, b, ahead, results) }
+        unsafe { product::product::<Self, 16>(a, pitch, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {

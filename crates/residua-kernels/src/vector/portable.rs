@@ -4,7 +4,7 @@
 //! whole would take minutes to compile, for machines that hardly exist.
 
 use super::{LANES, Vector};
-use crate::product::{self, Ahead, Rows};
+use crate::product::{self, Ahead, Beside, Rows};
 use crate::view::{View, ViewMut};
 
 #[derive(Clone, Copy)]
@@ -25,9 +25,10 @@ impl Vector for Portable {
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
+        beside: &mut impl Beside,
         results: &mut impl Rows<Self>,
     ) {
-        unsafe { product::product::<Self, 2>(a, pitch, depth_blocks, b, ahead, results) }
+        unsafe { product::product::<Self, 2>(a, pitch, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {
