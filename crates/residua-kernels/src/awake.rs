@@ -1,6 +1,6 @@
 //! Keeping the pool's threads awake between kernels.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Looks for work between two times that the thread offers its core to others.
 const LOOKS: usize = 64;
@@ -25,19 +25,59 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
+/// Calls `work` with 0 to `count - 1`, in order as far as several threads can. The calling thread waits for the others'
+/// last calls awake: they take less time than falling asleep and being woken.
+pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work_off = || {
+        loop {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            if turn >= count {
+                return;
+            }
+            let _finished = Finished(&finished);
+            work(turn);
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        for _ in 1..rayon::current_num_threads().min(count) {
+            scope.spawn(|_| work_off());
+        }
+        work_off();
+        let mut looks = 0;
+        while finished.load(Ordering::Acquire) < count {
+            pause(&mut looks);
+        }
+    });
+}
+
+/// Counts a call, also when it panics.
+struct Finished<'a>(&'a AtomicUsize);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Between two looks at what is waited for.
+fn pause(looks: &mut usize) {
+    *looks += 1;
+    if looks.is_multiple_of(LOOKS) {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
+
 fn look_for_work(is_done: &AtomicBool) {
-    let mut idle = 0;
+    let mut looks = 0;
     while !is_done.load(Ordering::Acquire) {
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
-            idle = 0;
+            looks = 0;
             continue;
         }
-        idle += 1;
-        if idle % LOOKS == 0 {
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
-        }
+        pause(&mut looks);
     }
 }
 

@@ -5,13 +5,13 @@ use rayon::prelude::*;
 use crate::backward::sums;
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
-use crate::map::{Chunks, MapShape, padded};
+use crate::map::{Block, Chunks, MapShape, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
 use crate::sink::{BackwardSink, FinishedGradient, ForwardSink, Output, RawGradient, is_streamed};
 use crate::source::{AnySource, Finish};
-use crate::vector::Vector;
+use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
 use crate::winograd::{Winograd, transform_weights};
 
@@ -97,7 +97,7 @@ impl Convolution {
                 });
             });
             if let Some((groups, moments)) = moments {
-                norm::moments(shape, statistics, groups, moments);
+                norm::moments(shape, statistics, groups, moments, self.instructions);
             }
         });
     }
@@ -201,7 +201,7 @@ impl Convolution {
                 });
             });
             if let Some(weights_gradient) = weights_gradient {
-                add_up(partial, partial_len);
+                add_up(partial, partial_len, self.instructions);
                 plan.unpack_gradient(&partial[..partial_len], self, weights_gradient);
             }
         });
@@ -238,11 +238,14 @@ impl Convolution {
             match plan {
                 Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
                 Plan::Winograd(winograd) => {
-                    let Winograd { input, outputs } = winograd;
+                    let (inputs, outputs) = (winograd.input.channels, winograd.outputs);
                     let to = ViewMut::new(packed);
                     let is_flipped = direction == Direction::Backward;
-                    let (inputs, outputs) = (input.channels, outputs);
-                    self.instructions.run(Transform { weights, inputs, outputs, is_flipped, to });
+                    let to_channels = if is_flipped { inputs } else { outputs };
+                    blocks(to_channels).collect::<Vec<_>>().into_par_iter().for_each(|block| {
+                        let task = Transform { weights, inputs, outputs, is_flipped, block, to };
+                        self.instructions.run(task);
+                    });
                 }
             }
             work(View::new(packed));
@@ -307,17 +310,58 @@ impl Plan {
     }
 }
 
-/// Adds all parts of `length` numbers to the first, in order.
-fn add_up(parts: &mut [f32], length: usize) {
+/// Adds all parts of `length` numbers, a multiple of [`LANES`], to the first, in order.
+fn add_up(parts: &mut [f32], length: usize, instructions: Instructions) {
     const PIECE: usize = 4096;
-    let (first, rest) = parts.split_at_mut(length);
-    first.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {
-        for part in rest.chunks_exact(length) {
-            for (sum, value) in sum.iter_mut().zip(&part[index * PIECE..]) {
-                *sum += value;
+    let parts = ViewMut::new(parts);
+    (0..length.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+        instructions.run(AddUp { parts, length, places: piece * PIECE..length.min((piece + 1) * PIECE) });
+    });
+}
+
+struct AddUp<'a> {
+    parts: ViewMut<'a>,
+    length: usize,
+    /// Within a part.
+    places: std::ops::Range<usize>,
+}
+
+impl Task for AddUp<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        /// Vectors that are summed side by side.
+        const TOGETHER: usize = 8;
+        let Self { parts, length, places } = self;
+        let mut at = places.start;
+        unsafe {
+            while at + TOGETHER * LANES <= places.end {
+                sum::<V, TOGETHER>(parts, length, at);
+                at += TOGETHER * LANES;
+            }
+            while at < places.end {
+                sum::<V, 1>(parts, length, at);
+                at += LANES;
             }
         }
-    });
+    }
+}
+
+#[inline(always)]
+unsafe fn sum<V: Vector, const R: usize>(parts: ViewMut, length: usize, at: usize) {
+    unsafe {
+        let mut sums = [V::zero(); R];
+        for (vector, sum) in sums.iter_mut().enumerate() {
+            *sum = parts.read().load(at + vector * LANES);
+        }
+        for part in 1..parts.len() / length {
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(parts.read().load(part * length + at + vector * LANES));
+            }
+        }
+        for (vector, sum) in sums.into_iter().enumerate() {
+            parts.store(at + vector * LANES, sum);
+        }
+    }
 }
 
 struct Forward<'a> {
@@ -383,13 +427,14 @@ struct Transform<'a> {
     inputs: usize,
     outputs: usize,
     is_flipped: bool,
+    block: Block,
     to: ViewMut<'a>,
 }
 
 impl Task for Transform<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { weights, inputs, outputs, is_flipped, to } = self;
-        unsafe { transform_weights::<V>(weights, inputs, outputs, is_flipped, to) }
+        let Self { weights, inputs, outputs, is_flipped, block, to } = self;
+        unsafe { transform_weights::<V>(weights, inputs, outputs, is_flipped, block, to) }
     }
 }

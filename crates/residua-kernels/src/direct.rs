@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::map::{Block, MapShape, blocks, padded};
 use crate::plane::Plane;
 use crate::product::{Ahead, Beside, Nothing, Panel, ROWS, SQUARE, panel};
@@ -14,6 +16,9 @@ use crate::sink::{AnySink, Places, Sink, WithSink};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
+
+/// Weights that are worth a task of their own.
+const FEWEST_WEIGHTS: usize = 2048;
 
 /// A convolution, padded by half its size.
 #[derive(Clone, Copy, Debug)]
@@ -71,27 +76,43 @@ impl Direct {
         row * padded(self.run()) + column * self.input.channels + input
     }
 
+    /// Where a patch's element is among an output's weights, `[inputs, size, size]`; padding has no weight.
+    fn weight_of(self, element: usize) -> Option<usize> {
+        let (row, element) = (element / padded(self.run()), element % padded(self.run()));
+        let (column, input) = (element / self.input.channels, element % self.input.channels);
+        (element < self.run()).then(|| (input * self.size + row) * self.size + column)
+    }
+
     /// Weights `[outputs, inputs, size, size]` as `[output block][patch][LANES]`, or with lanes along the patch,
     /// `[depth block][output, padded][LANES]`.
     pub(crate) fn pack(self, weights: &[f32], lanes_are_outputs: bool, to: &mut [f32]) {
-        let patch = self.depth() * LANES;
-        let outputs = padded(self.output.channels);
-        to.fill(0.);
-        let mut values = weights.iter();
-        for output in 0..self.output.channels {
-            for input in 0..self.input.channels {
-                for row in 0..self.size {
-                    for column in 0..self.size {
-                        let element = self.patch_element(row, column, input);
-                        let at = if lanes_are_outputs {
-                            (output / LANES * patch + element) * LANES + output % LANES
-                        } else {
-                            (element / LANES * outputs + output) * LANES + element % LANES
-                        };
-                        to[at] = *values.next().expect("as many weights as the shape says");
-                    }
+        let outputs = self.output.channels;
+        let length = self.input.channels * self.size * self.size;
+        let of_output_block = |(block, to): (usize, &mut [f32])| {
+            to.fill(0.);
+            let first = block * LANES;
+            for (element, to) in to.chunks_exact_mut(LANES).enumerate() {
+                let Some(at) = self.weight_of(element) else { continue };
+                for (output, to) in (first..outputs).zip(to) {
+                    *to = weights[output * length + at];
                 }
             }
+        };
+        let of_depth_block = |(block, to): (usize, &mut [f32])| {
+            to.fill(0.);
+            for lane in 0..LANES {
+                let Some(at) = self.weight_of(block * LANES + lane) else { continue };
+                for output in 0..outputs {
+                    to[output * LANES + lane] = weights[output * length + at];
+                }
+            }
+        };
+        if lanes_are_outputs {
+            to.par_chunks_mut(self.depth() * SQUARE).enumerate().for_each(of_output_block);
+        } else {
+            let block = padded(outputs) * LANES;
+            let chunks = to.par_chunks_mut(block).with_min_len(FEWEST_WEIGHTS.div_ceil(block));
+            chunks.enumerate().for_each(of_depth_block);
         }
     }
 

@@ -23,7 +23,7 @@ pub fn moments(shape: MapShape, x: &[f32], groups: usize, instructions: Instruct
         let sink = Count { statistics: ViewMut::new(partial), channels: shape.channels };
         let source = Raw::<false> { values: View::new(x) };
         MapFlow { shape, source, instructions }.pour_into(sink);
-        norm::moments(shape, partial, groups, moments);
+        norm::moments(shape, partial, groups, moments, instructions);
     });
 }
 
@@ -99,7 +99,7 @@ impl Merge {
                 )
             );
             if let Some((groups, moments)) = moments {
-                norm::moments(shape, partial, groups, moments);
+                norm::moments(shape, partial, groups, moments, instructions);
             }
         });
     }

@@ -1,7 +1,6 @@
 //! Feature maps and how a batch of them is cut into work.
 
-use rayon::prelude::*;
-
+use crate::awake;
 use crate::vector::LANES;
 
 /// The shape of a batch of feature maps, stored contiguously as `[batch, height, width, channels]`.
@@ -100,7 +99,7 @@ impl Chunks {
     /// Runs `work` for every run, in parallel, with its number and its images.
     pub(crate) fn for_each(self, work: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
         let count = self.count();
-        (0..count).into_par_iter().with_max_len(1).for_each(|turn| {
+        awake::for_each(count, |turn| {
             let chunk = if self.is_reversed { count - 1 - turn } else { turn };
             let first = chunk * self.size;
             work(chunk, first..(first + self.size).min(self.batch));

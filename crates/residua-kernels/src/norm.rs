@@ -13,7 +13,9 @@
 //!
 //! so two sums, taken while `g` is made, are all that is needed to finish it in whatever pass comes next.
 
+use crate::instructions::{Instructions, Task};
 use crate::map::{MapShape, padded};
+use crate::vector::Vector;
 
 /// Normalisation of the channels of a feature map, for one or more groups of consecutive images.
 #[derive(Debug, Clone)]
@@ -104,10 +106,37 @@ pub(crate) const SUMS: usize = 2;
 
 /// Mean and biased variance `[groups, 2, channels]` from the statistics of every image,
 /// `[batch][STATISTICS][padded channels]`.
-pub(crate) fn moments(shape: MapShape, partial: &[f32], groups: usize, moments: &mut [f32]) {
+pub(crate) fn moments(
+    shape: MapShape,
+    partial: &[f32],
+    groups: usize,
+    moments: &mut [f32],
+    instructions: Instructions,
+) {
     let MapShape { batch, channels, .. } = shape;
     assert!(groups > 0 && batch.is_multiple_of(groups), "{batch} images in {groups} groups");
     assert_eq!(moments.len(), groups * 2 * channels, "moments are [groups, 2, channels]");
+    instructions.run(Pool { shape, partial, groups, moments });
+}
+
+/// Statistics of images becoming those of their groups.
+struct Pool<'a> {
+    shape: MapShape,
+    partial: &'a [f32],
+    groups: usize,
+    moments: &'a mut [f32],
+}
+
+impl Task for Pool<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        pool(self.shape, self.partial, self.groups, self.moments);
+    }
+}
+
+#[inline(always)]
+fn pool(shape: MapShape, partial: &[f32], groups: usize, moments: &mut [f32]) {
+    let MapShape { batch, channels, .. } = shape;
     let pitch = padded(channels);
     let pixels = shape.pixels() as f64;
     let (mut mean, mut spread) = (vec![0f64; channels], vec![0f64; channels]);
@@ -118,6 +147,9 @@ pub(crate) fn moments(shape: MapShape, partial: &[f32], groups: usize, moments: 
         for (image, partial) in group.chunks_exact(STATISTICS * pitch).enumerate() {
             let (first, rest) = partial.split_at(pitch);
             let (sum, square) = rest.split_at(pitch);
+            // All of one length, so that the loop is free of checks.
+            let (first, sum, square) = (&first[..channels], &sum[..channels], &square[..channels]);
+            let (mean, spread) = (&mut mean[..channels], &mut spread[..channels]);
             // The pooled mean and spread of `image` images and one more.
             let weight = 1. / (image + 1) as f64;
             let cross = pixels * image as f64 * weight;
@@ -162,9 +194,11 @@ impl NormalisationGradient {
             product.fill(0.);
             for image in partial.chunks_exact(SUMS * pitch) {
                 let (sums, products) = image.split_at(pitch);
-                for channel in 0..channels {
-                    sum[channel] += f64::from(sums[channel]);
-                    product[channel] += f64::from(products[channel]);
+                for (sum, value) in sum.iter_mut().zip(sums) {
+                    *sum += f64::from(*value);
+                }
+                for (product, value) in product.iter_mut().zip(products) {
+                    *product += f64::from(*value);
                 }
             }
             for channel in 0..channels {

@@ -52,7 +52,7 @@ unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
 }
 
 /// From this size on a map has left the caches before it is read again.
-const STREAMED: usize = 24 << 20;
+const STREAMED: usize = 12 << 20;
 
 /// Whether `output` is better written past the caches, and can be.
 pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {

@@ -125,6 +125,10 @@ impl<'a> ViewMut<'a> {
         unsafe { value.store_streaming(self.start.add(at)) }
     }
 
+    pub(crate) fn len(self) -> usize {
+        self.length
+    }
+
     pub(crate) fn is_aligned(self) -> bool {
         (self.start as usize).is_multiple_of(64)
     }

@@ -361,7 +361,7 @@ unsafe fn outers<V: Vector>(
     }
 }
 
-/// Transforms weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or, flipped and with inputs and outputs
+/// Transforms a block of channels of weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or, flipped and with inputs and outputs
 /// exchanged, for the data gradient that it computes [transposed](Winograd::transposed).
 #[inline(always)]
 pub(crate) unsafe fn transform_weights<V: Vector>(
@@ -369,36 +369,36 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
     inputs: usize,
     outputs: usize,
     is_flipped: bool,
+    block: Block,
     to: ViewMut,
 ) {
     let (from_channels, to_channels) = if is_flipped { (outputs, inputs) } else { (inputs, outputs) };
     let depth = from_channels.div_ceil(LANES);
     let to_blocks = to_channels.div_ceil(LANES);
-    for Block { index, channel, count } in blocks(to_channels) {
-        for from in 0..depth * LANES {
-            let mut kernel = [[[0f32; LANES]; 3]; 3];
-            if from < from_channels {
-                for to in channel..channel + count {
-                    let (output, input) = if is_flipped { (from, to) } else { (to, from) };
-                    let values = &weights[(output * inputs + input) * 9..][..9];
-                    for (tap, &value) in values.iter().enumerate() {
-                        let tap = if is_flipped { 8 - tap } else { tap };
-                        kernel[tap / 3][tap % 3][to - channel] = value;
-                    }
+    let Block { index, channel, count } = block;
+    for from in 0..depth * LANES {
+        let mut kernel = [[[0f32; LANES]; 3]; 3];
+        if from < from_channels {
+            for to in channel..channel + count {
+                let (output, input) = if is_flipped { (from, to) } else { (to, from) };
+                let values = &weights[(output * inputs + input) * 9..][..9];
+                for (tap, &value) in values.iter().enumerate() {
+                    let tap = if is_flipped { 8 - tap } else { tap };
+                    kernel[tap / 3][tap % 3][to - channel] = value;
                 }
             }
-            unsafe {
-                let load = |row: usize, column: usize| V::load(kernel[row][column].as_ptr());
-                let kernel = [
-                    [load(0, 0), load(0, 1), load(0, 2)],
-                    [load(1, 0), load(1, 1), load(1, 2)],
-                    [load(2, 0), load(2, 1), load(2, 2)],
-                ];
-                transform::of_weights(kernel, |frequency, value| {
-                    let at = ((frequency * to_blocks + index) * depth * LANES + from) * LANES;
-                    to.store(at, value);
-                });
-            }
+        }
+        unsafe {
+            let load = |row: usize, column: usize| V::load(kernel[row][column].as_ptr());
+            let kernel = [
+                [load(0, 0), load(0, 1), load(0, 2)],
+                [load(1, 0), load(1, 1), load(1, 2)],
+                [load(2, 0), load(2, 1), load(2, 2)],
+            ];
+            transform::of_weights(kernel, |frequency, value| {
+                let at = ((frequency * to_blocks + index) * depth * LANES + from) * LANES;
+                to.store(at, value);
+            });
         }
     }
 }

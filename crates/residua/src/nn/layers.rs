@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, activation};
 use super::initialise::Initialiser;
 use super::pass::Pass;
 use super::plan::ConvolutionPlan;
-use crate::ops::{self, MomentsSource, Normalise};
+use crate::ops::{self, MomentsSource, Normalise, TrackOptions};
 
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
@@ -130,16 +130,12 @@ impl BatchNorm {
 
     /// Notes what the running statistics become after a batch with these moments, each over `pixels` values.
     pub(super) fn note(&self, moments: &Tensor<3>, pixels: usize, pass: &mut Pass) {
-        let [_, _, channels] = moments.dims();
-        let first_group = moments.clone().detach().slice([0..1, 0..2, 0..channels]);
-        let row = |row: usize| first_group.clone().slice([0..1, row..row + 1]).reshape([channels]);
         let pixels = pixels as f64;
-        let mut note = |running: &Param<Tensor<1>>, observed: Tensor<1>| {
-            let moved = running.val() * (1. - MOMENTUM) + observed * MOMENTUM;
-            pass.running_statistics.insert(running.id, moved);
-        };
-        note(&self.running_mean, row(0));
-        note(&self.running_var, row(1) * (pixels / (pixels - 1.)));
+        let options = TrackOptions { momentum: MOMENTUM, correction: pixels / (pixels - 1.) };
+        let (mean, variance) = (self.running_mean.val(), self.running_var.val());
+        let (mean, variance) = ops::track(pass.engine(), mean, variance, moments.clone(), options);
+        pass.running_statistics.insert(self.running_mean.id, mean);
+        pass.running_statistics.insert(self.running_var.id, variance);
     }
 }
 

@@ -9,16 +9,27 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::extension::{Convolved, Norm, NormGradients, Optional, ResidualBackend};
+use super::extension::{Convolved, Norm, NormGradients, Optional, ResidualBackend, Tracked};
 use super::unit::{
     Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitOptions,
     UnitOutput,
 };
-use super::{ConvolveOptions, MergeOptions, PoolOptions};
+use super::{ConvolveOptions, MergeOptions, PoolOptions, TrackOptions};
 
 impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, C> {
     fn moments(x: FloatTensor<Self>, groups: usize) -> FloatTensor<Self> {
         FloatTensor::<Self>::new(B::moments(x.into_primitive(), groups))
+    }
+
+    fn track(
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        options: TrackOptions,
+    ) -> Tracked<Self> {
+        let [mean, variance, moments] = [mean, variance, moments].map(FloatTensor::<Self>::into_primitive);
+        let Tracked { mean, variance } = B::track(mean, variance, moments, options);
+        Tracked { mean: FloatTensor::<Self>::new(mean), variance: FloatTensor::<Self>::new(variance) }
     }
 
     fn convolve(

@@ -8,8 +8,11 @@ use burn::tensor::{Shape, Slice};
 
 use super::extension::{
     ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+    Tracked,
 };
-use super::{ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions};
+use super::{
+    ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, TrackOptions,
+};
 
 /// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
 /// square, so that a mean of 1000 deviations costs no digits.
@@ -161,6 +164,27 @@ pub(super) fn subsample_backward<B: Backend>(
     let shape = Shape::new([batch, height, width, inputs]);
     let zeros = B::float_zeros(shape.clone(), &at_pixels.device(), at_pixels.dtype().into());
     B::float_slice_assign(zeros, &strided(&shape, stride), at_pixels)
+}
+
+pub(super) fn track<B: Backend>(
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    moments: FloatTensor<B>,
+    options: TrackOptions,
+) -> Tracked<B> {
+    let TrackOptions { momentum, correction } = options;
+    let moments = B::float_detach(moments);
+    let row = |row: usize| {
+        let [_, _, channels] = moments.shape().dims();
+        let row = B::float_slice(moments.clone(), &[0..1, row..row + 1, 0..channels].map(Slice::from));
+        B::float_reshape(row, Shape::new([channels]))
+    };
+    let moved = |running: FloatTensor<B>, observed: FloatTensor<B>| {
+        let kept = B::float_mul_scalar(running, (1. - momentum).into());
+        B::float_add(kept, B::float_mul_scalar(observed, momentum.into()))
+    };
+    let unbiased = B::float_mul_scalar(row(1), correction.into());
+    Tracked { mean: moved(mean, row(0)), variance: moved(variance, unbiased) }
 }
 
 pub(super) fn descend<B: Backend>(

@@ -5,7 +5,7 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::composed;
 use super::unit::{self, Branch, InnerMaps, Skip, UnitGradients, UnitOptions, UnitOutput};
-use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions};
+use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions, TrackOptions};
 
 /// The normalisation in front of an operation.
 #[derive(Debug, Clone, ExtensionType)]
@@ -100,6 +100,15 @@ pub struct Descended<B: Backend> {
     pub momentum: Optional<B>,
 }
 
+/// The result of [`ResidualBackend::track`].
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Tracked<B: Backend> {
+    /// The running mean, `[channels]`.
+    pub mean: FloatTensor<B>,
+    /// The running variance, `[channels]`.
+    pub variance: FloatTensor<B>,
+}
+
 /// The operations of residual networks, forward and backward, on a backend's own tensors. Formulas and shapes are
 /// those of the functions of the same names in [`crate::ops`].
 ///
@@ -114,6 +123,16 @@ pub trait ResidualBackend: Backend {
     /// Mean and biased variance, `[groups, 2, channels]`.
     fn moments(x: FloatTensor<Self>, groups: usize) -> FloatTensor<Self> {
         composed::moments::<Self>(x, groups)
+    }
+
+    /// Running statistics, moved towards the moments of a batch; they carry no gradient.
+    fn track(
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        options: TrackOptions,
+    ) -> Tracked<Self> {
+        composed::track::<Self>(mean, variance, moments, options)
     }
 
     /// `weight * relu(norm(x)) + addend`, with the result's moments if they are asked for.

@@ -17,11 +17,11 @@ use residua_kernels::{
 use super::composed;
 use super::extension::{
     ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    ResidualBackend,
+    ResidualBackend, Tracked,
 };
 use super::pool::Buffer;
 use super::unit::{Branch, InnerMaps, Skip, UnitGradients, UnitOptions};
-use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions};
+use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, TrackOptions};
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{contiguous, map_shape, shape, small, values, values_mut};
 
@@ -35,6 +35,30 @@ impl ResidualBackend for Flex {
         let mut moments = vec![0.; groups * 2 * map.channels];
         residua_kernels::moments(map, values(&x), groups, Instructions::current(), &mut moments);
         small(moments, &[groups, 2, map.channels])
+    }
+
+    fn track(
+        mut mean: FlexTensor,
+        mut variance: FlexTensor,
+        moments: FlexTensor,
+        options: TrackOptions,
+    ) -> Tracked<Self> {
+        if mean.dtype() != DType::F32 {
+            return composed::track::<Self>(mean, variance, moments, options);
+        }
+        [mean, variance] = [mean, variance].map(contiguous);
+        let moments = contiguous(moments);
+        let channels = mean.layout().num_elements();
+        let (means, variances) = values(&moments)[..2 * channels].split_at(channels);
+        let (kept, taken) = ((1. - options.momentum) as f32, options.momentum as f32);
+        let correction = options.correction as f32;
+        for (running, observed) in values_mut(&mut mean).iter_mut().zip(means) {
+            *running = *running * kept + observed * taken;
+        }
+        for (running, observed) in values_mut(&mut variance).iter_mut().zip(variances) {
+            *running = *running * kept + observed * correction * taken;
+        }
+        Tracked { mean, variance }
     }
 
     fn convolve(

@@ -5,6 +5,7 @@
 //!
 //! - [`moments`]: mean and variance of each channel, the only thing that batch normalisation needs to know of a
 //!   feature map beforehand;
+//! - [`track`]: running statistics, moved by one batch;
 //! - [`convolve`]: `W * relu(norm(x)) + addend`, normalisation, ReLU and addend each optional;
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional: what ends a unit that does not end in a
 //!   convolution;
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use backward::{RootBackend, backward};
 pub use extension::{
     ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    ResidualBackend,
+    ResidualBackend, Tracked,
 };
 pub use unit::{
     Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitGradients,
@@ -112,6 +113,15 @@ pub struct PoolOptions {
     pub source: MomentsSource,
 }
 
+/// The constants of [`track`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrackOptions {
+    /// Share of the batch in the new statistics.
+    pub momentum: f64,
+    /// The unbiased variance over the biased one, `n / (n - 1)` for `n` values.
+    pub correction: f64,
+}
+
 /// The constants of [`descend`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DescentOptions {
@@ -143,6 +153,23 @@ pub fn moments(engine: Engine, x: Tensor<4>, groups: usize) -> Tensor<3> {
         Engine::Fused => Dispatch::moments(x, groups),
         Engine::Composed => composed::moments::<Dispatch>(x, groups),
     })
+}
+
+/// Running statistics `[channels]` after a batch with these moments, `[groups, 2, channels]`:
+/// `(1 - momentum) * running + momentum * batch's`, of the first group's mean and unbiased variance.
+pub fn track(
+    engine: Engine,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    moments: Tensor<3>,
+    options: TrackOptions,
+) -> (Tensor<1>, Tensor<1>) {
+    let (mean, variance, moments) = (mean.into_dispatch(), variance.into_dispatch(), moments.into_dispatch());
+    let Tracked { mean, variance } = match engine {
+        Engine::Fused => Dispatch::track(mean, variance, moments, options),
+        Engine::Composed => composed::track::<Dispatch>(mean, variance, moments, options),
+    };
+    (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
 
 /// `y = weight * relu(norm(x)) + addend`; `*` is a convolution whose padding is half the kernel's size.
