@@ -411,9 +411,6 @@ impl Task for Backward<'_> {
                     }
                 }
                 (Plan::Direct(direct), partial) => {
-                    if let Some(partial) = partial {
-                        partial.slice(0, direct.weights_len()).fill(0.);
-                    }
                     direct.backward::<V>(&source, &gradient, weights, partial, images);
                 }
             }

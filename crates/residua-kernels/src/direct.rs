@@ -164,7 +164,7 @@ impl Direct {
         }
     }
 
-    /// For a run of images: the weights' gradient, added up in `sum` if there is one, and if there are `weights` (with
+    /// For a run of images: the weights' gradient, to `sum` if there is one, and if there are `weights` (with
     /// lanes along the patch) `sink(weights * gradient)`.
     #[inline(always)]
     pub(crate) unsafe fn backward<V: Vector>(
@@ -186,7 +186,7 @@ impl Direct {
         let (patches, scattered) = (ViewMut::new(patches), ViewMut::new(scattered));
         let gradients = ViewMut::new(gradients);
         unsafe {
-            for image in images {
+            for image in images.clone() {
                 if !self.is_pointwise() {
                     if sum.is_some() {
                         plane.fill::<V>(source, self.input, image, source_plane);
@@ -205,6 +205,7 @@ impl Direct {
                                     gradients.read().from(panel(output, 0, pixels)),
                                     count,
                                     sum.from((block * self.output_blocks() + output) * SQUARE),
+                                    image == images.start && first == 0,
                                 );
                             }
                         }

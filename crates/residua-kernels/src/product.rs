@@ -127,17 +127,26 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     }
 }
 
-/// Adds to `sum: [LANES][LANES]` the products of one panel of `a` with one panel of `g`, over `rows` rows.
+/// Adds to `sum: [LANES][LANES]` the products of one panel of `a` with one panel of `g`, over `rows` rows; the first add to
+/// nothing, whatever `sum` holds.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-pub(crate) unsafe fn outer<V: Vector, const R: usize>(a: View, g: View, rows: usize, sum: ViewMut) {
+pub(crate) unsafe fn outer<V: Vector, const R: usize>(
+    a: View,
+    g: View,
+    rows: usize,
+    sum: ViewMut,
+    is_first: bool,
+) {
     unsafe {
         for first in (0..LANES).step_by(R) {
             let mut sums = [V::zero(); R];
-            for (k, sum_k) in sums.iter_mut().enumerate() {
-                *sum_k = sum.read().load::<V>((first + k) * LANES);
+            if !is_first {
+                for (k, sum_k) in sums.iter_mut().enumerate() {
+                    *sum_k = sum.read().load::<V>((first + k) * LANES);
+                }
             }
             for row in 0..rows {
                 let g = g.load::<V>(row * LANES);

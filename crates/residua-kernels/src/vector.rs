@@ -40,7 +40,7 @@ pub(crate) trait Vector: Copy {
         results: &mut impl Rows<Self>,
     );
     /// [`product::outer`], likewise.
-    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut);
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool);
 
     unsafe fn zero() -> Self;
     unsafe fn splat(value: f32) -> Self;

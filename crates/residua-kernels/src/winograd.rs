@@ -160,7 +160,6 @@ impl Winograd {
         ];
         let mut scratch = Scratch::take();
         let [planes, gradient_planes, tiles, gradients, sum] = scratch.pieces(lengths);
-        sum.fill(0.);
         let (planes, gradient_planes) = (ViewMut::new(planes), ViewMut::new(gradient_planes));
         let (tiles, gradients, sum) = (ViewMut::new(tiles), ViewMut::new(gradients), ViewMut::new(sum));
         unsafe {
@@ -183,7 +182,7 @@ impl Winograd {
                         (tiles.read(), blocks),
                         (gradients.read(), output_blocks),
                         tiles_here,
-                        sum,
+                        (sum, first == images.start && tile == 0),
                         ahead.from(tile / TILES * FREQUENCIES * products),
                     );
                 }
@@ -338,7 +337,7 @@ unsafe fn outers<V: Vector>(
     (tiles, input_blocks): (View, usize),
     (gradients, output_blocks): (View, usize),
     count: usize,
-    sum: ViewMut,
+    (sum, is_first): (ViewMut, bool),
     mut ahead: Spread,
 ) {
     for frequency in 0..FREQUENCIES {
@@ -354,7 +353,7 @@ unsafe fn outers<V: Vector>(
                     let a = tiles.from(input * BLOCK + frequency * FREQUENCY);
                     let g = gradients.from(output * BLOCK + frequency * FREQUENCY);
                     let at = (frequency * input_blocks + input) * output_blocks + output;
-                    V::outer(a, g, count, sum.from(at * SQUARE));
+                    V::outer(a, g, count, sum.from(at * SQUARE), is_first);
                 }
             }
         }

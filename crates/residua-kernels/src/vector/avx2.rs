@@ -43,8 +43,8 @@ impl Vector for Avx2 {
         unsafe { product::product::<Self, 4>(a, pitch, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
-    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut) {
-        unsafe { product::outer::<Self, 4>(a, g, rows, sum) }
+    unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
+        unsafe { product::outer::<Self, 4>(a, g, rows, sum, is_first) }
     }
 
     #[inline(always)]
