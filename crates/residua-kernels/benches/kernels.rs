@@ -7,6 +7,7 @@
 mod peaks;
 
 use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -63,13 +64,13 @@ const LAYERS: [Layer; 9] = [
 /// A convolution of `relu(norm(x))` and all that its kernels read.
 struct Problem {
     convolution: Convolution,
-    x: Vec<f32>,
+    x: Map,
     norm: Normalisation,
-    weights: Vec<f32>,
+    weights: Map,
     /// Of the input's shape.
-    shortcut: Vec<f32>,
+    shortcut: Map,
     /// Of the output's shape.
-    gradient: Vec<f32>,
+    gradient: Map,
 }
 
 impl Problem {
@@ -111,9 +112,43 @@ impl Problem {
     }
 }
 
+/// Numbers that begin at a cache line, as training's feature maps do: from where an allocator happens to put them, every
+/// vector would lie across two lines.
+struct Map {
+    memory: Vec<f32>,
+    place: Range<usize>,
+}
+
+impl Map {
+    fn zeros(length: usize) -> Self {
+        const LINE: usize = 64;
+        let memory = vec![0.; length + LINE];
+        let start = memory.as_ptr().align_offset(LINE);
+        Self { memory, place: start..start + length }
+    }
+}
+
+impl Deref for Map {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.memory[self.place.clone()]
+    }
+}
+
+impl DerefMut for Map {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[self.place.clone()]
+    }
+}
+
 /// Numbers between -1 and 1, the same in every run.
-fn numbers(length: usize) -> Vec<f32> {
-    (0..length).map(|at| (at * 7919 % 1999) as f32 / 999. - 1.).collect()
+fn numbers(length: usize) -> Map {
+    let mut map = Map::zeros(length);
+    for (at, number) in map.iter_mut().enumerate() {
+        *number = (at * 7919 % 1999) as f32 / 999. - 1.;
+    }
+    map
 }
 
 fn normalisation(channels: usize) -> Normalisation {
@@ -125,10 +160,10 @@ fn normalisation(channels: usize) -> Normalisation {
 #[divan::bench(args = LAYERS, max_time = SECONDS)]
 fn forward(bencher: Bencher, layer: Layer) {
     let problem = Problem::new(layer);
-    let mut output = vec![0.; problem.gradient.len()];
+    let mut output = Map::zeros(problem.gradient.len());
     let mut moments = vec![0.; 2 * layer.outputs];
     bencher.counter(ItemsCount::new(problem.operations())).bench_local(|| {
-        let (addend, moments) = (Some(problem.gradient.as_slice()), Some((1, moments.as_mut_slice())));
+        let (addend, moments) = (Some(&*problem.gradient), Some((1, moments.as_mut_slice())));
         problem.convolution.forward(problem.input(), &problem.weights, addend, &mut output, moments);
     });
 }
@@ -138,7 +173,7 @@ fn forward(bencher: Bencher, layer: Layer) {
 fn backward(bencher: Bencher, layer: Layer) {
     let problem = Problem::new(layer);
     let mut of_weights = vec![0.; problem.weights.len()];
-    let mut of_norm = vec![0.; problem.x.len()];
+    let mut of_norm = Map::zeros(problem.x.len());
     bencher
         .counter(ItemsCount::new(2 * problem.operations()))
         .bench_local(|| problem.backward(&mut of_weights, InputGradient::OfNorm(&mut of_norm)));
@@ -149,10 +184,10 @@ fn backward(bencher: Bencher, layer: Layer) {
 fn finish_input_gradient(bencher: Bencher, layer: Layer) {
     let problem = Problem::new(layer);
     let sums = problem.backward(&mut vec![0.; problem.weights.len()], InputGradient::SumsOnly);
-    let mut output = vec![0.; problem.x.len()];
+    let mut output = Map::zeros(problem.x.len());
     bencher.counter(ItemsCount::new(problem.operations())).bench_local(|| {
         let gradient = OutputGradient::Plain(&problem.gradient);
-        let addend = Some(problem.shortcut.as_slice());
+        let addend = Some(&*problem.shortcut);
         problem.convolution.finish_input_gradient(
             problem.input(),
             &problem.weights,
@@ -177,7 +212,7 @@ fn finish_gradient_elementwise(bencher: Bencher, channels: usize) {
     let pool = AveragePool { input: shape, instructions };
     let sums = pool.backward(input, &of_means, InputGradient::SumsOnly, false);
     let sums = sums.expect("the input is normalised");
-    let mut output = vec![0.; shape.len()];
+    let mut output = Map::zeros(shape.len());
     let gradient = OutputGradient::ThroughNorm { gradient: &gradient, x: &x, norm: &norm, sums: &sums };
     bencher
         .counter(ItemsCount::new(6 * shape.len()))
@@ -190,8 +225,7 @@ fn finish_gradient_elementwise(bencher: Bencher, channels: usize) {
 fn sgd(bencher: Bencher) {
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, is_nesterov: false };
     let lengths = [16usize, 32, 64].map(|channels| [channels * channels * 9; 36]).concat();
-    let mut values: Vec<[Vec<f32>; 3]> =
-        lengths.iter().map(|&length| [0; 3].map(|_| numbers(length))).collect();
+    let mut values: Vec<[Map; 3]> = lengths.iter().map(|&length| [0; 3].map(|_| numbers(length))).collect();
     let total: usize = lengths.iter().sum();
     let mut tensors: Vec<TrainedTensor> = values
         .iter_mut()

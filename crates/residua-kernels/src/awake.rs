@@ -25,25 +25,31 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Calls `work` with 0 to `count - 1`, in order as far as several threads can. The calling thread waits for the others'
-/// last calls awake: they take less time than falling asleep and being woken.
+/// Calls `work` with 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
+/// The calling thread waits for the last calls awake: they take less time than falling asleep and being woken.
 pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
-    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work_off = || {
-        loop {
-            let turn = next.fetch_add(1, Ordering::Relaxed);
-            if turn >= count {
-                return;
+    let threads = rayon::current_num_threads().min(count);
+    let begin = |run: usize| run * count / threads;
+    let next: Vec<AtomicUsize> = (0..threads).map(|run| AtomicUsize::new(begin(run))).collect();
+    let finished = AtomicUsize::new(0);
+    let work_off = |own: usize| {
+        for run in (own..threads).chain(0..own) {
+            loop {
+                let turn = next[run].fetch_add(1, Ordering::Relaxed);
+                if turn >= begin(run + 1) {
+                    break;
+                }
+                let _finished = Finished(&finished);
+                work(turn);
             }
-            let _finished = Finished(&finished);
-            work(turn);
         }
     };
     rayon::in_place_scope(|scope| {
-        for _ in 1..rayon::current_num_threads().min(count) {
-            scope.spawn(|_| work_off());
+        let work_off = &work_off;
+        for run in 1..threads {
+            scope.spawn(move |_| work_off(run));
         }
-        work_off();
+        work_off(0);
         let mut looks = 0;
         while finished.load(Ordering::Acquire) < count {
             pause(&mut looks);
