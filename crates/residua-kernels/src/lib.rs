@@ -9,6 +9,7 @@ mod flow;
 mod instructions;
 mod loss;
 mod map;
+mod multiply;
 mod norm;
 mod operands;
 mod plane;
