@@ -184,8 +184,8 @@ impl Convolution {
         sink: Option<BackwardSink>,
     ) {
         let plan = self.plan();
-        let adds = matches!(sink, Some(BackwardSink::Finished(..)));
-        let chunks = plan.chunks(self.input.batch).reversed(adds);
+        let finishes = matches!(sink, Some(BackwardSink::Finished(..)));
+        let chunks = plan.chunks(self.input.batch).reversed(finishes);
         let source = input.source(self.input);
         let gradient = gradient.source(self.output());
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
@@ -215,14 +215,10 @@ impl Convolution {
         {
             Plan::Winograd(Winograd { input: self.input, outputs: self.outputs })
         } else {
-            self.plan_direct()
+            assert!(self.size % 2 == 1, "kernels have an odd size");
+            let Self { input, size, stride, .. } = *self;
+            Plan::Direct(Direct { input, output: self.output(), size, stride })
         }
-    }
-
-    fn plan_direct(&self) -> Plan {
-        assert!(self.size % 2 == 1, "kernels have an odd size");
-        let Self { input, size, stride, .. } = *self;
-        Plan::Direct(Direct { input, output: self.output(), size, stride })
     }
 
     fn addend<'a>(&self, addend: Option<&'a [f32]>) -> View<'a> {
@@ -290,21 +286,13 @@ impl Plan {
     /// To `[outputs, inputs, size, size]`.
     fn unpack_gradient(self, from: &[f32], convolution: &Convolution, to: &mut [f32]) {
         let (inputs, size) = (convolution.input.channels, convolution.size);
-        let of_output = |(output, to): (usize, &mut [f32])| {
-            let mut to = to.iter_mut();
-            for input in 0..inputs {
-                for row in 0..size {
-                    for column in 0..size {
-                        let at = match self {
-                            Self::Winograd(Winograd { outputs, .. }) => {
-                                (input * 9 + row * 3 + column) * padded(outputs) + output
-                            }
-                            Self::Direct(direct) => direct.gradient_at(output, input, row, column),
-                        };
-                        *to.next().expect("as many weights as the shape says") = from[at];
-                    }
+        let of_output = |(output, to): (usize, &mut [f32])| match self {
+            Self::Winograd(Winograd { outputs, .. }) => {
+                for (at, value) in to.iter_mut().enumerate() {
+                    *value = from[at * padded(outputs) + output];
                 }
             }
+            Self::Direct(direct) => direct.unpack(from, output, to),
         };
         to.par_chunks_mut(inputs * size * size).with_min_len(8).enumerate().for_each(of_output);
     }
@@ -401,8 +389,8 @@ impl Task for Backward<'_> {
         let Self { plan, source, gradient, weights, partial, images } = self;
         let weights = weights.as_ref().map(|(weights, sink)| (*weights, sink));
         unsafe {
-            match (plan, partial) {
-                (Plan::Winograd(winograd), partial) => {
+            match plan {
+                Plan::Winograd(winograd) => {
                     if let Some(partial) = partial {
                         winograd.weights_gradient::<V>(&source, &gradient, partial, images.clone());
                     }
@@ -410,9 +398,7 @@ impl Task for Backward<'_> {
                         winograd.transposed().forward::<V>(&gradient, weights, sink, images);
                     }
                 }
-                (Plan::Direct(direct), partial) => {
-                    direct.backward::<V>(&source, &gradient, weights, partial, images);
-                }
+                Plan::Direct(direct) => direct.backward::<V>(&source, &gradient, weights, partial, images),
             }
             V::fence();
         }

@@ -72,11 +72,6 @@ impl Direct {
         )
     }
 
-    /// The place in a packed matrix of a weight's row: patch element `[row, column, input]`.
-    fn patch_element(self, row: usize, column: usize, input: usize) -> usize {
-        row * padded(self.run()) + column * self.input.channels + input
-    }
-
     /// Where a patch's element is among an output's weights, `[inputs, size, size]`; padding has no weight.
     fn weight_of(self, element: usize) -> Option<usize> {
         let (row, element) = (element / padded(self.run()), element % padded(self.run()));
@@ -117,11 +112,14 @@ impl Direct {
         }
     }
 
-    /// Where the gradient of a weight is: `[depth block][output block][LANES][LANES]`.
-    pub(crate) fn gradient_at(self, output: usize, input: usize, row: usize, column: usize) -> usize {
-        let element = self.patch_element(row, column, input);
-        let square = element / LANES * self.output_blocks() + output / LANES;
-        square * SQUARE + element % LANES * LANES + output % LANES
+    /// An output's part of a gradient `[depth block][output block][LANES][LANES]`, as `[inputs, size, size]`.
+    pub(crate) fn unpack(self, gradient: &[f32], output: usize, to: &mut [f32]) {
+        for element in 0..self.depth() * LANES {
+            if let Some(at) = self.weight_of(element) {
+                let square = element / LANES * self.output_blocks() + output / LANES;
+                to[at] = gradient[square * SQUARE + element % LANES * LANES + output % LANES];
+            }
+        }
     }
 
     /// `sink(weights * source)` for a run of images.

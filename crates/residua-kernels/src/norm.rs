@@ -116,59 +116,55 @@ pub(crate) fn moments(
     let MapShape { batch, channels, .. } = shape;
     assert!(groups > 0 && batch.is_multiple_of(groups), "{batch} images in {groups} groups");
     assert_eq!(moments.len(), groups * 2 * channels, "moments are [groups, 2, channels]");
-    instructions.run(Pool { shape, partial, groups, moments });
+    instructions.run(Moments { shape, partial, groups, moments });
 }
 
 /// Statistics of images becoming those of their groups.
-struct Pool<'a> {
+struct Moments<'a> {
     shape: MapShape,
     partial: &'a [f32],
     groups: usize,
     moments: &'a mut [f32],
 }
 
-impl Task for Pool<'_> {
+impl Task for Moments<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        pool(self.shape, self.partial, self.groups, self.moments);
-    }
-}
-
-#[inline(always)]
-fn pool(shape: MapShape, partial: &[f32], groups: usize, moments: &mut [f32]) {
-    let MapShape { batch, channels, .. } = shape;
-    let pitch = padded(channels);
-    let pixels = shape.pixels() as f64;
-    let (mut mean, mut spread) = (vec![0f64; channels], vec![0f64; channels]);
-    let per_group = batch / groups * STATISTICS * pitch;
-    for (group, moments) in partial.chunks_exact(per_group).zip(moments.chunks_exact_mut(2 * channels)) {
-        mean.fill(0.);
-        spread.fill(0.);
-        for (image, partial) in group.chunks_exact(STATISTICS * pitch).enumerate() {
-            let (first, rest) = partial.split_at(pitch);
-            let (sum, square) = rest.split_at(pitch);
-            // All of one length, so that the loop is free of checks.
-            let (first, sum, square) = (&first[..channels], &sum[..channels], &square[..channels]);
-            let (mean, spread) = (&mut mean[..channels], &mut spread[..channels]);
-            // The pooled mean and spread of `image` images and one more.
-            let weight = 1. / (image + 1) as f64;
-            let cross = pixels * image as f64 * weight;
-            for channel in 0..channels {
-                let sum = f64::from(sum[channel]) / pixels;
-                let own_mean = f64::from(first[channel]) + sum;
-                let own_spread = (f64::from(square[channel]) - pixels * sum * sum).max(0.);
-                let difference = own_mean - mean[channel];
-                mean[channel] += difference * weight;
-                // `max` hides NaN, which a spread of NaN would otherwise show.
-                let own_spread = if square[channel].is_nan() { f64::NAN } else { own_spread };
-                spread[channel] += own_spread + difference * difference * cross;
+        let Self { shape, partial, groups, moments } = self;
+        let MapShape { batch, channels, .. } = shape;
+        let pitch = padded(channels);
+        let pixels = shape.pixels() as f64;
+        let (mut mean, mut spread) = (vec![0f64; channels], vec![0f64; channels]);
+        let per_group = batch / groups * STATISTICS * pitch;
+        for (group, moments) in partial.chunks_exact(per_group).zip(moments.chunks_exact_mut(2 * channels)) {
+            mean.fill(0.);
+            spread.fill(0.);
+            for (image, partial) in group.chunks_exact(STATISTICS * pitch).enumerate() {
+                let (first, rest) = partial.split_at(pitch);
+                let (sum, square) = rest.split_at(pitch);
+                // All of one length, so that the loop is free of checks.
+                let (first, sum, square) = (&first[..channels], &sum[..channels], &square[..channels]);
+                let (mean, spread) = (&mut mean[..channels], &mut spread[..channels]);
+                // The pooled mean and spread of `image` images and one more.
+                let weight = 1. / (image + 1) as f64;
+                let cross = pixels * image as f64 * weight;
+                for channel in 0..channels {
+                    let sum = f64::from(sum[channel]) / pixels;
+                    let own_mean = f64::from(first[channel]) + sum;
+                    let own_spread = (f64::from(square[channel]) - pixels * sum * sum).max(0.);
+                    let difference = own_mean - mean[channel];
+                    mean[channel] += difference * weight;
+                    // `max` hides NaN, which a spread of NaN would otherwise show.
+                    let own_spread = if square[channel].is_nan() { f64::NAN } else { own_spread };
+                    spread[channel] += own_spread + difference * difference * cross;
+                }
             }
-        }
-        let count = (batch / groups) as f64 * pixels;
-        let (means, variances) = moments.split_at_mut(channels);
-        for channel in 0..channels {
-            means[channel] = mean[channel] as f32;
-            variances[channel] = (spread[channel] / count) as f32;
+            let count = (batch / groups) as f64 * pixels;
+            let (means, variances) = moments.split_at_mut(channels);
+            for channel in 0..channels {
+                means[channel] = mean[channel] as f32;
+                variances[channel] = (spread[channel] / count) as f32;
+            }
         }
     }
 }
