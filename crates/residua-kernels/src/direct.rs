@@ -123,7 +123,7 @@ impl Direct {
     }
 
     /// `sink(weights * source)` for a run of images.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn forward<V: Vector>(
         self,
         source: &AnySource,
@@ -165,7 +165,7 @@ impl Direct {
 
     /// For a run of images: the weights' gradient, to `sum` if there is one, and if there are `weights` (with
     /// lanes along the patch) `sink(weights * gradient)`.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn backward<V: Vector>(
         self,
         source: &AnySource,
@@ -246,7 +246,7 @@ impl Direct {
 
     /// The patches of `count` output pixels from `first` on, as panels. Returns what will be read next.
     #[allow(clippy::too_many_arguments)]
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn gather<'a, V: Vector>(
         self,
         source: &'a AnySource<'a>,
@@ -277,7 +277,7 @@ impl Direct {
     }
 
     /// Adds patches back to the pixels that they were taken from.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn scatter<V: Vector>(self, plane: Plane, patches: View, first: usize, count: usize, to: ViewMut) {
         for row in 0..count {
             let (y, x) = ((first + row) / self.output.width, (first + row) % self.output.width);
@@ -320,7 +320,7 @@ unsafe fn fill_rows<'a, V: Vector>(
 }
 
 /// Multiplies panels by weights to `blocks` blocks, as panels again.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn multiply_to_panels<V: Vector>(
     (panels, rows, depth): (View, usize, usize),
     weights: View,
@@ -342,7 +342,7 @@ unsafe fn multiply_to_panels<V: Vector>(
 }
 
 /// Gives an image's gradient, gathered in a plane, to the sink.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn drain<V: Vector>(plane: Plane, memory: View, shape: MapShape, image: usize, sink: &impl AnySink) {
     let MapShape { height, width, channels, .. } = shape;
     for y in 0..height {

@@ -1,5 +1,7 @@
 //! Which instruction set runs: the best that the machine has, unless an environment variable says otherwise.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::OnceLock;
 
 use crate::vector::Vector;
@@ -12,6 +14,25 @@ use crate::vector::{avx2::Avx2, avx512::Avx512};
 
 /// The environment variable that forces an instruction set: `avx512`, `avx2`, `neon` or `portable`.
 pub const VARIABLE: &str = "RESIDUA_INSTRUCTIONS";
+
+/// [`VARIABLE`] names no instruction set that this machine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownInstructions {
+    given: String,
+}
+
+impl fmt::Display for UnknownInstructions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Instructions::available().map(Instructions::name).collect::<Vec<_>>().join(", ");
+        let given = &self.given;
+        write!(
+            formatter,
+            "{VARIABLE}: '{given}' is no instruction set of this machine; unset it, or set one of {names}"
+        )
+    }
+}
+
+impl Error for UnknownInstructions {}
 
 /// An instruction set that the kernels are instantiated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,16 +54,23 @@ impl Instructions {
     /// The instruction set in use: the fastest available, or the one that [`VARIABLE`] names.
     ///
     /// # Panics
-    /// When the variable names one that does not exist or that this machine lacks.
+    /// When [`choice`](Self::choice) is an error.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Instructions> = OnceLock::new();
-        *CURRENT.get_or_init(|| match std::env::var(VARIABLE) {
-            Err(_) => Self::available().next().unwrap_or(Self::Portable),
-            Ok(name) => Self::available().find(|set| set.name() == name).unwrap_or_else(|| {
-                let names = Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
-                panic!("{VARIABLE}={name}: this machine has {names}")
-            }),
-        })
+        *CURRENT.get_or_init(|| Self::choice().unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// As [`current`](Self::current), for programs that tell their user what is wrong with the variable.
+    ///
+    /// # Errors
+    /// When the variable names one that does not exist or that this machine lacks.
+    pub fn choice() -> Result<Self, UnknownInstructions> {
+        match std::env::var_os(VARIABLE) {
+            None => Ok(Self::available().next().unwrap_or(Self::Portable)),
+            Some(name) => Self::available()
+                .find(|set| name == set.name())
+                .ok_or_else(|| UnknownInstructions { given: name.to_string_lossy().into_owned() }),
+        }
     }
 
     /// Those that this machine has, the fastest first.
@@ -105,7 +133,8 @@ impl Instructions {
 /// Work that is compiled once for every instruction set.
 pub(crate) trait Task {
     /// Implementations are `#[inline(always)]`, as is everything below them: code that is not inlined into the
-    /// instruction set's own function is not compiled for it.
+    /// instruction set's own function is not compiled for it. What is large is so only without debug assertions: where nothing
+    /// is optimised all that is inlined has a place of its own on the stack, which then overflows.
     ///
     /// # Safety
     /// The machine has the instructions of `V`.

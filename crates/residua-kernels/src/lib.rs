@@ -27,7 +27,7 @@ mod winograd;
 pub use awake::with_threads_awake;
 pub use convolution::{Algorithm, Convolution};
 pub use elementwise::{Merge, SumGradient, finish_gradient, finish_gradient_in_place, moments};
-pub use instructions::{Instructions, VARIABLE};
+pub use instructions::{Instructions, UnknownInstructions, VARIABLE};
 pub use loss::cross_entropy;
 pub use map::MapShape;
 pub use norm::{Normalisation, NormalisationGradient};

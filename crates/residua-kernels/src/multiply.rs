@@ -24,7 +24,7 @@ pub(crate) struct Multiply<'a> {
 }
 
 impl<V: Vector> WithSink<V> for Multiply<'_> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn run<K: Sink>(self, sink: K) {
         let Self { panels, rows, depth, weights, to, ahead, beside, distance, image, first, count } = self;
         let channels = to.channels;

@@ -42,7 +42,7 @@ impl Plane {
     }
 
     /// Copies image `image` of `source`.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn fill<V: Vector>(
         self,
         source: &AnySource,

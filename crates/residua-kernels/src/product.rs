@@ -74,7 +74,7 @@ pub(crate) struct Ahead<'a> {
 ///
 /// # Safety
 /// As for [`Vector`].
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn product<V: Vector, const R: usize>(
     a: View,
     pitch: usize,
@@ -132,7 +132,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
 ///
 /// # Safety
 /// As for [`Vector`].
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn outer<V: Vector, const R: usize>(
     a: View,
     g: View,

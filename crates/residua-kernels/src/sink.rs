@@ -71,7 +71,7 @@ pub(crate) trait AnySink: Copy + Sync {
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>);
 
     /// Takes as many of `R` vectors as there are places.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn accept<V: Vector, const R: usize>(
         &self,
         image: usize,

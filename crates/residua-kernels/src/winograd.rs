@@ -94,7 +94,7 @@ impl Winograd {
 
     /// `sink(weights * source)` for a run of images. With flipped weights, a gradient as its source and inputs and outputs
     /// exchanged it is the data gradient.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn forward<V: Vector>(
         self,
         source: &AnySource,
@@ -139,7 +139,7 @@ impl Winograd {
     }
 
     /// For a run of images: the weights' gradient, `[input][3][3][output blocks * LANES]`.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn weights_gradient<V: Vector>(
         self,
         source: &AnySource,
@@ -203,7 +203,7 @@ impl Winograd {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn transform_input<V: Vector>(
         self,
         plane: Plane,
@@ -228,7 +228,7 @@ impl Winograd {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn transform_gradient<V: Vector>(
         self,
         plane: Plane,
@@ -256,7 +256,7 @@ impl Winograd {
 
     /// Transforms tiles of `channels` channels back, into the sink.
     #[allow(clippy::too_many_arguments)]
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn finish<V: Vector>(
         self,
         results: View,
@@ -310,7 +310,7 @@ impl Spread<'_> {
 }
 
 /// For every frequency the product of sixteen tiles with the weights.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn products<V: Vector>(
     (tiles, depth): (View, usize),
     weights: View,
@@ -332,7 +332,7 @@ unsafe fn products<V: Vector>(
 }
 
 /// For every frequency the outer products of `count` tiles of the input and of the gradient, added to `sum`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn outers<V: Vector>(
     (tiles, input_blocks): (View, usize),
     (gradients, output_blocks): (View, usize),
@@ -362,7 +362,7 @@ unsafe fn outers<V: Vector>(
 
 /// Transforms a block of channels of weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or, flipped and with inputs and outputs
 /// exchanged, for the data gradient that it computes [transposed](Winograd::transposed).
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn transform_weights<V: Vector>(
     weights: &[f32],
     inputs: usize,
@@ -404,7 +404,7 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
 
 /// Transforms the summed gradient back: `[frequency][input block][output block][LANES][LANES]` to
 /// `[input][3][3][output blocks * LANES]`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn transform_weights_gradient<V: Vector>(sum: View, inputs: usize, outputs: usize, to: ViewMut) {
     let output_blocks = outputs.div_ceil(LANES);
     let input_blocks = inputs.div_ceil(LANES);

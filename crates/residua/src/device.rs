@@ -7,6 +7,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 
 pub use burn::tensor::Device;
+use residua_kernels::{Instructions, UnknownInstructions};
 use thiserror::Error;
 
 use crate::choice::{UnknownChoice, serde_as_string};
@@ -50,6 +51,9 @@ pub enum DeviceError {
         /// The feature that is missing.
         feature: &'static str,
     },
+    /// The environment asks the processor for instructions that it lacks.
+    #[error(transparent)]
+    Instructions(#[from] UnknownInstructions),
     /// The machine has no such device, or its driver does not work.
     #[error("no device {device} on this machine ({reason}); check the driver, or use --device cpu")]
     Unavailable {
@@ -68,6 +72,7 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device, DeviceError> {
         let make = self.constructor()?;
         if self == Self::Cpu {
+            Instructions::choice()?;
             return Ok(make());
         }
         // The GPU backends panic where there is no device or no driver; here that is an ordinary answer.

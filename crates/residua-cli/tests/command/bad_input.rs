@@ -272,3 +272,19 @@ fn a_diverging_run_names_iteration_learning_rate_and_the_last_good_checkpoint() 
     let checkpoint = rest.split(';').next().unwrap();
     sandbox.succeed(&format!("eval --checkpoint {checkpoint}"));
 }
+
+#[test]
+fn instructions_that_the_processor_lacks_are_refused() {
+    let sandbox = Sandbox::new();
+    for line in [RUN, "bench --model preresnet8 --batch 2 --steps 1"] {
+        let output = sandbox.command(line).env("RESIDUA_INSTRUCTIONS", "avx521").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "residua {line}\n{stderr}");
+        assert_eq!(
+            stderr.lines().filter(|line| line.starts_with("error: RESIDUA_INSTRUCTIONS: 'avx521'")).count(),
+            1,
+            "{stderr}"
+        );
+        assert!(stderr.contains("portable") && !stderr.contains("panicked"), "{stderr}");
+    }
+}
