@@ -12,8 +12,11 @@ use crate::ops::extension::{Norm, NormGradients};
 use crate::ops::pool::Buffer;
 use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
 
-/// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again.
+/// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again, if
+/// it would have left the shared cache by then.
 const FEW_CHANNELS: usize = 64;
+/// Bytes of a gradient that is still there, beside the two maps that are read with it.
+const CACHED: usize = 8 << 20;
 
 /// A convolution, what it reads, and the gradient of its weights.
 pub(super) struct Layer {
@@ -81,7 +84,8 @@ impl Layer {
     ) -> (FlexTensor, NormalisationGradient) {
         let convolution = self.convolution;
         let map = convolution.input;
-        if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS {
+        let is_cached = map.len() * size_of::<f32>() <= CACHED;
+        if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS && !is_cached {
             let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
             let mut output = Buffer::of(map.len());
             let weights = values(&self.weight);
