@@ -4,7 +4,10 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use residua::ops::{Engine, MomentsSource, Normalise, UnitLayer, UnitOptions, moments, unit};
+use residua::ops::{
+    Engine, Exit, MomentsSource, Normalise, UnitBranch, UnitLayer, UnitNorm, UnitOptions, UnitProjection,
+    moments, unit,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
@@ -24,7 +27,11 @@ enum Entry {
 struct Case {
     block: Block,
     entry: Entry,
+    /// Whether the entry is normalised, not only rectified.
+    normalises_entry: bool,
+    exit: Exit,
     projects: bool,
+    normalises_projection: bool,
     strides: bool,
     groups: usize,
     group: usize,
@@ -41,10 +48,30 @@ fn cases() -> impl Strategy<Value = Case> {
     let source = prop_oneof![3 => Just(MomentsSource::Batch), 1 => Just(MomentsSource::Running)];
     let channels = prop_oneof![1..20usize, Just(16usize), Just(32)];
     let shape = (1..3usize, 1..4usize, 2..10usize, channels, prop_oneof![Just(0usize), 1..20usize]);
-    (block, entry, source, any::<[bool; 2]>(), shape, any::<u64>()).prop_map(
-        |(block, entry, source, [projects, strides], (groups, group, side, inputs, more), seed)| {
+    let norm_then_sum = any::<[bool; 2]>().prop_map(|[is_activated_before, is_activated_after]| {
+        Exit::NormThenSum { is_activated_before, is_activated_after }
+    });
+    let exit = prop_oneof![2 => Just(Exit::Sum), 2 => norm_then_sum, 1 => Just(Exit::SumThenNorm)];
+    (block, entry, exit, source, any::<[bool; 4]>(), shape, any::<u64>()).prop_map(
+        |(block, entry, exit, source, flags, (groups, group, side, inputs, more), seed)| {
             let outputs = inputs + more;
-            Case { block, entry, projects, strides, groups, group, side, inputs, outputs, source, seed }
+            let [projects, strides, normalises_entry, normalises_projection] = flags;
+            Case {
+                block,
+                entry,
+                normalises_entry,
+                exit,
+                projects,
+                normalises_projection,
+                strides,
+                groups,
+                group,
+                side,
+                inputs,
+                outputs,
+                source,
+                seed,
+            }
         },
     )
 }
@@ -69,13 +96,15 @@ impl Case {
         [self.groups * self.group, side, side, self.outputs]
     }
 
-    /// Shapes of all leaves: x, then gamma, beta and weight of every layer, then the projection.
+    /// Shapes of all leaves: x, then gamma, beta and weight of every layer, the projection, and gamma and beta of the
+    /// normalisations behind it and at the exit.
     fn shapes(&self) -> Vec<Vec<usize>> {
         let mut shapes = vec![vec![self.groups * self.group, self.side, self.side, self.inputs]];
         for [outputs, inputs, size, _] in self.convolutions() {
             shapes.extend([vec![inputs], vec![inputs], vec![outputs, inputs, size, size]]);
         }
         shapes.push(vec![self.outputs, self.inputs, 1, 1]);
+        shapes.extend([(); 4].map(|()| vec![self.outputs]));
         shapes
     }
 
@@ -86,7 +115,9 @@ impl Case {
         }
         UnitOptions {
             strides,
+            is_activated: self.entry == Entry::Raw,
             is_activation_shared: self.entry == Entry::Activated,
+            exit: self.exit,
             source: self.source,
             groups: self.groups,
             keeps_first,
@@ -130,36 +161,48 @@ fn run(case: &Case, leaves: &[Vec<f64>], cotangent: &[f64], dtype: DType, keeps_
     }
     let vector = |index: usize| tensor::<1>(&leaves[index], &shapes[index], &device, dtype).require_grad();
     let map = |index: usize| tensor::<4>(&leaves[index], &shapes[index], &device, dtype).require_grad();
-    let (x, projection) = (map(0), map(shapes.len() - 1));
     let count = case.convolutions().len();
+    let (x, projection) = (map(0), map(1 + 3 * count));
+    let ends: Vec<_> = (2 + 3 * count..shapes.len()).map(vector).collect();
     let gammas: Vec<_> = (0..count).map(|layer| vector(1 + 3 * layer)).collect();
     let betas: Vec<_> = (0..count).map(|layer| vector(2 + 3 * layer)).collect();
     let weights: Vec<_> = (0..count).map(|layer| map(3 + 3 * layer)).collect();
     // Any constants will do for running moments; the variance is positive.
-    let running = |layer: usize| {
-        let channels = shapes[2 + 3 * layer][0];
+    let running = |channels: usize| {
         let values = (0..2 * channels).map(|index| 0.1 + 0.2 * (index % 5) as f64).collect::<Vec<_>>();
         tensor::<3>(&values, &[1, 2, channels], &device, dtype)
     };
-    let norm = (case.entry != Entry::AlreadyActivated).then(|| Normalise {
+    let has_norm = case.entry != Entry::AlreadyActivated && case.normalises_entry;
+    let norm = has_norm.then(|| Normalise {
         moments: match case.source {
             MomentsSource::Batch => moments(Engine::Fused, x.clone(), case.groups),
-            MomentsSource::Running => running(0),
+            MomentsSource::Running => running(case.inputs),
         },
         source: case.source,
         gamma: gammas[0].clone(),
         beta: betas[0].clone(),
     });
-    let rest = (1..count)
-        .map(|layer| UnitLayer {
-            moments: (case.source == MomentsSource::Running).then(|| running(layer)),
-            gamma: gammas[layer].clone(),
-            beta: betas[layer].clone(),
-            weight: weights[layer].clone(),
-        })
-        .collect();
-    let given = case.projects.then(|| projection.clone());
-    let result = unit(x.clone(), norm, weights[0].clone(), rest, given, case.options(keeps_first));
+    let inside = |gamma: &Tensor<1>, beta: &Tensor<1>| UnitNorm {
+        moments: (case.source == MomentsSource::Running).then(|| running(gamma.dims()[0])),
+        gamma: gamma.clone(),
+        beta: beta.clone(),
+    };
+    let branch = UnitBranch {
+        norm,
+        weight: weights[0].clone(),
+        rest: (1..count)
+            .map(|layer| UnitLayer {
+                norm: inside(&gammas[layer], &betas[layer]),
+                weight: weights[layer].clone(),
+            })
+            .collect(),
+        exit: (case.exit != Exit::Sum).then(|| inside(&ends[2], &ends[3])),
+    };
+    let on_shortcut = case.projects.then(|| UnitProjection {
+        weight: projection.clone(),
+        norm: case.normalises_projection.then(|| inside(&ends[0], &ends[1])),
+    });
+    let result = unit(x.clone(), branch, on_shortcut, case.options(keeps_first));
     let cotangent = tensor::<4>(cotangent, &case.output(), &device, dtype);
     let gradients = (result.y.clone() * cotangent).sum().backward();
     let mut all = vec![x.grad(&gradients).map(host)];
@@ -169,7 +212,9 @@ fn run(case: &Case, leaves: &[Vec<f64>], cotangent: &[f64], dtype: DType, keeps_
         all.push(weights[layer].grad(&gradients).map(host));
     }
     all.push(projection.grad(&gradients).map(host));
-    let moments = result.moments.into_iter().chain(result.inner).map(host).collect();
+    all.extend(ends.iter().map(|end| end.grad(&gradients).map(host)));
+    let moments = result.moments.into_iter().chain(result.inner).chain(result.exit).chain(result.projected);
+    let moments = moments.map(host).collect();
     Outcome { output: host(result.y), moments, gradients: all }
 }
 
@@ -264,15 +309,26 @@ proptest! {
 #[test]
 fn results_are_bitwise_the_same_for_any_number_of_threads() {
     for block in [Block::Single, Block::Basic, Block::Bottleneck] {
-        for (entry, projects, strides, outputs) in [
-            (Entry::Raw, false, false, 32),
-            (Entry::Raw, false, true, 64),
-            (Entry::Activated, true, true, 48),
+        let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
+            is_activated_before,
+            is_activated_after,
+        };
+        for (entry, exit, projects, strides, outputs) in [
+            (Entry::Raw, Exit::Sum, false, false, 32),
+            (Entry::Raw, Exit::Sum, false, true, 64),
+            (Entry::Activated, Exit::Sum, true, true, 48),
+            (Entry::AlreadyActivated, norm_then_sum(false, true), true, true, 64),
+            (Entry::AlreadyActivated, norm_then_sum(true, false), false, false, 32),
+            (Entry::Raw, norm_then_sum(false, false), false, false, 32),
+            (Entry::AlreadyActivated, Exit::SumThenNorm, true, true, 48),
         ] {
             let case = Case {
                 block,
                 entry,
+                normalises_entry: true,
+                exit,
                 projects,
+                normalises_projection: true,
                 strides,
                 groups: 2,
                 group: 5,

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, activation};
 use super::initialise::Initialiser;
 use super::pass::Pass;
 use super::plan::ConvolutionPlan;
-use crate::ops::{self, MomentsSource, Normalise, TrackOptions};
+use crate::ops::{self, MomentsSource, Normalise, TrackOptions, UnitNorm};
 
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
@@ -116,6 +116,12 @@ impl BatchNorm {
         };
         self.note(&moments, batch / groups * height * width, pass);
         Normalise { moments, source: MomentsSource::Batch, gamma, beta }
+    }
+
+    /// This normalisation as part of a unit that is one operation.
+    pub(super) fn inside(&self, pass: &Pass) -> UnitNorm {
+        let moments = (!pass.is_training()).then(|| self.running());
+        UnitNorm { moments, gamma: self.weight.val(), beta: self.bias.val() }
     }
 
     /// The number of groups of images that statistics of a batch are taken over.

@@ -6,7 +6,6 @@ use super::config::ResNetConfig;
 use super::error::NetworkError;
 use super::plan::{Entry, UnitPlan};
 use super::summary::{LayerSummary, VALUE_BYTES};
-use super::variants::Ordering;
 use crate::choice::words;
 
 /// What a training step keeps for its backward pass. Results are the same to the bit; time and memory are not.
@@ -15,7 +14,8 @@ pub enum Memory {
     /// All raw feature maps.
     #[default]
     Fast,
-    /// All but the output of each pre-activation unit's first convolution, which is computed again.
+    /// All but the output of each unit's first convolution, which is computed again; units whose paths are weighted (scaled,
+    /// gated, dropped) keep it.
     Balanced,
     /// The input of every k-th unit; the maps between are computed again, k units at a time.
     Lean,
@@ -197,7 +197,6 @@ impl UnitMaps {
             bytes([convolution.outputs, height.div_ceil(stride), width.div_ceil(stride)])
         });
         let inner: Vec<u64> = inner.collect();
-        let is_proposed = plan.ordering == Ordering::FullPreActivation;
         // The gradients of two neighbouring maps between the branch's convolutions are alive at once.
         let between = &inner[..inner.len() - 1];
         let branch = between.windows(2).map(|pair| pair[0] + pair[1]).max().or(between.first().copied());
@@ -205,7 +204,7 @@ impl UnitMaps {
         Self {
             input: bytes(shape(input)),
             kept: unit.activation_bytes,
-            first: if is_proposed && inner.len() > 1 { inner[0] } else { 0 },
+            first: if plan.adds_paths_unweighted() && inner.len() > 1 { inner[0] } else { 0 },
             in_flight: bytes(shape(unit)) + bytes(shape(input)) + branch.unwrap_or(0) + activation,
         }
     }

@@ -98,6 +98,11 @@ impl UnitPlan {
         self.convolutions[self.convolutions.len() - 1].outputs
     }
 
+    /// Whether branch and shortcut are added as they are, neither scaled nor gated nor dropped: units that are one operation.
+    pub fn adds_paths_unweighted(&self) -> bool {
+        matches!(self.shortcut, Shortcut::Identity | Shortcut::Conv1x1)
+    }
+
     /// Stride of the whole unit.
     pub fn stride(&self) -> usize {
         self.convolutions.iter().map(|convolution| convolution.stride).product()

@@ -9,7 +9,7 @@ use super::memory::Memory;
 use super::pass::{Pass, UnitTrace};
 use super::plan::{Entry, UnitPlan};
 use super::variants::{Ordering, Shortcut};
-use crate::ops::{self, Engine, MomentsSource, UnitLayer, UnitOptions, UnitResult};
+use crate::ops::{self, Engine, Exit, MomentsSource, UnitBranch, UnitLayer, UnitOptions, UnitProjection};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
 ///
@@ -100,57 +100,66 @@ impl ResidualUnit {
         output
     }
 
-    /// Whether this is a unit that [`ops::unit`] computes.
+    /// Whether this pass takes the unit as one operation.
     fn is_one_operation(&self, pass: &Pass) -> bool {
-        self.plan.ordering == Ordering::FullPreActivation
-            && matches!(self.plan.shortcut, Shortcut::Identity | Shortcut::Conv1x1)
-            && pass.engine() == Engine::Fused
-            && !pass.keeps_traces()
+        self.plan.adds_paths_unweighted() && pass.engine() == Engine::Fused && !pass.keeps_traces()
     }
 
     /// The whole unit as one operation.
     fn run(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
-        let [first, rest @ ..] = self.layers.as_slice() else {
-            unreachable!("a unit has at least one convolution")
-        };
-        let [batch, ..] = input.values.dims();
-        let norm = first.norm.as_ref().map(|norm| norm.prepare_map(&input, pass));
-        let mut norms = self.layers.iter().filter_map(|layer| layer.norm.as_ref());
-        let source = if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running };
+        let [batch, height, width, _] = input.values.dims();
+        let ordering = self.plan.ordering;
         let mut strides = [1; 3];
         for (stride, layer) in strides.iter_mut().zip(&self.layers) {
             *stride = layer.conv.stride;
         }
+        let mut norms = self.layers.iter().filter_map(|layer| layer.norm.as_ref());
         let options = UnitOptions {
             strides,
+            is_activated: ordering.is_preactivated() && self.plan.entry == Entry::Raw,
             is_activation_shared: self.plan.entry == Entry::Activated,
-            source,
+            exit: ordering.exit(),
+            source: if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running },
             groups: norms.next().map_or(1, |norm| norm.groups(batch)),
             keeps_first: pass.memory() != Memory::Balanced,
         };
-        let inner = |layer: &Layer| {
-            let norm = layer.norm.as_ref().expect("an inner layer of a pre-activation unit has a norm");
-            UnitLayer {
-                moments: (source == MomentsSource::Running).then(|| norm.running()),
-                gamma: norm.weight.val(),
-                beta: norm.bias.val(),
-                weight: layer.conv.weight.val(),
-            }
+        // Full pre-activation has a norm in front of each convolution, the others one behind each.
+        let (entry, inner, exit) = match ordering {
+            Ordering::FullPreActivation => (self.layers[0].norm.as_ref(), &self.layers[1..], None),
+            _ => (None, &self.layers[..], self.layers.last().and_then(|layer| layer.norm.as_ref())),
         };
-        let projection = self.shortcut.as_ref().map(|projection| projection.conv.weight.val());
-        let (weight, inner) = (first.conv.weight.val(), rest.iter().map(inner).collect());
-        let [_, mut height, mut width, _] = input.values.dims();
-        let UnitResult { y, moments, inner } =
-            ops::unit(input.values, norm, weight, inner, projection, options);
-        if source == MomentsSource::Batch {
-            for (index, (layer, moments)) in rest.iter().zip(&inner).enumerate() {
-                (height, width) = (height.div_ceil(strides[index]), width.div_ceil(strides[index]));
-                if let Some(norm) = &layer.norm {
-                    norm.note(moments, batch / options.groups * height * width, pass);
+        let inner: Vec<&BatchNorm> = inner.iter().filter_map(|layer| layer.norm.as_ref()).collect();
+        let rest = self.layers[1..].iter().zip(&inner);
+        let rest = rest
+            .map(|(layer, norm)| UnitLayer { norm: norm.inside(pass), weight: layer.conv.weight.val() })
+            .collect();
+        let branch = UnitBranch {
+            norm: entry.map(|norm| norm.prepare_map(&input, pass)),
+            weight: self.layers[0].conv.weight.val(),
+            rest,
+            exit: exit.map(|norm| norm.inside(pass)),
+        };
+        let projection = self.shortcut.as_ref().map(|projection| UnitProjection {
+            weight: projection.conv.weight.val(),
+            norm: projection.norm.as_ref().map(|norm| norm.inside(pass)),
+        });
+        let result = ops::unit(input.values, branch, projection, options);
+        if pass.is_training() {
+            let projected = self.shortcut.as_ref().and_then(|projection| projection.norm.as_ref());
+            let at_end = [(exit, &result.exit), (projected, &result.projected)];
+            let [_, of_height, of_width, _] = result.y.dims();
+            for (norm, moments) in at_end {
+                if let (Some(norm), Some(moments)) = (norm, moments) {
+                    norm.note(moments, batch / options.groups * of_height * of_width, pass);
                 }
             }
+            let (mut height, mut width) = (height, width);
+            for ((norm, moments), stride) in inner.into_iter().zip(&result.inner).zip(strides) {
+                (height, width) = (height.div_ceil(stride), width.div_ceil(stride));
+                norm.note(moments, batch / options.groups * height * width, pass);
+            }
         }
-        FeatureMap { values: y, moments }
+        FeatureMap { values: result.y, moments: result.moments }
     }
 
     /// F(x), or with an addend the unit's output: the addition and what follows it then ride in the last operation.
@@ -245,6 +254,23 @@ impl ResidualUnit {
             }
             (Shortcut::Dropout { probability }, _) => (Weight::Constant(1. - probability), Weight::One),
             _ => (Weight::One, Weight::One),
+        }
+    }
+}
+
+impl Ordering {
+    /// What follows the last convolution.
+    fn exit(self) -> Exit {
+        let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
+            is_activated_before,
+            is_activated_after,
+        };
+        match self {
+            Self::Original => norm_then_sum(false, true),
+            Self::BnAfterAddition => Exit::SumThenNorm,
+            Self::ReluBeforeAddition => norm_then_sum(true, false),
+            Self::ReluOnlyPreActivation => norm_then_sum(false, false),
+            Self::FullPreActivation => Exit::Sum,
         }
     }
 }

@@ -11,8 +11,8 @@ use burn::backend::tensor::FloatTensor;
 
 use super::extension::{Convolved, Norm, NormGradients, Optional, ResidualBackend, Tracked};
 use super::unit::{
-    Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitOptions,
-    UnitOutput,
+    Branch, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
+    RestGradients, Skip, UnitMaps, UnitOptions, UnitOutput,
 };
 use super::{ConvolveOptions, MergeOptions, PoolOptions, TrackOptions};
 
@@ -93,25 +93,21 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
         let (norm, [gamma_node, beta_node]) = norm_parts::<B, C>(branch.norm, &x);
         let (weight, weight_node) = branch.weight.into_parts();
         let (rest, [first, second]) = rest_parts::<B, C>(branch.rest, &x);
-        let (skip, projection_node) = match skip {
-            Skip::Identity => (Skip::Identity, untracked::<B, C>(&x)),
-            Skip::Projection(weight) => {
+        let (exit, [exit_gamma, exit_beta]) = exit_parts::<B, C>(branch.exit, &x);
+        let (skip, projection_node, [projection_gamma, projection_beta]) = match skip {
+            Skip::Identity => {
+                let absent = || untracked::<B, C>(&x);
+                (Skip::Identity, absent(), [absent(), absent()])
+            }
+            Skip::Projection(weight, norm) => {
                 let (weight, node) = weight.into_parts();
-                (Skip::Projection(weight), node)
+                let (norm, nodes) = exit_parts::<B, C>(norm, &x);
+                (Skip::Projection(weight, norm), node, nodes)
             }
         };
-        let branch = Branch { norm, weight, rest };
-        let UnitOutput { y, moments, inner } = B::unit(x.clone(), branch.clone(), skip.clone(), options);
-        // What the unit returns says what it has normalised with; the maps themselves stay in the graph.
-        let bare = |map: &InnerMap<B>| InnerMap {
-            values: Optional::Absent,
-            moments: FloatTensor::<Self>::new(map.moments.clone()),
-        };
-        let bare_inner = match &inner {
-            InnerMaps::None => InnerMaps::None,
-            InnerMaps::One(only) => InnerMaps::One(bare(only)),
-            InnerMaps::Two(first, second) => InnerMaps::Two(bare(first), bare(second)),
-        };
+        let branch = Branch { norm, weight, rest, exit };
+        let UnitOutput { y, moments, maps } = B::unit(x.clone(), branch.clone(), skip.clone(), options);
+        let bare_maps = bare::<B, C>(&maps);
         let [[gamma_1, beta_1, weight_1], [gamma_2, beta_2, weight_2]] = [first, second];
         let nodes = [
             x_node,
@@ -124,13 +120,42 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
             gamma_2,
             beta_2,
             weight_2,
+            exit_gamma,
+            exit_beta,
             projection_node,
+            projection_gamma,
+            projection_beta,
         ];
         let y = match Unit.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, branch, skip, inner, options), y),
+            OpsKind::Tracked(prep) => {
+                // Looked at by a ReLU behind the addition only.
+                let output = if options.ends_in_relu() { y.clone() } else { x.clone() };
+                prep.finish((x, branch, skip, maps, output, options), y)
+            }
             OpsKind::UnTracked(prep) => prep.finish(y),
         };
-        UnitOutput { y, moments: constant(moments), inner: bare_inner }
+        UnitOutput { y, moments: constant(moments), maps: bare_maps }
+    }
+}
+
+/// What a unit has normalised with; the maps themselves stay in the graph.
+fn bare<B: ResidualBackend, C: CheckpointStrategy>(maps: &UnitMaps<B>) -> UnitMaps<Autodiff<B, C>> {
+    let map = |map: &InnerMap<B>| InnerMap {
+        values: Optional::Absent,
+        moments: FloatTensor::<Autodiff<B, C>>::new(map.moments.clone()),
+    };
+    let exit = |exit: &ExitMap<B>| match exit {
+        ExitMap::Absent => ExitMap::Absent,
+        ExitMap::Present(of_exit) => ExitMap::Present(map(of_exit)),
+    };
+    UnitMaps {
+        inner: match &maps.inner {
+            InnerMaps::None => InnerMaps::None,
+            InnerMaps::One(only) => InnerMaps::One(map(only)),
+            InnerMaps::Two(first, second) => InnerMaps::Two(map(first), map(second)),
+        },
+        exit: exit(&maps.exit),
+        projected: exit(&maps.projected),
     }
 }
 
@@ -192,14 +217,16 @@ impl<B: ResidualBackend> Backward<B, 3> for Pool {
 #[derive(Debug)]
 struct Unit;
 
-impl<B: ResidualBackend> Backward<B, 11> for Unit {
-    type State = (FloatTensor<B>, Branch<B>, Skip<B>, InnerMaps<B>, UnitOptions);
+impl<B: ResidualBackend> Backward<B, 15> for Unit {
+    type State = (FloatTensor<B>, Branch<B>, Skip<B>, UnitMaps<B>, FloatTensor<B>, UnitOptions);
 
-    fn backward(self, ops: Ops<Self::State, 11>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 15>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let (x, branch, skip, inner, options) = ops.state;
-        let result = B::unit_backward(x, branch, skip, inner, gradient, options);
+        let (x, branch, skip, maps, y, options) = ops.state;
+        let result = B::unit_backward(x, branch, skip, maps, y, gradient, options);
         let (gamma, beta) = split(result.norm);
+        let (exit_gamma, exit_beta) = split(result.exit);
+        let (projection_gamma, projection_beta) = split(result.projection_norm);
         let (first, second) = match result.rest {
             RestGradients::None => (None, None),
             RestGradients::One(only) => (Some(only), None),
@@ -225,9 +252,13 @@ impl<B: ResidualBackend> Backward<B, 11> for Unit {
             gamma_2,
             beta_2,
             weight_2,
+            exit_gamma,
+            exit_beta,
             projection,
+            projection_gamma,
+            projection_beta,
         ];
-        register::<B, 11>(ops.parents.map(|parent| parent.map(|node| node.id)), found, gradients);
+        register::<B, 15>(ops.parents.map(|parent| parent.map(|node| node.id)), found, gradients);
     }
 }
 
@@ -281,19 +312,39 @@ fn optional_parts<B: ResidualBackend, C: CheckpointStrategy>(
     }
 }
 
+fn inner_norm_parts<B: ResidualBackend, C: CheckpointStrategy>(
+    norm: InnerNorm<Autodiff<B, C>>,
+) -> Parts<InnerNorm<B>, 2> {
+    let moments = match norm.moments {
+        Optional::Absent => Optional::Absent,
+        Optional::Present(moments) => Optional::Present(moments.into_primitive()),
+    };
+    let (gamma, gamma_node) = norm.gamma.into_parts();
+    let (beta, beta_node) = norm.beta.into_parts();
+    (InnerNorm { moments, gamma, beta }, [gamma_node, beta_node])
+}
+
+fn exit_parts<B: ResidualBackend, C: CheckpointStrategy>(
+    norm: ExitNorm<Autodiff<B, C>>,
+    x: &FloatTensor<B>,
+) -> Parts<ExitNorm<B>, 2> {
+    match norm {
+        ExitNorm::Absent => (ExitNorm::Absent, [untracked::<B, C>(x), untracked::<B, C>(x)]),
+        ExitNorm::Present(norm) => {
+            let (norm, nodes) = inner_norm_parts::<B, C>(norm);
+            (ExitNorm::Present(norm), nodes)
+        }
+    }
+}
+
 fn rest_parts<B: ResidualBackend, C: CheckpointStrategy>(
     rest: Rest<Autodiff<B, C>>,
     x: &FloatTensor<B>,
 ) -> (Rest<B>, [[NodeGuard; 3]; 2]) {
     let parts = |layer: InnerLayer<Autodiff<B, C>>| {
-        let moments = match layer.moments {
-            Optional::Absent => Optional::Absent,
-            Optional::Present(moments) => Optional::Present(moments.into_primitive()),
-        };
-        let (gamma, gamma_node) = layer.gamma.into_parts();
-        let (beta, beta_node) = layer.beta.into_parts();
+        let (norm, [gamma_node, beta_node]) = inner_norm_parts::<B, C>(layer.norm);
         let (weight, weight_node) = layer.weight.into_parts();
-        (InnerLayer { moments, gamma, beta, weight }, [gamma_node, beta_node, weight_node])
+        (InnerLayer { norm, weight }, [gamma_node, beta_node, weight_node])
     };
     let absent = || std::array::from_fn(|_| untracked::<B, C>(x));
     match rest {

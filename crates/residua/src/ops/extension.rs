@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::composed;
-use super::unit::{self, Branch, InnerMaps, Skip, UnitGradients, UnitOptions, UnitOutput};
+use super::unit::{self, Branch, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions, TrackOptions};
 
 /// The normalisation in front of an operation.
@@ -199,7 +199,7 @@ pub trait ResidualBackend: Backend {
         composed::pool_backward::<Self>(x, norm, gradient, options)
     }
 
-    /// A residual unit with full pre-activation; see [`crate::ops::unit`](fn@crate::ops::unit).
+    /// A residual unit; see [`crate::ops::unit`](fn@crate::ops::unit).
     fn unit(
         x: FloatTensor<Self>,
         #[extension_type] branch: Branch<Self>,
@@ -209,17 +209,18 @@ pub trait ResidualBackend: Backend {
         unit::forward::<Self>(x, branch, skip, options)
     }
 
-    /// The gradients of [`ResidualBackend::unit`], given the inner maps that it has returned and the gradient of its
-    /// result.
+    /// The gradients of [`ResidualBackend::unit`], given the maps and the output `y` that it has returned, and the gradient
+    /// of the output. `y` is looked at where a ReLU ends the unit, and may else be anything.
     fn unit_backward(
         x: FloatTensor<Self>,
         #[extension_type] branch: Branch<Self>,
         #[extension_type] skip: Skip<Self>,
-        #[extension_type] inner: InnerMaps<Self>,
+        #[extension_type] maps: UnitMaps<Self>,
+        y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         options: UnitOptions,
     ) -> UnitGradients<Self> {
-        unit::backward::<Self>(x, branch, skip, inner, gradient, options)
+        unit::backward::<Self>(x, branch, skip, maps, y, gradient, options)
     }
 
     /// Every `stride`-th pixel, with channels of zeros appended up to `outputs`: the shortcut without parameters.

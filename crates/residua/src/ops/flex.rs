@@ -20,7 +20,7 @@ use super::extension::{
     ResidualBackend, Tracked,
 };
 use super::pool::Buffer;
-use super::unit::{Branch, InnerMaps, Skip, UnitGradients, UnitOptions};
+use super::unit::{Branch, Skip, UnitGradients, UnitMaps, UnitOptions};
 use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, TrackOptions};
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{contiguous, map_shape, shape, small, values, values_mut};
@@ -213,14 +213,16 @@ impl ResidualBackend for Flex {
         x: FlexTensor,
         branch: Branch<Self>,
         skip: Skip<Self>,
-        inner: InnerMaps<Self>,
+        maps: UnitMaps<Self>,
+        y: FlexTensor,
         gradient: FlexTensor,
         options: UnitOptions,
     ) -> UnitGradients<Self> {
         if x.dtype() != DType::F32 {
-            return super::unit::backward::<Self>(x, branch, skip, inner, gradient, options);
+            return super::unit::backward::<Self>(x, branch, skip, maps, y, gradient, options);
         }
-        unit::unit_backward(contiguous(x), branch, skip, inner, contiguous(gradient), options)
+        let [x, y, gradient] = [x, y, gradient].map(contiguous);
+        unit::unit_backward(x, branch, skip, maps, y, gradient, options)
     }
 
     fn descend(

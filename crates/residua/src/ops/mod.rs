@@ -10,7 +10,7 @@
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional: what ends a unit that does not end in a
 //!   convolution;
 //! - [`pool`]: the mean of `relu(norm(x))` over the pixels of each image, what ends a network;
-//! - [`unit`](unit()): a whole residual unit with full pre-activation.
+//! - [`unit`](unit()): a whole residual unit, of any ordering.
 //!
 //! All are methods of the backend extension [`ResidualBackend`], which has their backward passes too and
 //! keeps only the raw feature maps for them. On the CPU they run the kernels of `residua_kernels`. The default bodies are composed of Burn's own operations, so every
@@ -36,8 +36,8 @@ pub use extension::{
     ResidualBackend, Tracked,
 };
 pub use unit::{
-    Branch, InnerGradients, InnerLayer, InnerMap, InnerMaps, Rest, RestGradients, Skip, UnitGradients,
-    UnitOptions, UnitOutput,
+    Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
+    RestGradients, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
 use crate::choice::words;
@@ -230,17 +230,46 @@ pub fn pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated:
     })
 }
 
-/// A convolution inside the branch of a [`unit`](unit()), and the normalisation in front of it.
+/// A normalisation of a map that a [`unit`](unit()) itself makes.
 #[derive(Debug, Clone)]
-pub struct UnitLayer {
+pub struct UnitNorm {
     /// Running moments, `[1, 2, channels]`; `None` where the batch's own are used.
     pub moments: Option<Tensor<3>>,
     /// `[channels]`
     pub gamma: Tensor<1>,
     /// `[channels]`
     pub beta: Tensor<1>,
+}
+
+/// A convolution inside the branch of a [`unit`](unit()), and the normalisation of what it reads.
+#[derive(Debug, Clone)]
+pub struct UnitLayer {
+    /// In front of the convolution.
+    pub norm: UnitNorm,
     /// `[outputs, channels, size, size]`
     pub weight: Tensor<4>,
+}
+
+/// The branch of a [`unit`](unit()).
+#[derive(Debug, Clone)]
+pub struct UnitBranch {
+    /// In front of the first convolution, for full pre-activation.
+    pub norm: Option<Normalise>,
+    /// Of the first convolution.
+    pub weight: Tensor<4>,
+    /// Up to two layers more.
+    pub rest: Vec<UnitLayer>,
+    /// Behind the last convolution or the addition; there is one unless the exit is [`Exit::Sum`].
+    pub exit: Option<UnitNorm>,
+}
+
+/// The 1x1 convolution on the shortcut of a [`unit`](unit()).
+#[derive(Debug, Clone)]
+pub struct UnitProjection {
+    /// `[outputs, inputs, 1, 1]`
+    pub weight: Tensor<4>,
+    /// Behind the convolution.
+    pub norm: Option<UnitNorm>,
 }
 
 /// The result of [`unit`](unit()).
@@ -248,51 +277,73 @@ pub struct UnitLayer {
 pub struct UnitResult {
     /// The unit's output, `[batch, height, width, outputs]`.
     pub y: Tensor<4>,
-    /// Its moments, `[groups, 2, outputs]`, where moments come from the batch.
+    /// Its moments, `[groups, 2, outputs]`, where it is a sum and moments come from the batch.
     pub moments: Option<Tensor<3>>,
     /// What each layer behind the first has normalised its input with, `[groups, 2, channels]`.
     pub inner: Vec<Tensor<3>>,
+    /// The same of the normalisation at the exit.
+    pub exit: Option<Tensor<3>>,
+    /// The same of the normalisation behind the projection.
+    pub projected: Option<Tensor<3>>,
 }
 
-/// A residual unit with full pre-activation, by the backend extension.
+/// A residual unit, by the backend extension: formulas in [`Exit`].
 ///
-/// `norm` and `weight` belong to the first convolution; without `norm` the input has been activated already. `rest` holds
-/// up to two layers more. `projection`, `[outputs, inputs, 1, 1]`, stands on the shortcut; without it, every
-/// `stride`-th pixel with zeros for new channels.
+/// Without a `projection` the shortcut is every `stride`-th pixel of the input with zeros for new channels.
 ///
 /// # Panics
-/// With more than two layers in `rest`, or when shapes do not fit.
+/// With more than two layers behind the first, or when shapes do not fit.
 pub fn unit(
     x: Tensor<4>,
-    norm: Option<Normalise>,
-    weight: Tensor<4>,
-    rest: Vec<UnitLayer>,
-    projection: Option<Tensor<4>>,
+    branch: UnitBranch,
+    projection: Option<UnitProjection>,
     options: UnitOptions,
 ) -> UnitResult {
-    let mut layers = rest.into_iter().map(|layer| InnerLayer {
-        moments: optional_dispatch(layer.moments),
-        gamma: layer.gamma.into_dispatch(),
-        beta: layer.beta.into_dispatch(),
-        weight: layer.weight.into_dispatch(),
-    });
+    let mut layers = branch
+        .rest
+        .into_iter()
+        .map(|layer| InnerLayer { norm: layer.norm.into_dispatch(), weight: layer.weight.into_dispatch() });
     let rest = match (layers.next(), layers.next()) {
         (Some(first), Some(second)) => Rest::Two(first, second),
         (Some(only), None) => Rest::One(only),
         _ => Rest::None,
     };
     assert!(layers.next().is_none(), "a unit has at most three convolutions");
-    let branch = Branch { norm: norm_dispatch(norm), weight: weight.into_dispatch(), rest };
-    let skip = projection.map_or(Skip::Identity, |weight| Skip::Projection(weight.into_dispatch()));
-    let UnitOutput { y, moments, inner } = Dispatch::unit(x.into_dispatch(), branch, skip, options);
+    let (norm, weight) = (norm_dispatch(branch.norm), branch.weight.into_dispatch());
+    let branch = Branch { norm, weight, rest, exit: exit_dispatch(branch.exit) };
+    let skip = projection.map_or(Skip::Identity, |UnitProjection { weight, norm }| {
+        Skip::Projection(weight.into_dispatch(), exit_dispatch(norm))
+    });
+    let UnitOutput { y, moments, maps } = Dispatch::unit(x.into_dispatch(), branch, skip, options);
+    let of_exit = |map: ExitMap<Dispatch>| match map {
+        ExitMap::Absent => None,
+        ExitMap::Present(map) => Some(Tensor::from_dispatch(map.moments)),
+    };
     UnitResult {
         y: Tensor::from_dispatch(y),
         moments: match moments {
             Optional::Absent => None,
             Optional::Present(moments) => Some(Tensor::from_dispatch(moments)),
         },
-        inner: inner.into_maps().into_iter().map(|map| Tensor::from_dispatch(map.moments)).collect(),
+        inner: maps.inner.into_maps().into_iter().map(|map| Tensor::from_dispatch(map.moments)).collect(),
+        exit: of_exit(maps.exit),
+        projected: of_exit(maps.projected),
     }
+}
+
+impl UnitNorm {
+    fn into_dispatch(self) -> InnerNorm<Dispatch> {
+        let Self { moments, gamma, beta } = self;
+        InnerNorm {
+            moments: optional_dispatch(moments),
+            gamma: gamma.into_dispatch(),
+            beta: beta.into_dispatch(),
+        }
+    }
+}
+
+fn exit_dispatch(norm: Option<UnitNorm>) -> ExitNorm<Dispatch> {
+    norm.map_or(ExitNorm::Absent, |norm| ExitNorm::Present(norm.into_dispatch()))
 }
 
 /// `y = relu_after(relu_before(norm(x)) + addend)`, the two ReLUs as asked for. All maps have one shape.

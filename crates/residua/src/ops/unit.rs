@@ -1,12 +1,17 @@
-//! The residual unit with full pre-activation as one operation, forward and backward.
+//! The residual unit as one operation, forward and backward, for every ordering of normalisation and ReLU.
 //!
 //! ```text
-//! m_1 = W_1 * relu(norm_1(x))    m_2 = W_2 * relu(norm_2(m_1))    ...    y = W_n * relu(norm_n(m_(n-1))) + shortcut(x)
+//! m_1 = W_1 * relu(norm_1(x))    m_2 = W_2 * relu(norm_2(m_1))    ...    z = W_n * relu(norm_n(m_(n-1)))
+//! y = z + shortcut(x)                       full pre-activation
+//! y = relu(relu(norm(z)) + shortcut(x))     normalised, then added, with the ReLUs that there are
+//! y = relu(norm(z + shortcut(x)))           added, then normalised
 //! ```
 //!
-//! The shortcut is the identity, subsampled and padded with channels of zeros where dimensions change, or a 1x1
-//! convolution. Where the input's activation feeds the shortcut too, `relu(norm_1(x))` stands for `x` on both paths.
-//! The feature maps kept for the backward pass are `x` and the inner maps `m`, as they leave the convolutions.
+//! Between its convolutions every ordering is the same; they differ in what precedes the first ([`Entrance`]) and in what
+//! follows the last ([`Exit`]). The shortcut is the identity, subsampled and padded with channels of zeros where dimensions
+//! change, or a 1x1 convolution, normalised or not. Where the input's activation feeds the shortcut too, `relu(norm_1(x))`
+//! stands for `x` on both paths. The feature maps kept for the backward pass are `x`, the inner maps `m`, and what is
+//! normalised behind them, as they leave the convolutions.
 //!
 //! The shortcut is inside, so the unit's input has one reader and autodiff never adds the gradients of two paths. The
 //! bodies here are composed of the backend's other operations.
@@ -22,8 +27,12 @@ use super::{ConvolveOptions, MergeOptions, MomentsSource};
 pub struct UnitOptions {
     /// Of each convolution, in order; 1 behind the last.
     pub strides: [usize; 3],
+    /// Whether the first convolution reads `relu(norm(x))`, the normalisation optional, or `x` as it is.
+    pub is_activated: bool,
     /// Whether the activated input feeds the shortcut too, not the branch alone.
     pub is_activation_shared: bool,
+    /// What follows the last convolution.
+    pub exit: Exit,
     /// Where the moments of all normalisations come from.
     pub source: MomentsSource,
     /// Groups of consecutive images with moments of their own.
@@ -33,10 +42,26 @@ pub struct UnitOptions {
     pub keeps_first: bool,
 }
 
-/// The branch of a unit: its convolutions, each behind a normalisation and ReLU.
+/// What follows a unit's last convolution, whose output is `z`; the shortcut's signal is `s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// `y = z + s`.
+    Sum,
+    /// `y = relu(relu(norm(z)) + s)`, with the ReLUs that there are.
+    NormThenSum {
+        /// Whether there is one before the addition.
+        is_activated_before: bool,
+        /// Whether there is one after it.
+        is_activated_after: bool,
+    },
+    /// `y = relu(norm(z + s))`.
+    SumThenNorm,
+}
+
+/// The branch of a unit: its convolutions, and the normalisations that belong to them.
 #[derive(Debug, Clone, ExtensionType)]
 pub struct Branch<B: Backend> {
-    /// Normalisation of the input. Where there is none the input has been activated already.
+    /// Normalisation of the input, for full pre-activation.
     #[extension_type]
     pub norm: Norm<B>,
     /// Of the first convolution, `[outputs, inputs, size, size]`.
@@ -44,6 +69,9 @@ pub struct Branch<B: Backend> {
     /// What follows the first convolution.
     #[extension_type]
     pub rest: Rest<B>,
+    /// The normalisation behind the last convolution, or behind the addition.
+    #[extension_type]
+    pub exit: ExitNorm<B>,
 }
 
 /// The layers behind the first.
@@ -60,6 +88,16 @@ pub enum Rest<B: Backend> {
 /// A convolution inside a branch, and the normalisation in front of it.
 #[derive(Debug, Clone, ExtensionType)]
 pub struct InnerLayer<B: Backend> {
+    /// Of what the convolution reads.
+    #[extension_type]
+    pub norm: InnerNorm<B>,
+    /// `[outputs, channels, size, size]`
+    pub weight: FloatTensor<B>,
+}
+
+/// A normalisation of a map that the unit itself makes.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct InnerNorm<B: Backend> {
     /// Running moments, `[1, 2, channels]`; absent where the batch's own are used.
     #[extension_type]
     pub moments: Optional<B>,
@@ -67,8 +105,15 @@ pub struct InnerLayer<B: Backend> {
     pub gamma: FloatTensor<B>,
     /// `[channels]`
     pub beta: FloatTensor<B>,
-    /// `[outputs, channels, size, size]`
-    pub weight: FloatTensor<B>,
+}
+
+/// The normalisation behind a convolution, where there is one.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum ExitNorm<B: Backend> {
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present(#[extension_type] InnerNorm<B>),
 }
 
 /// What stands on the shortcut.
@@ -76,8 +121,8 @@ pub struct InnerLayer<B: Backend> {
 pub enum Skip<B: Backend> {
     /// Nothing; where dimensions change, every `stride`-th pixel with zeros for the new channels.
     Identity,
-    /// A 1x1 convolution of the unit's stride with these weights.
-    Projection(FloatTensor<B>),
+    /// A 1x1 convolution of the unit's stride with these weights, and the normalisation behind it.
+    Projection(FloatTensor<B>, #[extension_type] ExitNorm<B>),
 }
 
 /// The result of [`ResidualBackend::unit`].
@@ -85,12 +130,26 @@ pub enum Skip<B: Backend> {
 pub struct UnitOutput<B: Backend> {
     /// The unit's output.
     pub y: FloatTensor<B>,
-    /// Its moments, `[groups, 2, outputs]`, if moments come from the batch.
+    /// Its moments, `[groups, 2, outputs]`, if it is a sum and moments come from the batch.
     #[extension_type]
     pub moments: Optional<B>,
-    /// What lies between the convolutions.
+    /// What lies on the way.
+    #[extension_type]
+    pub maps: UnitMaps<B>,
+}
+
+/// The maps that a unit makes and normalises.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct UnitMaps<B: Backend> {
+    /// Between the convolutions.
     #[extension_type]
     pub inner: InnerMaps<B>,
+    /// Behind the last convolution or the addition, where a normalisation is.
+    #[extension_type]
+    pub exit: ExitMap<B>,
+    /// Behind the projection, where a normalisation is.
+    #[extension_type]
+    pub projected: ExitMap<B>,
 }
 
 /// The maps between a unit's convolutions.
@@ -114,6 +173,15 @@ pub struct InnerMap<B: Backend> {
     pub moments: FloatTensor<B>,
 }
 
+/// A map behind a convolution, if it is normalised.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum ExitMap<B: Backend> {
+    /// It is not.
+    Absent,
+    /// It is.
+    Present(#[extension_type] InnerMap<B>),
+}
+
 /// The gradients of [`ResidualBackend::unit`].
 #[derive(Debug, Clone, ExtensionType)]
 pub struct UnitGradients<B: Backend> {
@@ -127,9 +195,15 @@ pub struct UnitGradients<B: Backend> {
     /// Gradients of the layers behind the first.
     #[extension_type]
     pub rest: RestGradients<B>,
+    /// Gradients of the last normalisation's parameters.
+    #[extension_type]
+    pub exit: NormGradients<B>,
     /// Gradient of the projection's weights.
     #[extension_type]
     pub projection: Optional<B>,
+    /// Gradients of the parameters of the projection's normalisation.
+    #[extension_type]
+    pub projection_norm: NormGradients<B>,
 }
 
 /// The gradients of the layers behind the first.
@@ -166,9 +240,39 @@ impl UnitOptions {
         ConvolveOptions { is_activated, stride: self.strides[layer], source: self.source, groups }
     }
 
-    /// Of the projection.
-    pub(super) fn projection(&self) -> ConvolveOptions {
-        ConvolveOptions { is_activated: false, stride: self.stride(), source: self.source, groups: None }
+    /// Of the projection; with moments of its output where it is normalised with them.
+    pub(super) fn projection(&self, has_norm: bool) -> ConvolveOptions {
+        let groups = (has_norm && self.source == MomentsSource::Batch).then_some(self.groups);
+        ConvolveOptions { is_activated: false, stride: self.stride(), source: self.source, groups }
+    }
+
+    /// Of the normalisation behind the projection.
+    pub(super) fn projected(&self) -> MergeOptions {
+        MergeOptions { is_activated_before: false, is_activated_after: false, source: self.source }
+    }
+
+    /// Of the normalisation at the exit, if there is one.
+    pub(super) fn exit(&self) -> Option<MergeOptions> {
+        let source = self.source;
+        match self.exit {
+            Exit::Sum => None,
+            Exit::NormThenSum { is_activated_before, is_activated_after } => {
+                Some(MergeOptions { is_activated_before, is_activated_after, source })
+            }
+            Exit::SumThenNorm => {
+                Some(MergeOptions { is_activated_before: true, is_activated_after: false, source })
+            }
+        }
+    }
+
+    /// Whether a ReLU follows the addition at once.
+    pub(super) fn ends_in_relu(&self) -> bool {
+        matches!(self.exit, Exit::NormThenSum { is_activated_after: true, .. })
+    }
+
+    /// Whether the shortcut's signal is added in the last convolution.
+    fn adds_in_convolution(&self) -> bool {
+        !matches!(self.exit, Exit::NormThenSum { .. })
     }
 
     /// Of the activation that both paths share.
@@ -217,10 +321,40 @@ impl<B: Backend> RestGradients<B> {
     }
 }
 
-impl<B: Backend> InnerLayer<B> {
+impl<B: ResidualBackend> InnerNorm<B> {
     /// The normalisation by these moments.
-    pub(super) fn norm(&self, moments: FloatTensor<B>) -> Norm<B> {
+    pub(super) fn with(&self, moments: FloatTensor<B>) -> Norm<B> {
         Norm::Present { moments, gamma: self.gamma.clone(), beta: self.beta.clone() }
+    }
+
+    /// What a map is normalised with: running moments, or its own, which a convolution may have found.
+    fn moments(&self, map: &FloatTensor<B>, found: Optional<B>, groups: usize) -> FloatTensor<B> {
+        match (self.moments.clone(), found) {
+            (Optional::Present(running), _) => running,
+            (_, Optional::Present(of_batch)) => of_batch,
+            _ => B::moments(map.clone(), groups),
+        }
+    }
+
+    /// A map of this normalisation, kept.
+    fn map(&self, y: &FloatTensor<B>, found: Optional<B>, groups: usize) -> InnerMap<B> {
+        InnerMap { values: Optional::Present(y.clone()), moments: self.moments(y, found, groups) }
+    }
+}
+
+impl<B: ResidualBackend> ExitMap<B> {
+    /// The map and its normalisation.
+    ///
+    /// # Panics
+    /// When there is none, or its values were not kept.
+    pub(super) fn expect(self, norm: &ExitNorm<B>) -> (FloatTensor<B>, Norm<B>) {
+        match (self, norm) {
+            (
+                Self::Present(InnerMap { values: Optional::Present(values), moments }),
+                ExitNorm::Present(norm),
+            ) => (values, norm.with(moments)),
+            _ => unreachable!("a normalised map is kept"),
+        }
     }
 }
 
@@ -233,14 +367,11 @@ pub(super) struct Entrance<B: Backend> {
 
 impl<B: ResidualBackend> Entrance<B> {
     pub(super) fn new(x: FloatTensor<B>, norm: &Norm<B>, options: &UnitOptions) -> Self {
-        match norm {
-            Norm::Absent => Self { x, norm: Norm::Absent, is_activated: false },
-            norm if options.is_activation_shared => {
-                let x = B::merge(x, norm.clone(), Optional::Absent, options.entry());
-                Self { x, norm: Norm::Absent, is_activated: false }
-            }
-            norm => Self { x, norm: norm.clone(), is_activated: true },
+        if options.is_activation_shared {
+            let x = B::merge(x, norm.clone(), Optional::Absent, options.entry());
+            return Self { x, norm: Norm::Absent, is_activated: false };
         }
+        Self { x, norm: norm.clone(), is_activated: options.is_activated }
     }
 }
 
@@ -253,47 +384,67 @@ pub(super) fn forward<B: ResidualBackend>(
     let entrance = Entrance::<B>::new(x, &branch.norm, &options);
     let layers = branch.rest.into_layers();
     let outputs = layers.last().map_or(&branch.weight, |layer| &layer.weight).shape()[0];
-    let mut shortcut = Optional::Present(shortcut::<B>(entrance.x.clone(), &skip, outputs, &options));
-    let mut addend = |layer: usize| match layer == layers.len() {
-        true => std::mem::replace(&mut shortcut, Optional::Absent),
+    let (signal, projected) = shortcut::<B>(entrance.x.clone(), &skip, outputs, &options);
+    let mut signal = Optional::Present(signal);
+    let mut addend = |layer: usize| match layer == layers.len() && options.adds_in_convolution() {
+        true => std::mem::replace(&mut signal, Optional::Absent),
         false => Optional::Absent,
     };
     let first = options.convolution(0, entrance.is_activated);
     let mut last = B::convolve(entrance.x, entrance.norm, branch.weight, addend(0), first);
-    let mut maps = Vec::with_capacity(layers.len());
+    let mut inner = Vec::with_capacity(layers.len());
     for (index, layer) in layers.iter().enumerate() {
-        let moments = match (layer.moments.clone(), last.moments) {
-            (Optional::Present(running), _) => running,
-            (_, Optional::Present(of_batch)) => of_batch,
-            _ => B::moments(last.y.clone(), options.groups),
-        };
-        let norm = layer.norm(moments.clone());
+        let moments = layer.norm.moments(&last.y, last.moments, options.groups);
+        let norm = layer.norm.with(moments.clone());
         let values = match index > 0 || options.keeps_first {
             true => Optional::Present(last.y.clone()),
             false => Optional::Absent,
         };
-        maps.push(InnerMap { values, moments });
+        inner.push(InnerMap { values, moments });
         let options = options.convolution(index + 1, true);
         last = B::convolve(last.y, norm, layer.weight.clone(), addend(index + 1), options);
     }
-    UnitOutput { y: last.y, moments: last.moments, inner: InnerMaps::of(maps) }
+    let inner = InnerMaps::of(inner);
+    match (options.exit(), branch.exit) {
+        (Some(exit), ExitNorm::Present(norm)) => {
+            let map = norm.map(&last.y, last.moments, options.groups);
+            let y = B::merge(last.y, norm.with(map.moments.clone()), signal, exit);
+            let maps = UnitMaps { inner, exit: ExitMap::Present(map), projected };
+            UnitOutput { y, moments: Optional::Absent, maps }
+        }
+        _ => {
+            let maps = UnitMaps { inner, exit: ExitMap::Absent, projected };
+            UnitOutput { y: last.y, moments: last.moments, maps }
+        }
+    }
 }
 
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward<B: ResidualBackend>(
     x: FloatTensor<B>,
     branch: Branch<B>,
     skip: Skip<B>,
-    inner: InnerMaps<B>,
+    maps: UnitMaps<B>,
+    y: FloatTensor<B>,
     gradient: FloatTensor<B>,
     options: UnitOptions,
 ) -> UnitGradients<B> {
     let entrance = Entrance::<B>::new(x.clone(), &branch.norm, &options);
     let layers = branch.rest.into_layers();
     let first = options.convolution(0, entrance.is_activated);
-    let (at_shortcut, projection) = shortcut_backward::<B>(&entrance.x, skip, gradient.clone(), &options);
-    let mut gradient = gradient;
+    // The gradients of the last convolution's output and of the shortcut's signal.
+    let (mut gradient, of_signal, exit) = match options.exit() {
+        None => (gradient.clone(), gradient, NormGradients::Absent),
+        Some(exit) => {
+            let (map, norm) = maps.exit.expect(&branch.exit);
+            let found = B::merge_backward(map, norm, y, gradient, exit);
+            let of_signal = if options.adds_in_convolution() { found.x.clone() } else { found.addend };
+            (found.x, of_signal, found.norm)
+        }
+    };
+    let at_shortcut = shortcut_backward::<B>(&entrance.x, skip, maps.projected, of_signal, &options);
     let mut rest = Vec::with_capacity(layers.len());
-    for (index, (layer, map)) in layers.iter().zip(inner.into_maps()).enumerate().rev() {
+    for (index, (layer, map)) in layers.iter().zip(maps.inner.into_maps()).enumerate().rev() {
         let values = match map.values {
             Optional::Present(values) => values,
             Optional::Absent => {
@@ -302,7 +453,7 @@ pub(super) fn backward<B: ResidualBackend>(
                 B::convolve(x, norm, branch.weight.clone(), Optional::Absent, first).y
             }
         };
-        let (norm, options) = (layer.norm(map.moments), options.convolution(index + 1, true));
+        let (norm, options) = (layer.norm.with(map.moments), options.convolution(index + 1, true));
         let found = B::convolve_backward(values, norm, layer.weight.clone(), gradient, options, true);
         gradient = found.x;
         let NormGradients::Present { gamma, beta } = found.norm else {
@@ -312,53 +463,90 @@ pub(super) fn backward<B: ResidualBackend>(
     }
     rest.reverse();
     let found = B::convolve_backward(entrance.x, entrance.norm, branch.weight, gradient, first, true);
-    let gradient = B::float_add(found.x, at_shortcut);
-    let (gradient, norm) = match branch.norm {
-        norm @ Norm::Present { .. } if options.is_activation_shared => {
-            // Without a ReLU behind the addition the output is not looked at.
-            let found = B::merge_backward(x.clone(), norm, x, gradient, options.entry());
-            (found.x, found.norm)
-        }
-        _ => (gradient, found.norm),
-    };
-    UnitGradients { x: gradient, norm, weight: found.weight, rest: RestGradients::of(rest), projection }
+    let gradient = B::float_add(found.x, at_shortcut.x);
+    let (gradient, norm) = entrance_backward(x, branch.norm, gradient, found.norm, &options);
+    UnitGradients {
+        x: gradient,
+        norm,
+        weight: found.weight,
+        rest: RestGradients::of(rest),
+        exit,
+        projection: at_shortcut.projection,
+        projection_norm: at_shortcut.norm,
+    }
 }
 
-/// The signal on the shortcut.
+/// Through the activation that both paths share, if they do; else what is known of the normalisation already.
+pub(super) fn entrance_backward<B: ResidualBackend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    gradient: FloatTensor<B>,
+    known: NormGradients<B>,
+    options: &UnitOptions,
+) -> (FloatTensor<B>, NormGradients<B>) {
+    if !options.is_activation_shared {
+        return (gradient, known);
+    }
+    // Without a ReLU behind the addition the output is not looked at.
+    let found = B::merge_backward(x.clone(), norm, x, gradient, options.entry());
+    (found.x, found.norm)
+}
+
+/// The signal on the shortcut, and what was normalised for it.
 fn shortcut<B: ResidualBackend>(
     x: FloatTensor<B>,
     skip: &Skip<B>,
     outputs: usize,
     options: &UnitOptions,
-) -> FloatTensor<B> {
+) -> (FloatTensor<B>, ExitMap<B>) {
     match skip {
-        Skip::Projection(weight) => {
-            B::convolve(x, Norm::Absent, weight.clone(), Optional::Absent, options.projection()).y
+        Skip::Projection(weight, norm) => {
+            let has_norm = matches!(norm, ExitNorm::Present(_));
+            let projection = options.projection(has_norm);
+            let found = B::convolve(x, Norm::Absent, weight.clone(), Optional::Absent, projection);
+            match norm {
+                ExitNorm::Absent => (found.y, ExitMap::Absent),
+                ExitNorm::Present(norm) => {
+                    let map = norm.map(&found.y, found.moments, options.groups);
+                    let norm = norm.with(map.moments.clone());
+                    (B::merge(found.y, norm, Optional::Absent, options.projected()), ExitMap::Present(map))
+                }
+            }
         }
-        Skip::Identity if options.stride() == 1 && x.shape()[3] == outputs => x,
-        Skip::Identity => B::subsample(x, options.stride(), outputs),
+        Skip::Identity if options.stride() == 1 && x.shape()[3] == outputs => (x, ExitMap::Absent),
+        Skip::Identity => (B::subsample(x, options.stride(), outputs), ExitMap::Absent),
     }
 }
 
-/// The gradients of what the shortcut reads and of its weights.
+/// The gradients of what the shortcut reads and of its parameters.
+pub(super) struct ShortcutGradients<B: Backend> {
+    pub(super) x: FloatTensor<B>,
+    pub(super) projection: Optional<B>,
+    pub(super) norm: NormGradients<B>,
+}
+
 pub(super) fn shortcut_backward<B: ResidualBackend>(
     x: &FloatTensor<B>,
     skip: Skip<B>,
-    gradient: FloatTensor<B>,
+    projected: ExitMap<B>,
+    mut gradient: FloatTensor<B>,
     options: &UnitOptions,
-) -> (FloatTensor<B>, Optional<B>) {
+) -> ShortcutGradients<B> {
     let [_, height, width, inputs] = x.shape().dims();
-    match skip {
-        Skip::Projection(weight) => {
-            let options = options.projection();
+    let (projection, mut norm) = (Optional::Absent, NormGradients::Absent);
+    let x = match skip {
+        Skip::Projection(weight, exit) => {
+            if matches!(exit, ExitNorm::Present(_)) {
+                let (map, of_map) = projected.expect(&exit);
+                let found = B::merge_backward(map.clone(), of_map, map, gradient, options.projected());
+                (gradient, norm) = (found.x, found.norm);
+            }
+            let options = options.projection(false);
             let found = B::convolve_backward(x.clone(), Norm::Absent, weight, gradient, options, true);
-            (found.x, Optional::Present(found.weight))
+            return ShortcutGradients { x: found.x, projection: Optional::Present(found.weight), norm };
         }
-        Skip::Identity if options.stride() == 1 && inputs == gradient.shape()[3] => {
-            (gradient, Optional::Absent)
-        }
-        Skip::Identity => {
-            (B::subsample_backward(gradient, options.stride(), height, width, inputs), Optional::Absent)
-        }
-    }
+        Skip::Identity if options.stride() == 1 && inputs == gradient.shape()[3] => gradient,
+        Skip::Identity => B::subsample_backward(gradient, options.stride(), height, width, inputs),
+    };
+    ShortcutGradients { x, projection, norm }
 }

@@ -2,15 +2,19 @@
 
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
-use residua_kernels::{InputGradient, Normalisation, NormalisationGradient, OutputGradient};
+use residua_kernels::{
+    InputGradient, Instructions, Merge, Normalisation, NormalisationGradient, OutputGradient, SumGradient,
+};
 
-use super::layer::{Layer, norm_gradients};
-use super::tensors::{contiguous, shape, small, values};
-use crate::ops::extension::{Norm, NormGradients, Optional, ResidualBackend};
+use super::layer::{Layer, input, norm_gradients, normalisation};
+use super::tensors::{contiguous, map_shape, shape, small, values};
+use crate::ops::extension::{NormGradients, Optional, ResidualBackend};
 use crate::ops::pool::Buffer;
 use crate::ops::unit::{
-    self, Branch, Entrance, InnerGradients, InnerMaps, RestGradients, Skip, UnitGradients, UnitOptions,
+    self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Skip, UnitGradients,
+    UnitMaps, UnitOptions,
 };
+use crate::ops::{MergeOptions, MomentsSource};
 
 /// Passes over memory, last convolution first: each finds the gradients of its weights, the gradient `g` of its
 /// normalised input and the sums over it; the next pass finishes `g` while it reads it.
@@ -18,7 +22,8 @@ pub(super) fn unit_backward(
     x: FlexTensor,
     branch: Branch<Flex>,
     skip: Skip<Flex>,
-    inner: InnerMaps<Flex>,
+    maps: UnitMaps<Flex>,
+    y: FlexTensor,
     gradient: FlexTensor,
     options: UnitOptions,
 ) -> UnitGradients<Flex> {
@@ -27,18 +32,19 @@ pub(super) fn unit_backward(
     let first = options.convolution(0, entrance.is_activated);
     let mut first =
         Layer::new(contiguous(entrance.x.clone()), &entrance.norm, contiguous(branch.weight), first);
-    let (at_shortcut, projection) =
-        unit::shortcut_backward::<Flex>(&entrance.x, skip, gradient.clone(), &options);
-    let at_shortcut = contiguous(at_shortcut);
 
-    let mut through = Through { values: gradient, norm: None };
+    let AtExit { mut through, of_signal, norm: exit } =
+        exit_backward(maps.exit, &branch.exit, y, gradient, &options);
+    let at_shortcut = unit::shortcut_backward::<Flex>(&entrance.x, skip, maps.projected, of_signal, &options);
+    let of_shortcut = contiguous(at_shortcut.x);
+
     let mut rest = Vec::with_capacity(layers.len());
-    for (index, (layer, map)) in layers.into_iter().zip(inner.into_maps()).enumerate().rev() {
+    for (index, (layer, map)) in layers.into_iter().zip(maps.inner.into_maps()).enumerate().rev() {
         let values = match map.values {
             Optional::Present(values) => contiguous(values),
             Optional::Absent => first.forward(),
         };
-        let norm = layer.norm(map.moments);
+        let norm = layer.norm.with(map.moments);
         let options = options.convolution(index + 1, true);
         let mut layer = Layer::new(values, &norm, contiguous(layer.weight), options);
         let mut g = Buffer::of(layer.convolution.input.len());
@@ -55,31 +61,80 @@ pub(super) fn unit_backward(
     }
     rest.reverse();
 
-    let (x_gradient, norm) = if first.norm.is_some() {
-        let (x, sums) = first.complete_backward(through.get(), Some(values(&at_shortcut)));
+    let (gradient, norm) = if first.norm.is_some() {
+        let (x, sums) = first.complete_backward(through.get(), Some(values(&of_shortcut)));
         (x, norm_gradients(sums))
     } else {
         let mut output = Buffer::of(first.convolution.input.len());
-        let addend = Some(values(&at_shortcut));
+        let addend = Some(values(&of_shortcut));
         first.backward(through.get(), InputGradient::Complete { output: &mut output, addend });
-        drop(through);
-        let gradient = output.into_tensor(shape(first.convolution.input));
-        match branch.norm {
-            Norm::Absent => (gradient, NormGradients::Absent),
-            norm => {
-                // Without a ReLU behind the addition the output is not looked at.
-                let found = Flex::merge_backward(x.clone(), norm, x, gradient, options.entry());
-                (found.x, found.norm)
-            }
-        }
+        (output.into_tensor(shape(first.convolution.input)), NormGradients::Absent)
     };
+    drop(through);
+    let (x, norm) = unit::entrance_backward::<Flex>(x, branch.norm, gradient, norm, &options);
     UnitGradients {
-        x: x_gradient,
+        x,
         norm,
         weight: small(first.weight_gradient, &first.weight_shape),
         rest: RestGradients::of(rest),
-        projection,
+        exit,
+        projection: at_shortcut.projection,
+        projection_norm: at_shortcut.norm,
     }
+}
+
+/// The gradients at a unit's exit.
+struct AtExit {
+    /// Of the last convolution's output.
+    through: Through,
+    /// Of the shortcut's signal.
+    of_signal: FlexTensor,
+    /// Of the last normalisation's parameters.
+    norm: NormGradients<Flex>,
+}
+
+/// In one pass where the normalisation comes before the addition: what it leaves to do rides in the last convolution's.
+fn exit_backward(
+    map: ExitMap<Flex>,
+    norm: &ExitNorm<Flex>,
+    y: FlexTensor,
+    gradient: FlexTensor,
+    options: &UnitOptions,
+) -> AtExit {
+    let Some(exit) = options.exit() else {
+        let through = Through { values: gradient.clone(), norm: None };
+        return AtExit { through, of_signal: gradient, norm: NormGradients::Absent };
+    };
+    let (z, norm) = map.expect(norm);
+    if options.exit == Exit::SumThenNorm {
+        let found = Flex::merge_backward(z, norm, y, gradient, exit);
+        let through = Through { values: found.x.clone(), norm: None };
+        return AtExit { through, of_signal: found.x, norm: found.norm };
+    }
+    let MergeOptions { is_activated_before, is_activated_after, source } = exit;
+    let z = contiguous(z);
+    let map = map_shape(&z);
+    let merge = Merge { shape: map, is_activated: is_activated_after, instructions: Instructions::current() };
+    let norm = normalisation(&norm);
+    let mut of_sum = is_activated_after.then(|| Buffer::of(map.len()));
+    let mut g = is_activated_before.then(|| Buffer::of(map.len()));
+    let sum = match &mut of_sum {
+        None => SumGradient::Discarded(values(&gradient)),
+        Some(sum) => SumGradient::Stored { gradient: values(&gradient), sum },
+    };
+    // Without a ReLU before the addition `g` is the gradient of the sum.
+    let wanted = match &mut g {
+        None => InputGradient::SumsOnly,
+        Some(g) => InputGradient::OfNorm(g),
+    };
+    let is_constant = source == MomentsSource::Running;
+    let found = merge.backward(input(&z, &norm, is_activated_before), values(&y), sum, wanted, is_constant);
+    let sums = found.expect("the exit has a normalisation");
+    let of_signal = of_sum.map_or(gradient, |sum| sum.into_tensor(shape(map)));
+    let values = g.map_or_else(|| of_signal.clone(), |g| g.into_tensor(shape(map)));
+    let gradients = norm_gradients(sums.clone());
+    let norm = norm.expect("the exit has a normalisation");
+    AtExit { through: Through { values, norm: Some((z, norm, sums)) }, of_signal, norm: gradients }
 }
 
 /// The gradient of a convolution's output on its way back: as it is, or to be finished with what the output was
