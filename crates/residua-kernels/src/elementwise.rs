@@ -268,9 +268,9 @@ impl<S: Source, const ADDS: bool, const IS_ACTIVATED: bool> Source for Sum<'_, S
 
 /// A gradient where a ReLU's output is above zero.
 #[derive(Clone, Copy)]
-struct Masked<'a> {
-    gradient: View<'a>,
-    guide: View<'a>,
+pub(crate) struct Masked<'a> {
+    pub(crate) gradient: View<'a>,
+    pub(crate) guide: View<'a>,
 }
 
 impl Source for Masked<'_> {

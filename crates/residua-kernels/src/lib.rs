@@ -17,11 +17,13 @@ mod pooling;
 mod product;
 mod scratch;
 mod sgd;
+mod sigmoid;
 mod sink;
 mod source;
 mod transform;
 mod vector;
 mod view;
+mod weighted;
 mod winograd;
 
 pub use awake::with_threads_awake;
@@ -34,3 +36,4 @@ pub use norm::{Normalisation, NormalisationGradient};
 pub use operands::{Input, InputGradient, OutputGradient};
 pub use pooling::{AveragePool, MaxPool};
 pub use sgd::{Sgd, TrainedTensor};
+pub use weighted::{GateGradient, WeightedMerge, Weights};

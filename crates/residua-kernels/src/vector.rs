@@ -56,8 +56,12 @@ pub(crate) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
     /// `self * factor + addend`
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `self * 2^n` where `shifted` is `n + 1.5 * 2^23`, whose lowest bits are those of the integer `n`; it is added to the
+    /// exponent, so `self` and the result are normal numbers.
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self;
     /// `max(self, 0)`; NaN stays NaN.
     unsafe fn relu(self) -> Self;
     /// `self` where `guide` is not at or below zero (so also where it is NaN), zero elsewhere: ReLU's gradient.

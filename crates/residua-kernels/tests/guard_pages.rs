@@ -7,7 +7,8 @@ mod reference;
 use guarded::{Guarded, Side};
 use reference::{EPSILON, random};
 use residua_kernels::{
-    Algorithm, Convolution, Input, InputGradient, Instructions, MapShape, Normalisation, OutputGradient,
+    Algorithm, Convolution, GateGradient, Input, InputGradient, Instructions, MapShape, Normalisation,
+    OutputGradient, WeightedMerge, Weights,
 };
 
 const CHANNELS: [usize; 6] = [1, 3, 15, 16, 17, 40];
@@ -98,6 +99,41 @@ fn check_backward(instructions: Instructions) {
         convolution.backward(raw, &weights, through, &mut of_weights, wanted, false);
         assert!(is_finite(&of_weights) && is_finite(&of_input), "{convolution:?}");
     });
+}
+
+fn check_weighted(instructions: Instructions, shape: MapShape, side: Side) {
+    let random = |length: usize, seed: u64| Guarded::new(&random(length, seed), side);
+    let [x, addend, values, gradient] = [1, 2, 3, 4].map(|seed| random(shape.len(), seed));
+    let bias = random(shape.channels, 7);
+    let norm = normalisation(shape.channels);
+    let input = Input { values: &x, norm: Some(&norm), is_activated: true };
+    let merge = WeightedMerge { shape, is_activated: true, instructions };
+    let gate = |is_exclusive: bool| Weights::Gate { logits: &values, bias: &bias, is_exclusive };
+    let constant = Weights::Constant { shortcut: 0.5, residual: 0.5 };
+    for weights in [constant, gate(true), gate(false), Weights::Mask(&values)] {
+        let unwritten = |length: usize| Guarded::new(&vec![f32::NAN; length], side);
+        let [mut output, mut of_input, mut of_addend, mut of_logits] = [shape.len(); 4].map(unwritten);
+        let mut of_bias = unwritten(shape.channels);
+        let is_gate = matches!(weights, Weights::Gate { .. });
+        let of_gate = is_gate.then_some(GateGradient { logits: &mut of_logits, bias: &mut of_bias });
+        merge.forward(input, &addend, weights, &mut output);
+        merge.backward(input, &addend, weights, &output, &gradient, &mut of_input, &mut of_addend, of_gate);
+        assert!(is_finite(&output) && is_finite(&of_input) && is_finite(&of_addend), "{merge:?}");
+        assert!(!is_gate || is_finite(&of_logits) && is_finite(&of_bias), "{merge:?}");
+    }
+}
+
+#[test]
+fn weighted_merges_stay_within_their_slices() {
+    for instructions in Instructions::available() {
+        for (channels, side) in
+            CHANNELS.into_iter().chain([64, 67]).flat_map(|c| [(c, Side::Start), (c, Side::End)])
+        {
+            for (height, width) in SIDES {
+                check_weighted(instructions, MapShape { batch: 2, height, width, channels }, side);
+            }
+        }
+    }
 }
 
 #[test]

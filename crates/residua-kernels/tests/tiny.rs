@@ -3,11 +3,11 @@
 
 mod reference;
 
-use reference::{difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
+use reference::{Factors, difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
 use residua_kernels::{
-    Algorithm, AveragePool, Convolution, Input, InputGradient, Instructions, MapShape, MaxPool, Merge,
-    OutputGradient, Sgd, SumGradient, TrainedTensor, cross_entropy, finish_gradient,
-    finish_gradient_in_place, moments,
+    Algorithm, AveragePool, Convolution, GateGradient, Input, InputGradient, Instructions, MapShape, MaxPool,
+    Merge, OutputGradient, Sgd, SumGradient, TrainedTensor, WeightedMerge, Weights, cross_entropy,
+    finish_gradient, finish_gradient_in_place, moments,
 };
 
 const TOLERANCE: f64 = 1e-4;
@@ -137,6 +137,38 @@ fn merges_and_finished_gradients() {
     assert_eq!(finished, of_x);
     finish_gradient_in_place(shape, &mut of_sum, &x, &kernel_norm, &sums, None, instructions);
     assert_eq!(of_sum, of_x);
+}
+
+#[test]
+fn weighted_merges() {
+    let instructions = Instructions::Portable;
+    let shape = MapShape { batch: 2, height: 2, width: 1, channels: 67 };
+    let [x, addend, g, values] = [1, 2, 3, 4].map(|seed| random(shape.len(), seed));
+    let bias = random(shape.channels, 5);
+    let (kernel_norm, norm) = normalise(shape, &x, 1, 6);
+    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: true };
+    let term = relu(&norm.apply(shape, &wide(&x)));
+    let merge = WeightedMerge { shape, is_activated: true, instructions };
+    let gate = |is_exclusive: bool| Weights::Gate { logits: &values, bias: &bias, is_exclusive };
+    let constant = Weights::Constant { shortcut: 0.5, residual: -2. };
+    for weights in [constant, gate(true), gate(false), Weights::Mask(&values)] {
+        let factors = Factors::new(shape, weights);
+        let mut y = vec![f32::NAN; shape.len()];
+        merge.forward(input, &addend, weights, &mut y);
+        assert!(difference(&relu(&factors.sum(&term, &wide(&addend))), &y) < TOLERANCE);
+
+        let [mut of_input, mut of_addend, mut of_logits] = [(); 3].map(|()| vec![f32::NAN; shape.len()]);
+        let mut of_bias = vec![f32::NAN; shape.channels];
+        let is_gate = matches!(weights, Weights::Gate { .. });
+        let of_gate = is_gate.then_some(GateGradient { logits: &mut of_logits, bias: &mut of_bias });
+        merge.backward(input, &addend, weights, &y, &g, &mut of_input, &mut of_addend, of_gate);
+        let of_sum = masked(&wide(&g), &wide(&y));
+        let expected = factors.backward(&term, &wide(&addend), &of_sum);
+        let found = [of_input, of_addend, of_logits, of_bias];
+        for (expected, found) in expected.iter().zip(&found).take(if is_gate { 4 } else { 2 }) {
+            assert!(difference(expected, found) < TOLERANCE, "{weights:?}");
+        }
+    }
 }
 
 #[test]

@@ -107,8 +107,22 @@ impl Vector for Avx2 {
         each!(_mm256_mul_ps, self, other)
     }
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        each!(_mm256_div_ps, self, other)
+    }
+    #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         each!(_mm256_fmadd_ps, self, factor, addend)
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        unsafe {
+            let half = |half: usize| {
+                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted.0[half]));
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0[half]), exponent))
+            };
+            Self([half(0), half(1)])
+        }
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {

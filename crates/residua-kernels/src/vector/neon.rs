@@ -88,10 +88,21 @@ impl Vector for Neon {
         self.zip(other, |a, b| unsafe { vmulq_f32(a, b) })
     }
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| unsafe { vdivq_f32(a, b) })
+    }
+    #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         Self(std::array::from_fn(|quarter| unsafe {
             vfmaq_f32(addend.0[quarter], self.0[quarter], factor.0[quarter])
         }))
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        self.zip(shifted, |value, shifted| unsafe {
+            let exponent = vshlq_n_u32::<23>(vreinterpretq_u32_f32(shifted));
+            vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(value), exponent))
+        })
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {

@@ -80,9 +80,19 @@ impl Vector for Portable {
         self.zip(other, |a, b| a * b)
     }
     #[inline(never)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    #[inline(never)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         // Rounded twice: without hardware for it, a fused multiply-add is a function call.
         Self(std::array::from_fn(|lane| self.0[lane] * factor.0[lane] + addend.0[lane]))
+    }
+    #[inline(never)]
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        self.zip(shifted, |value, shifted| {
+            f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23))
+        })
     }
     #[inline(never)]
     unsafe fn relu(self) -> Self {

@@ -2,10 +2,13 @@
 #![allow(dead_code)]
 
 mod magnitude;
+mod weighted;
 
 #[allow(unused_imports)]
 pub(crate) use magnitude::*;
 use residua_kernels::{MapShape, Normalisation};
+#[allow(unused_imports)]
+pub(crate) use weighted::*;
 
 pub(crate) const EPSILON: f64 = 1e-5;
 
