@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
-use residua::ops::{Engine, MomentsSource, Normalise, convolve, merge, moments, pool};
+use residua::ops::{Addition, Engine, MomentsSource, Normalise, convolve, merge, moments, pool};
 
 /// What a case computes, apart from its tensors.
 #[derive(Debug, Clone)]
@@ -20,7 +20,17 @@ struct Case {
     source: MomentsSource,
     is_activated: [bool; 2],
     adds: bool,
+    weighting: Weighting,
     seed: u64,
+}
+
+/// How a merge weights its two terms.
+#[derive(Debug, Clone, Copy)]
+enum Weighting {
+    Equal,
+    Constant,
+    Gate { is_exclusive: bool },
+    Mask,
 }
 
 impl Case {
@@ -32,10 +42,16 @@ impl Case {
 fn cases() -> impl Strategy<Value = Case> {
     let shape = (1..3usize, 2..4usize, 1..7usize, 1..7usize, 1..5usize, 1..5usize);
     let kind = (prop_oneof![Just(1usize), Just(3), Just(7)], 1..3usize, any::<bool>(), any::<bool>());
-    let rest = (any::<[bool; 2]>(), any::<bool>(), any::<u64>());
+    let weighting = prop_oneof![
+        Just(Weighting::Equal),
+        Just(Weighting::Constant),
+        any::<bool>().prop_map(|is_exclusive| Weighting::Gate { is_exclusive }),
+        Just(Weighting::Mask),
+    ];
+    let rest = (any::<[bool; 2]>(), prop::bool::weighted(0.75), weighting, any::<u64>());
     (shape, kind, rest).prop_map(|(shape, (kernel, stride, normalises, is_batch), rest)| {
         let (groups, group, height, width, inputs, outputs) = shape;
-        let (is_activated, adds, seed) = rest;
+        let (is_activated, adds, weighting, seed) = rest;
         let source = if is_batch { MomentsSource::Batch } else { MomentsSource::Running };
         Case {
             groups,
@@ -50,6 +66,7 @@ fn cases() -> impl Strategy<Value = Case> {
             source,
             is_activated,
             adds,
+            weighting,
             seed,
         }
     })
@@ -66,7 +83,9 @@ const GAMMA: usize = 1;
 const BETA: usize = 2;
 const WEIGHT: usize = 3;
 const ADDEND: usize = 4;
-const COTANGENT: usize = 5;
+const LOGITS: usize = 5;
+const BIAS: usize = 6;
+const COTANGENT: usize = 7;
 
 fn values(case: &Case, output: [usize; 4]) -> Values {
     let mut state = case.seed;
@@ -84,6 +103,8 @@ fn values(case: &Case, output: [usize; 4]) -> Values {
         vec![case.inputs],
         vec![case.outputs, case.inputs, case.kernel, case.kernel],
         output.to_vec(),
+        output.to_vec(),
+        vec![output[3]],
         output.to_vec(),
     ];
     let tensors = shapes.map(|shape| {
@@ -108,6 +129,8 @@ struct Leaves {
     beta: Tensor<1>,
     weight: Tensor<4>,
     addend: Tensor<4>,
+    logits: Tensor<4>,
+    bias: Tensor<1>,
     cotangent: Tensor<4>,
 }
 
@@ -128,6 +151,8 @@ impl Leaves {
             beta: leaf(values, BETA, options),
             weight: leaf(values, WEIGHT, options),
             addend: leaf(values, ADDEND, options),
+            logits: leaf(values, LOGITS, options),
+            bias: leaf(values, BIAS, options),
             cotangent: leaf(values, COTANGENT, options).detach(),
         }
     }
@@ -153,9 +178,19 @@ impl Leaves {
     }
 
     fn merge(&self, case: &Case, engine: Engine) -> Tensor<4> {
-        let addend = case.adds.then(|| self.addend.clone());
+        let values = self.addend.clone();
+        let addition = match case.weighting {
+            _ if !case.adds => Addition::None,
+            Weighting::Equal => Addition::Plain(values),
+            Weighting::Constant => Addition::Scaled { values, shortcut: 0.5, residual: -0.25 },
+            Weighting::Gate { is_exclusive } => {
+                let (logits, bias) = (self.logits.clone(), self.bias.clone());
+                Addition::Gated { values, logits, bias, is_exclusive }
+            }
+            Weighting::Mask => Addition::Masked { values, mask: self.logits.clone().detach() },
+        };
         let [before, after] = case.is_activated;
-        merge(engine, self.x.clone(), self.norm(case, engine), before, addend, after)
+        merge(engine, self.x.clone(), self.norm(case, engine), before, addition, after)
     }
 
     fn pool(&self, case: &Case, engine: Engine) -> Tensor<4> {
@@ -183,7 +218,7 @@ fn run_in(
     let loss = (operation(&leaves, case, engine) * leaves.cotangent.clone()).sum();
     let value = loss.clone().into_data().convert::<f64>().try_into_vec::<f64>().unwrap()[0];
     if !loss.is_tracked() {
-        return (value, vec![None; 5]);
+        return (value, vec![None; 7]);
     }
     let gradients = loss.backward();
     fn plain<const D: usize>(gradient: Option<Tensor<D>>) -> Option<Vec<f64>> {
@@ -195,6 +230,8 @@ fn run_in(
         plain(leaves.beta.grad(&gradients)),
         plain(leaves.weight.grad(&gradients)),
         plain(leaves.addend.grad(&gradients)),
+        plain(leaves.logits.grad(&gradients)),
+        plain(leaves.bias.grad(&gradients)),
     ];
     (value, all)
 }
@@ -357,11 +394,12 @@ fn gradients_at_exact_zeros_are_zero_and_nan_passes_through() {
     let device = Device::flex().autodiff();
     let values = vec![0f32, -0., 1., -1.];
     let x = Tensor::<4>::from_data(TensorData::new(values, [1, 1, 4, 1]), &device).require_grad();
-    let gradients = merge(Engine::Fused, x.clone(), None, true, None, false).sum().backward();
+    let gradients = merge(Engine::Fused, x.clone(), None, true, Addition::None, false).sum().backward();
     let gradient = x.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
     assert_eq!(gradient, [0., 0., 1., 0.]);
 
     let x = Tensor::<4>::from_data(TensorData::new(vec![f32::NAN], [1, 1, 1, 1]), &device);
-    let y = merge(Engine::Fused, x, None, true, None, true).into_data().try_into_vec::<f32>().unwrap();
+    let y =
+        merge(Engine::Fused, x, None, true, Addition::None, true).into_data().try_into_vec::<f32>().unwrap();
     assert!(y[0].is_nan());
 }

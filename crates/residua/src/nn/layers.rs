@@ -1,12 +1,12 @@
 //! The layers with weights: convolution, batch normalisation, projection, gate and classifier.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use super::initialise::Initialiser;
 use super::pass::Pass;
 use super::plan::ConvolutionPlan;
-use crate::ops::{self, MomentsSource, Normalise, TrackOptions, UnitNorm};
+use crate::ops::{self, Addition, MomentsSource, Normalise, TrackOptions, UnitNorm};
 
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
@@ -84,17 +84,18 @@ impl BatchNorm {
         }
     }
 
-    /// `relu(relu(norm(x)) + addend)`, each part but the normalisation optional; see [`ops::merge`].
+    /// `relu(relu(norm(x)) + addend)`, each part but the normalisation optional, both terms weighted as the addition says;
+    /// see [`ops::merge`].
     pub(super) fn merge(
         &self,
         x: Tensor<4>,
         is_activated_before: bool,
-        addend: Option<Tensor<4>>,
+        addition: Addition,
         is_activated_after: bool,
         pass: &mut Pass,
     ) -> Tensor<4> {
         let norm = Some(self.prepare(&x, pass));
-        ops::merge(pass.engine(), x, norm, is_activated_before, addend, is_activated_after)
+        ops::merge(pass.engine(), x, norm, is_activated_before, addition, is_activated_after)
     }
 
     /// The normalisation of `x`; a training pass notes the new running statistics.
@@ -159,7 +160,7 @@ impl Projection {
         let x = self.conv.forward(x, None, false, None, pass);
         match &self.norm {
             None => x,
-            Some(norm) => norm.merge(x, false, None, false, pass),
+            Some(norm) => norm.merge(x, false, Addition::None, false, pass),
         }
     }
 }
@@ -181,9 +182,9 @@ impl Gate {
         Self { weight, bias: initialiser.constant(plan.outputs, bias), stride }
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        let logits = ops::convolve(pass.engine(), x, None, false, self.weight.val(), self.stride, None);
-        activation::sigmoid(logits + self.bias.val().unsqueeze())
+    /// `W x`: what is left to do is the merge's.
+    pub(super) fn logits(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        ops::convolve(pass.engine(), x, None, false, self.weight.val(), self.stride, None)
     }
 }
 

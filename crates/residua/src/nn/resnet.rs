@@ -13,7 +13,7 @@ use super::pass::Pass;
 use super::plan::{HeadPlan, StemPlan};
 use super::unit::ResidualUnit;
 use super::variants::Shortcut;
-use crate::ops::{self, Engine};
+use crate::ops::{self, Addition, Engine};
 
 /// A residual network (paper section 3).
 ///
@@ -177,7 +177,7 @@ impl Stem {
         }
         let mut x = self.conv.forward(images, None, false, None, pass);
         if let Some(norm) = &self.norm {
-            x = norm.merge(x, self.plan.is_activated, None, false, pass);
+            x = norm.merge(x, self.plan.is_activated, Addition::None, false, pass);
         }
         if self.plan.has_pooling {
             let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);

@@ -1,7 +1,7 @@
 //! The residual unit: one type for every ordering, shortcut, block and dimension change.
 
 use burn::module::Module;
-use burn::tensor::{Slice, Tensor};
+use burn::tensor::{Slice, Tensor, activation};
 
 use super::initialise::Initialiser;
 use super::layers::{BatchNorm, Convolution, FeatureMap, Gate, Projection};
@@ -9,7 +9,9 @@ use super::memory::Memory;
 use super::pass::{Pass, UnitTrace};
 use super::plan::{Entry, UnitPlan};
 use super::variants::{Ordering, Shortcut};
-use crate::ops::{self, Engine, Exit, MomentsSource, UnitBranch, UnitLayer, UnitOptions, UnitProjection};
+use crate::ops::{
+    self, Addition, Engine, Exit, MomentsSource, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
+};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
 ///
@@ -87,16 +89,15 @@ impl ResidualUnit {
             Entry::Activated => self.activate(input.clone(), pass),
             Entry::Raw | Entry::AlreadyActivated => input.clone(),
         };
-        let (on_shortcut, on_residual) = self.weights(&x, pass);
-        let shortcut = on_shortcut.apply(self.skip(x.clone(), pass));
-        if matches!(on_residual, Weight::One) && !pass.keeps_traces() {
-            return self.branch(x, Some(shortcut), pass);
+        let shortcut = self.skip(x.clone(), pass);
+        let paths = self.paths(&x, pass);
+        if !pass.keeps_traces() {
+            return self.branch(x, Some(paths.addition(shortcut)), pass);
         }
-        let residual = on_residual.apply(self.branch(x, None, pass));
+        let residual = self.branch(x, None, pass);
+        let (shortcut, residual) = paths.weigh(shortcut, residual);
         let output = self.after_addition(shortcut.clone() + residual.clone(), pass);
-        if pass.keeps_traces() {
-            pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
-        }
+        pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
         output
     }
 
@@ -162,9 +163,16 @@ impl ResidualUnit {
         FeatureMap { values: result.y, moments: result.moments }
     }
 
-    /// F(x), or with an addend the unit's output: the addition and what follows it then ride in the last operation.
-    fn branch(&self, mut x: Tensor<4>, mut addend: Option<Tensor<4>>, pass: &mut Pass) -> Tensor<4> {
-        let is_whole = addend.is_some();
+    /// F(x), or with an addition the unit's output: the addition and what follows it then ride in the last operation.
+    fn branch(&self, mut x: Tensor<4>, addition: Option<Addition>, pass: &mut Pass) -> Tensor<4> {
+        let is_whole = addition.is_some();
+        // A convolution adds without weights.
+        let (mut addend, mut addition) = match (self.plan.ordering, addition) {
+            (Ordering::FullPreActivation | Ordering::BnAfterAddition, Some(Addition::Plain(addend))) => {
+                (Some(addend), Addition::None)
+            }
+            (_, addition) => (None, addition.unwrap_or(Addition::None)),
+        };
         let is_activated_at_entry = self.plan.entry != Entry::Raw;
         let last = self.layers.len() - 1;
         // The normalisation that the next operation has still to apply, for orderings with BN behind a convolution.
@@ -191,10 +199,25 @@ impl ResidualUnit {
             pending = norm.as_ref();
         }
         match (self.plan.ordering, pending) {
-            (Ordering::Original, Some(norm)) => norm.merge(x, false, addend, is_whole, pass),
-            (Ordering::ReluBeforeAddition, Some(norm)) => norm.merge(x, true, addend, false, pass),
-            (Ordering::ReluOnlyPreActivation, Some(norm)) => norm.merge(x, false, addend, false, pass),
-            (Ordering::BnAfterAddition, _) if is_whole => self.after_addition(x, pass),
+            (Ordering::Original, Some(norm)) => return norm.merge(x, false, addition, is_whole, pass),
+            (Ordering::ReluBeforeAddition, Some(norm)) => return norm.merge(x, true, addition, false, pass),
+            (Ordering::ReluOnlyPreActivation, Some(norm)) => {
+                return norm.merge(x, false, addition, false, pass);
+            }
+            _ => {}
+        }
+        if !matches!(addition, Addition::None) {
+            x = ops::merge(
+                pass.engine(),
+                x,
+                None,
+                false,
+                std::mem::replace(&mut addition, Addition::None),
+                false,
+            );
+        }
+        match self.plan.ordering {
+            Ordering::BnAfterAddition if is_whole => self.after_addition(x, pass),
             _ => x,
         }
     }
@@ -202,8 +225,8 @@ impl ResidualUnit {
     /// f: what follows the addition.
     fn after_addition(&self, y: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         match (self.plan.ordering, self.layers.last().and_then(|layer| layer.norm.as_ref())) {
-            (Ordering::Original, _) => ops::merge(pass.engine(), y, None, true, None, false),
-            (Ordering::BnAfterAddition, Some(norm)) => norm.merge(y, true, None, false, pass),
+            (Ordering::Original, _) => ops::merge(pass.engine(), y, None, true, Addition::None, false),
+            (Ordering::BnAfterAddition, Some(norm)) => norm.merge(y, true, Addition::None, false, pass),
             _ => y,
         }
     }
@@ -211,8 +234,8 @@ impl ResidualUnit {
     /// The activation in front of the first convolution of a pre-activation unit.
     fn activate(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         match (self.plan.ordering, &self.layers[0].norm) {
-            (Ordering::FullPreActivation, Some(norm)) => norm.merge(x, true, None, false, pass),
-            _ => ops::merge(pass.engine(), x, None, true, None, false),
+            (Ordering::FullPreActivation, Some(norm)) => norm.merge(x, true, Addition::None, false, pass),
+            _ => ops::merge(pass.engine(), x, None, true, Addition::None, false),
         }
     }
 
@@ -234,26 +257,63 @@ impl ResidualUnit {
     }
 
     /// What the two paths are multiplied by before they are added.
-    fn weights(&self, x: &Tensor<4>, pass: &mut Pass) -> (Weight, Weight) {
+    fn paths(&self, x: &Tensor<4>, pass: &mut Pass) -> Paths {
         match (self.plan.shortcut, &self.gate) {
-            (Shortcut::ConstantScaling { shortcut, residual }, _) => {
-                (Weight::Constant(shortcut), Weight::Constant(residual))
-            }
-            (Shortcut::ExclusiveGating { .. }, Some(gate)) => {
-                let gate = gate.forward(x.clone(), pass);
-                (Weight::map(gate.clone().neg() + 1.), Weight::map(gate))
-            }
-            (Shortcut::ShortcutOnlyGating { .. }, Some(gate)) => {
-                (Weight::map(gate.forward(x.clone(), pass).neg() + 1.), Weight::One)
-            }
+            (Shortcut::ConstantScaling { shortcut, residual }, _) => Paths::Scaled { shortcut, residual },
+            (Shortcut::ExclusiveGating { .. }, Some(gate)) => Paths::gated(gate, true, x, pass),
+            (Shortcut::ShortcutOnlyGating { .. }, Some(gate)) => Paths::gated(gate, false, x, pass),
             (Shortcut::Dropout { probability }, _) if pass.is_training() => {
                 let [batch, height, width, _] = x.dims();
                 let stride = self.plan.stride();
                 let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), self.plan.outputs()];
-                (Weight::map(pass.mask(shape, 1. - probability, &x.device())), Weight::One)
+                Paths::Masked(pass.mask(shape, 1. - probability, &x.device()))
             }
-            (Shortcut::Dropout { probability }, _) => (Weight::Constant(1. - probability), Weight::One),
-            _ => (Weight::One, Weight::One),
+            (Shortcut::Dropout { probability }, _) => {
+                Paths::Scaled { shortcut: 1. - probability, residual: 1. }
+            }
+            _ => Paths::Plain,
+        }
+    }
+}
+
+/// How branch and shortcut are weighted.
+enum Paths {
+    Plain,
+    Scaled { shortcut: f64, residual: f64 },
+    Gated { logits: Tensor<4>, bias: Tensor<1>, is_exclusive: bool },
+    Masked(Tensor<4>),
+}
+
+impl Paths {
+    fn gated(gate: &Gate, is_exclusive: bool, x: &Tensor<4>, pass: &Pass) -> Self {
+        Self::Gated { logits: gate.logits(x.clone(), pass), bias: gate.bias.val(), is_exclusive }
+    }
+
+    /// The addition of this shortcut's signal.
+    fn addition(self, values: Tensor<4>) -> Addition {
+        match self {
+            Self::Plain => Addition::Plain(values),
+            Self::Scaled { shortcut, residual } => Addition::Scaled { values, shortcut, residual },
+            Self::Gated { logits, bias, is_exclusive } => {
+                Addition::Gated { values, logits, bias, is_exclusive }
+            }
+            Self::Masked(mask) => Addition::Masked { values, mask },
+        }
+    }
+
+    /// The two terms of the addition.
+    fn weigh(self, shortcut: Tensor<4>, residual: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        match self {
+            Self::Plain => (shortcut, residual),
+            Self::Scaled { shortcut: of_shortcut, residual: of_residual } => {
+                (shortcut * of_shortcut, residual * of_residual)
+            }
+            Self::Gated { logits, bias, is_exclusive } => {
+                let gate = activation::sigmoid(logits + bias.unsqueeze());
+                let shortcut = shortcut * (gate.clone().neg() + 1.);
+                (shortcut, if is_exclusive { residual * gate } else { residual })
+            }
+            Self::Masked(mask) => (shortcut * mask, residual),
         }
     }
 }
@@ -271,28 +331,6 @@ impl Ordering {
             Self::ReluBeforeAddition => norm_then_sum(true, false),
             Self::ReluOnlyPreActivation => norm_then_sum(false, false),
             Self::FullPreActivation => Exit::Sum,
-        }
-    }
-}
-
-/// A factor on one of the two paths.
-enum Weight {
-    One,
-    Constant(f64),
-    /// One factor for each element.
-    Map(Box<Tensor<4>>),
-}
-
-impl Weight {
-    fn map(factors: Tensor<4>) -> Self {
-        Self::Map(Box::new(factors))
-    }
-
-    fn apply(self, x: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::One => x,
-            Self::Constant(factor) => x * factor,
-            Self::Map(factors) => x * *factors,
         }
     }
 }

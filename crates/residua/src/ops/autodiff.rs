@@ -9,7 +9,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::extension::{Convolved, Norm, NormGradients, Optional, ResidualBackend, Tracked};
+use super::extension::{
+    Addend, Convolved, GateGradients, Norm, NormGradients, Optional, ResidualBackend, Tracked,
+};
 use super::unit::{
     Branch, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Skip, UnitMaps, UnitOptions, UnitOutput,
@@ -60,15 +62,20 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
     fn merge(
         x: FloatTensor<Self>,
         norm: Norm<Self>,
-        addend: Optional<Self>,
+        addend: Addend<Self>,
         options: MergeOptions,
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (norm, [gamma_node, beta_node]) = norm_parts::<B, C>(norm, &x);
-        let (addend, addend_node) = optional_parts::<B, C>(addend, &x);
-        let output = B::merge(x.clone(), norm.clone(), addend, options);
-        match Merge.prepare::<C>([x_node, gamma_node, beta_node, addend_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, norm, output.clone(), options), output),
+        let (addend, [addend_node, logits_node, bias_node]) = addend_parts::<B, C>(addend, &x);
+        let output = B::merge(x.clone(), norm.clone(), addend.clone(), options);
+        let nodes = [x_node, gamma_node, beta_node, addend_node, logits_node, bias_node];
+        match Merge.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                // A plain addend is not looked at again.
+                let addend = if let Addend::Plain(_) = addend { Addend::Absent } else { addend };
+                prep.finish((x, norm, addend, output.clone(), options), output)
+            }
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }
@@ -179,19 +186,20 @@ impl<B: ResidualBackend> Backward<B, 5> for Convolve {
 #[derive(Debug)]
 struct Merge;
 
-impl<B: ResidualBackend> Backward<B, 4> for Merge {
-    type State = (FloatTensor<B>, Norm<B>, FloatTensor<B>, MergeOptions);
+impl<B: ResidualBackend> Backward<B, 6> for Merge {
+    type State = (FloatTensor<B>, Norm<B>, Addend<B>, FloatTensor<B>, MergeOptions);
 
-    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 6>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let (x, norm, output, options) = ops.state;
-        let result = B::merge_backward(x, norm, output, gradient, options);
+        let (x, norm, addend, output, options) = ops.state;
+        let result = B::merge_backward(x, norm, addend, output, gradient, options);
         let (gamma, beta) = split(result.norm);
-        register::<B, 4>(
-            ops.parents.map(|parent| parent.map(|node| node.id)),
-            [Some(result.x), gamma, beta, Some(result.addend)],
-            gradients,
-        );
+        let (logits, bias) = match result.gate {
+            GateGradients::Absent => (None, None),
+            GateGradients::Present { logits, bias } => (Some(logits), Some(bias)),
+        };
+        let found = [Some(result.x), gamma, beta, Some(result.addend), logits, bias];
+        register::<B, 6>(ops.parents.map(|parent| parent.map(|node| node.id)), found, gradients);
     }
 }
 
@@ -308,6 +316,34 @@ fn optional_parts<B: ResidualBackend, C: CheckpointStrategy>(
         Optional::Present(addend) => {
             let (addend, node) = addend.into_parts();
             (Optional::Present(addend), node)
+        }
+    }
+}
+
+fn addend_parts<B: ResidualBackend, C: CheckpointStrategy>(
+    addend: Addend<Autodiff<B, C>>,
+    x: &FloatTensor<B>,
+) -> Parts<Addend<B>, 3> {
+    let absent = || untracked::<B, C>(x);
+    match addend {
+        Addend::Absent => (Addend::Absent, [absent(), absent(), absent()]),
+        Addend::Plain(values) => {
+            let (values, node) = values.into_parts();
+            (Addend::Plain(values), [node, absent(), absent()])
+        }
+        Addend::Scaled { values, shortcut, residual } => {
+            let (values, node) = values.into_parts();
+            (Addend::Scaled { values, shortcut, residual }, [node, absent(), absent()])
+        }
+        Addend::Gated { values, logits, bias, is_exclusive } => {
+            let (values, node) = values.into_parts();
+            let (logits, logits_node) = logits.into_parts();
+            let (bias, bias_node) = bias.into_parts();
+            (Addend::Gated { values, logits, bias, is_exclusive }, [node, logits_node, bias_node])
+        }
+        Addend::Masked { values, mask } => {
+            let (values, node) = values.into_parts();
+            (Addend::Masked { values, mask: mask.into_primitive() }, [node, absent(), absent()])
         }
     }
 }

@@ -7,8 +7,8 @@ use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{Shape, Slice};
 
 use super::extension::{
-    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    Tracked,
+    Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
+    Optional, PoolGradients, Tracked,
 };
 use super::{
     ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, TrackOptions,
@@ -78,44 +78,90 @@ pub(super) fn convolve_backward<B: Backend>(
 pub(super) fn merge<B: Backend>(
     x: FloatTensor<B>,
     norm: Norm<B>,
-    addend: Optional<B>,
+    addend: Addend<B>,
     options: MergeOptions,
 ) -> FloatTensor<B> {
-    let mut y = normalise::<B>(x, &norm);
-    if options.is_activated_before {
-        y = B::relu(y);
-    }
-    if let Optional::Present(addend) = addend {
-        y = B::float_add(y, addend);
-    }
-    if options.is_activated_after {
-        y = B::relu(y);
-    }
-    y
+    let u = merged_input::<B>(x, &norm, options);
+    let y = match addend {
+        Addend::Absent => u,
+        Addend::Plain(values) => B::float_add(u, values),
+        Addend::Scaled { values, shortcut, residual } => B::float_add(
+            B::float_mul_scalar(u, residual.into()),
+            B::float_mul_scalar(values, shortcut.into()),
+        ),
+        Addend::Gated { values, logits, bias, is_exclusive } => {
+            let g = gate::<B>(logits, bias);
+            let closed = B::float_add_scalar(B::float_neg(g.clone()), 1.into());
+            let u = if is_exclusive { B::float_mul(u, g) } else { u };
+            B::float_add(u, B::float_mul(values, closed))
+        }
+        Addend::Masked { values, mask } => B::float_add(u, B::float_mul(values, mask)),
+    };
+    if options.is_activated_after { B::relu(y) } else { y }
+}
+
+/// `relu(norm(x))`, the first term of a merge.
+fn merged_input<B: Backend>(x: FloatTensor<B>, norm: &Norm<B>, options: MergeOptions) -> FloatTensor<B> {
+    let x = normalise::<B>(x, norm);
+    if options.is_activated_before { B::relu(x) } else { x }
+}
+
+/// `sigmoid(logits + bias)`
+fn gate<B: Backend>(logits: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+    let [channels] = bias.shape().dims();
+    let bias = B::float_reshape(bias, Shape::new([1, 1, 1, channels]));
+    B::sigmoid(B::float_add(logits, bias))
 }
 
 pub(super) fn merge_backward<B: Backend>(
     x: FloatTensor<B>,
     norm: Norm<B>,
+    addend: Addend<B>,
     output: FloatTensor<B>,
     gradient: FloatTensor<B>,
     options: MergeOptions,
 ) -> MergeGradients<B> {
-    let addend = match options.is_activated_after {
+    let of_sum = match options.is_activated_after {
         true => masked::<B>(gradient, output),
         false => gradient,
     };
+    let mut gate_gradients = GateGradients::Absent;
+    // Of the two terms.
+    let (of_input, of_values) = match addend {
+        Addend::Absent | Addend::Plain(_) => (of_sum.clone(), of_sum),
+        Addend::Scaled { shortcut, residual, .. } => (
+            B::float_mul_scalar(of_sum.clone(), residual.into()),
+            B::float_mul_scalar(of_sum, shortcut.into()),
+        ),
+        Addend::Gated { values, logits, bias, is_exclusive } => {
+            let channels = bias.shape();
+            let g = gate::<B>(logits, bias);
+            let closed = B::float_add_scalar(B::float_neg(g.clone()), 1.into());
+            let difference = match is_exclusive {
+                true => B::float_sub(merged_input::<B>(x.clone(), &norm, options), values),
+                false => B::float_neg(values),
+            };
+            let slope = B::float_mul(g.clone(), closed.clone());
+            let of_logits = B::float_mul(B::float_mul(of_sum.clone(), difference), slope);
+            let of_bias = (0..3).fold(of_logits.clone(), |sum, dimension| B::float_sum_dim(sum, dimension));
+            gate_gradients =
+                GateGradients::Present { logits: of_logits, bias: B::float_reshape(of_bias, channels) };
+            let of_input = if is_exclusive { B::float_mul(of_sum.clone(), g) } else { of_sum.clone() };
+            (of_input, B::float_mul(of_sum, closed))
+        }
+        Addend::Masked { mask, .. } => (of_sum.clone(), B::float_mul(of_sum, mask)),
+    };
     let gradient = match options.is_activated_before {
-        true => masked::<B>(addend.clone(), normalise::<B>(x.clone(), &norm)),
-        false => addend.clone(),
+        true => masked::<B>(of_input, normalise::<B>(x.clone(), &norm)),
+        false => of_input,
     };
     let (x, norm) = normalise_backward::<B>(x, norm, gradient, options.source);
-    MergeGradients { x, norm, addend }
+    MergeGradients { x, norm, addend: of_values, gate: gate_gradients }
 }
 
 /// The mean over the pixels of each image.
 pub(super) fn pool<B: Backend>(x: FloatTensor<B>, norm: Norm<B>, options: PoolOptions) -> FloatTensor<B> {
-    let x = merge::<B>(x, norm, Optional::Absent, options.merge());
+    let x = merge::<B>(x, norm, Addend::Absent, options.merge());
     let [batch, height, width, channels] = x.shape().dims();
     let x = B::float_reshape(x, Shape::new([batch, height * width, channels]));
     B::float_reshape(B::float_mean_dim(x, 1), Shape::new([batch, channels]))
@@ -132,8 +178,8 @@ pub(super) fn pool_backward<B: Backend>(
     let gradient = B::float_reshape(gradient, Shape::new([batch, 1, 1, channels]));
     let gradient = B::float_expand(gradient, x.shape());
     // Without a ReLU behind the addition the output is not looked at.
-    let MergeGradients { x, norm, .. } = merge_backward::<B>(x.clone(), norm, x, gradient, options.merge());
-    PoolGradients { x, norm }
+    let found = merge_backward::<B>(x.clone(), norm, Addend::Absent, x, gradient, options.merge());
+    PoolGradients { x: found.x, norm: found.norm }
 }
 
 /// Every `stride`-th pixel, with channels of zeros appended.

@@ -32,6 +32,42 @@ pub enum Optional<B: Backend> {
     Present(FloatTensor<B>),
 }
 
+/// The second term of a merge, and what both are multiplied by, number by number. All maps have one shape.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum Addend<B: Backend> {
+    /// There is none.
+    Absent,
+    /// `u + values`.
+    Plain(FloatTensor<B>),
+    /// `residual * u + shortcut * values`.
+    Scaled {
+        /// `[batch, height, width, channels]`
+        values: FloatTensor<B>,
+        /// Factor of the values.
+        shortcut: f32,
+        /// Factor of the first term.
+        residual: f32,
+    },
+    /// With `g = sigmoid(logits + bias)`: `g * u + (1 - g) * values` if it is exclusive, else `u + (1 - g) * values`.
+    Gated {
+        /// `[batch, height, width, channels]`
+        values: FloatTensor<B>,
+        /// `[batch, height, width, channels]`
+        logits: FloatTensor<B>,
+        /// `[channels]`
+        bias: FloatTensor<B>,
+        /// Whether what opens one path closes the other.
+        is_exclusive: bool,
+    },
+    /// `u + mask * values`; the mask is a constant.
+    Masked {
+        /// `[batch, height, width, channels]`
+        values: FloatTensor<B>,
+        /// `[batch, height, width, channels]`
+        mask: FloatTensor<B>,
+    },
+}
+
 /// The result of [`ResidualBackend::convolve`].
 #[derive(Debug, Clone, ExtensionType)]
 pub struct Convolved<B: Backend> {
@@ -76,8 +112,25 @@ pub struct MergeGradients<B: Backend> {
     /// Gradients of the normalisation's parameters.
     #[extension_type]
     pub norm: NormGradients<B>,
-    /// Gradient of the addend (and of the sum, whether or not there is an addend).
+    /// Gradient of the addend's values; where they are not weighted, that of the sum, also if there is no addend.
     pub addend: FloatTensor<B>,
+    /// Gradients of the gate, if there is one.
+    #[extension_type]
+    pub gate: GateGradients<B>,
+}
+
+/// The gradients of a gate.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum GateGradients<B: Backend> {
+    /// There was no gate.
+    Absent,
+    /// There was one.
+    Present {
+        /// `[batch, height, width, channels]`
+        logits: FloatTensor<B>,
+        /// `[channels]`
+        bias: FloatTensor<B>,
+    },
 }
 
 /// The gradients of [`ResidualBackend::pool`].
@@ -159,25 +212,27 @@ pub trait ResidualBackend: Backend {
         composed::convolve_backward::<Self>(x, norm, weight, gradient, options, needs_x)
     }
 
-    /// `relu_after(relu_before(norm(x)) + addend)`.
+    /// `relu_after(relu_before(norm(x)) + addend)`, both terms weighted as the addend says.
     fn merge(
         x: FloatTensor<Self>,
         #[extension_type] norm: Norm<Self>,
-        #[extension_type] addend: Optional<Self>,
+        #[extension_type] addend: Addend<Self>,
         options: MergeOptions,
     ) -> FloatTensor<Self> {
         composed::merge::<Self>(x, norm, addend, options)
     }
 
-    /// The gradients of [`ResidualBackend::merge`], given its result and the gradient of its result.
+    /// The gradients of [`ResidualBackend::merge`], given its result and the gradient of its result. A plain addend may as
+    /// well be absent.
     fn merge_backward(
         x: FloatTensor<Self>,
         #[extension_type] norm: Norm<Self>,
+        #[extension_type] addend: Addend<Self>,
         output: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         options: MergeOptions,
     ) -> MergeGradients<Self> {
-        composed::merge_backward::<Self>(x, norm, output, gradient, options)
+        composed::merge_backward::<Self>(x, norm, addend, output, gradient, options)
     }
 
     /// The mean of `relu(norm(x))` over the pixels of each image: `[batch, channels]`.

@@ -3,6 +3,7 @@
 //! The kernels compute in f32; tensors of other types take the composed operations.
 
 mod layer;
+mod merge;
 mod tensors;
 mod unit;
 
@@ -10,14 +11,12 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use burn_std::DType;
 use rayon::prelude::*;
-use residua_kernels::{
-    AveragePool, InputGradient, Instructions, MapShape, Merge, OutputGradient, SumGradient, TrainedTensor,
-};
+use residua_kernels::{AveragePool, InputGradient, Instructions, MapShape, OutputGradient, TrainedTensor};
 
 use super::composed;
 use super::extension::{
-    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    ResidualBackend, Tracked,
+    Addend, ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional,
+    PoolGradients, ResidualBackend, Tracked,
 };
 use super::pool::Buffer;
 use super::unit::{Branch, Skip, UnitGradients, UnitMaps, UnitOptions};
@@ -125,51 +124,26 @@ impl ResidualBackend for Flex {
         ConvolveGradients { x, norm: norm_gradients(sums), weight }
     }
 
-    fn merge(x: FlexTensor, norm: Norm<Self>, addend: Optional<Self>, options: MergeOptions) -> FlexTensor {
+    fn merge(x: FlexTensor, norm: Norm<Self>, addend: Addend<Self>, options: MergeOptions) -> FlexTensor {
         if x.dtype() != DType::F32 {
             return composed::merge::<Self>(x, norm, addend, options);
         }
-        let x = contiguous(x);
-        let addend = match addend {
-            Optional::Absent => None,
-            Optional::Present(addend) => Some(contiguous(addend)),
-        };
-        let merge = merge_of(&x, options);
-        let mut y = Buffer::of(merge.shape.len());
-        let norm = normalisation(&norm);
-        let input = input(&x, &norm, options.is_activated_before);
-        merge.forward(input, addend.as_ref().map(values), &mut y, None);
-        y.into_tensor(shape(merge.shape))
+        merge::forward(contiguous(x), norm, addend, options)
     }
 
     fn merge_backward(
         x: FlexTensor,
         norm: Norm<Self>,
+        addend: Addend<Self>,
         output: FlexTensor,
         gradient: FlexTensor,
         options: MergeOptions,
     ) -> MergeGradients<Self> {
         if x.dtype() != DType::F32 {
-            return composed::merge_backward::<Self>(x, norm, output, gradient, options);
+            return composed::merge_backward::<Self>(x, norm, addend, output, gradient, options);
         }
         let [x, output, gradient] = [x, output, gradient].map(contiguous);
-        let merge = merge_of(&x, options);
-        let norm = normalisation(&norm);
-        let input = input(&x, &norm, options.is_activated_before);
-        let mut of_x = Buffer::of(merge.shape.len());
-        let mut sum = options.is_activated_after.then(|| Buffer::of(merge.shape.len()));
-        let of_sum = match &mut sum {
-            None => SumGradient::Discarded(values(&gradient)),
-            Some(sum) => SumGradient::Stored { gradient: values(&gradient), sum },
-        };
-        let wanted = InputGradient::Complete { output: &mut of_x, addend: None };
-        let is_constant = options.source == MomentsSource::Running;
-        let sums = merge.backward(input, values(&output), of_sum, wanted, is_constant);
-        MergeGradients {
-            x: of_x.into_tensor(shape(merge.shape)),
-            norm: sums.map_or(NormGradients::Absent, norm_gradients),
-            addend: sum.map_or(gradient, |sum| sum.into_tensor(shape(merge.shape))),
-        }
+        merge::backward(x, norm, addend, output, gradient, options)
     }
 
     fn pool(x: FlexTensor, norm: Norm<Self>, options: PoolOptions) -> FlexTensor {
@@ -311,9 +285,4 @@ impl ResidualBackend for Flex {
         });
         x.into_tensor(shape(to))
     }
-}
-
-fn merge_of(x: &FlexTensor, options: MergeOptions) -> Merge {
-    let is_activated = options.is_activated_after;
-    Merge { shape: map_shape(x), is_activated, instructions: Instructions::current() }
 }

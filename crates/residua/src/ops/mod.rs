@@ -7,8 +7,8 @@
 //!   feature map beforehand;
 //! - [`track`]: running statistics, moved by one batch;
 //! - [`convolve`]: `W * relu(norm(x)) + addend`, normalisation, ReLU and addend each optional;
-//! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional: what ends a unit that does not end in a
-//!   convolution;
+//! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional, both terms perhaps scaled, gated or masked: what ends a
+//!   unit that does not end in a convolution;
 //! - [`pool`]: the mean of `relu(norm(x))` over the pixels of each image, what ends a network;
 //! - [`unit`](unit()): a whole residual unit, of any ordering.
 //!
@@ -32,8 +32,8 @@ use serde::{Deserialize, Serialize};
 
 pub use backward::{RootBackend, backward};
 pub use extension::{
-    ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    ResidualBackend, Tracked,
+    Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
+    Optional, PoolGradients, ResidualBackend, Tracked,
 };
 pub use unit::{
     Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
@@ -91,6 +91,43 @@ pub struct ConvolveOptions {
     pub source: MomentsSource,
     /// The number of groups of consecutive images that the output's moments are taken over, if they are wanted.
     pub groups: Option<usize>,
+}
+
+/// What [`merge`] adds, and what it multiplies both terms by, number by number.
+#[derive(Debug, Clone)]
+pub enum Addition {
+    /// Nothing.
+    None,
+    /// These values.
+    Plain(Tensor<4>),
+    /// `residual * u + shortcut * values` for a first term `u`.
+    Scaled {
+        /// The shortcut's signal.
+        values: Tensor<4>,
+        /// Its factor.
+        shortcut: f64,
+        /// The first term's factor.
+        residual: f64,
+    },
+    /// With `g = sigmoid(logits + bias)`: `g * u + (1 - g) * values` if it is exclusive, else `u + (1 - g) * values`
+    /// (paper section 3.1).
+    Gated {
+        /// The shortcut's signal.
+        values: Tensor<4>,
+        /// Of the same shape.
+        logits: Tensor<4>,
+        /// `[channels]`
+        bias: Tensor<1>,
+        /// Whether what opens one path closes the other.
+        is_exclusive: bool,
+    },
+    /// `u + mask * values`.
+    Masked {
+        /// The shortcut's signal.
+        values: Tensor<4>,
+        /// A constant of the same shape.
+        mask: Tensor<4>,
+    },
 }
 
 /// What [`merge`] does besides normalising and adding.
@@ -331,6 +368,29 @@ pub fn unit(
     }
 }
 
+impl Addition {
+    fn into_dispatch(self) -> Addend<Dispatch> {
+        match self {
+            Self::None => Addend::Absent,
+            Self::Plain(values) => Addend::Plain(values.into_dispatch()),
+            Self::Scaled { values, shortcut, residual } => Addend::Scaled {
+                values: values.into_dispatch(),
+                shortcut: shortcut as f32,
+                residual: residual as f32,
+            },
+            Self::Gated { values, logits, bias, is_exclusive } => Addend::Gated {
+                values: values.into_dispatch(),
+                logits: logits.into_dispatch(),
+                bias: bias.into_dispatch(),
+                is_exclusive,
+            },
+            Self::Masked { values, mask } => {
+                Addend::Masked { values: values.into_dispatch(), mask: mask.into_dispatch() }
+            }
+        }
+    }
+}
+
 impl UnitNorm {
     fn into_dispatch(self) -> InnerNorm<Dispatch> {
         let Self { moments, gamma, beta } = self;
@@ -346,17 +406,18 @@ fn exit_dispatch(norm: Option<UnitNorm>) -> ExitNorm<Dispatch> {
     norm.map_or(ExitNorm::Absent, |norm| ExitNorm::Present(norm.into_dispatch()))
 }
 
-/// `y = relu_after(relu_before(norm(x)) + addend)`, the two ReLUs as asked for. All maps have one shape.
+/// `y = relu_after(relu_before(norm(x)) + addend)`, the two ReLUs as asked for and both terms weighted as the addition says.
+/// All maps have one shape.
 pub fn merge(
     engine: Engine,
     x: Tensor<4>,
     norm: Option<Normalise>,
     is_activated_before: bool,
-    addend: Option<Tensor<4>>,
+    addition: Addition,
     is_activated_after: bool,
 ) -> Tensor<4> {
     let options = MergeOptions { is_activated_before, is_activated_after, source: source(&norm) };
-    let (x, norm, addend) = (x.into_dispatch(), norm_dispatch(norm), optional_dispatch(addend));
+    let (x, norm, addend) = (x.into_dispatch(), norm_dispatch(norm), addition.into_dispatch());
     Tensor::from_dispatch(match engine {
         Engine::Fused => Dispatch::merge(x, norm, addend, options),
         Engine::Composed => composed::merge::<Dispatch>(x, norm, addend, options),

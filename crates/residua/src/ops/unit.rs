@@ -19,7 +19,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, TensorMetadata};
 
-use super::extension::{Norm, NormGradients, Optional, ResidualBackend};
+use super::extension::{Addend, Norm, NormGradients, Optional, ResidualBackend};
 use super::{ConvolveOptions, MergeOptions, MomentsSource};
 
 /// What a unit computes, apart from its tensors.
@@ -368,7 +368,7 @@ pub(super) struct Entrance<B: Backend> {
 impl<B: ResidualBackend> Entrance<B> {
     pub(super) fn new(x: FloatTensor<B>, norm: &Norm<B>, options: &UnitOptions) -> Self {
         if options.is_activation_shared {
-            let x = B::merge(x, norm.clone(), Optional::Absent, options.entry());
+            let x = B::merge(x, norm.clone(), Addend::Absent, options.entry());
             return Self { x, norm: Norm::Absent, is_activated: false };
         }
         Self { x, norm: norm.clone(), is_activated: options.is_activated }
@@ -408,7 +408,11 @@ pub(super) fn forward<B: ResidualBackend>(
     match (options.exit(), branch.exit) {
         (Some(exit), ExitNorm::Present(norm)) => {
             let map = norm.map(&last.y, last.moments, options.groups);
-            let y = B::merge(last.y, norm.with(map.moments.clone()), signal, exit);
+            let addend = match signal {
+                Optional::Present(signal) => Addend::Plain(signal),
+                Optional::Absent => Addend::Absent,
+            };
+            let y = B::merge(last.y, norm.with(map.moments.clone()), addend, exit);
             let maps = UnitMaps { inner, exit: ExitMap::Present(map), projected };
             UnitOutput { y, moments: Optional::Absent, maps }
         }
@@ -437,7 +441,7 @@ pub(super) fn backward<B: ResidualBackend>(
         None => (gradient.clone(), gradient, NormGradients::Absent),
         Some(exit) => {
             let (map, norm) = maps.exit.expect(&branch.exit);
-            let found = B::merge_backward(map, norm, y, gradient, exit);
+            let found = B::merge_backward(map, norm, Addend::Absent, y, gradient, exit);
             let of_signal = if options.adds_in_convolution() { found.x.clone() } else { found.addend };
             (found.x, of_signal, found.norm)
         }
@@ -488,7 +492,7 @@ pub(super) fn entrance_backward<B: ResidualBackend>(
         return (gradient, known);
     }
     // Without a ReLU behind the addition the output is not looked at.
-    let found = B::merge_backward(x.clone(), norm, x, gradient, options.entry());
+    let found = B::merge_backward(x.clone(), norm, Addend::Absent, x, gradient, options.entry());
     (found.x, found.norm)
 }
 
@@ -509,7 +513,7 @@ fn shortcut<B: ResidualBackend>(
                 ExitNorm::Present(norm) => {
                     let map = norm.map(&found.y, found.moments, options.groups);
                     let norm = norm.with(map.moments.clone());
-                    (B::merge(found.y, norm, Optional::Absent, options.projected()), ExitMap::Present(map))
+                    (B::merge(found.y, norm, Addend::Absent, options.projected()), ExitMap::Present(map))
                 }
             }
         }
@@ -538,7 +542,8 @@ pub(super) fn shortcut_backward<B: ResidualBackend>(
         Skip::Projection(weight, exit) => {
             if matches!(exit, ExitNorm::Present(_)) {
                 let (map, of_map) = projected.expect(&exit);
-                let found = B::merge_backward(map.clone(), of_map, map, gradient, options.projected());
+                let (projected, none) = (options.projected(), Addend::Absent);
+                let found = B::merge_backward(map.clone(), of_map, none, map, gradient, projected);
                 (gradient, norm) = (found.x, found.norm);
             }
             let options = options.projection(false);

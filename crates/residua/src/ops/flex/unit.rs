@@ -8,7 +8,7 @@ use residua_kernels::{
 
 use super::layer::{Layer, input, norm_gradients, normalisation};
 use super::tensors::{contiguous, map_shape, shape, small, values};
-use crate::ops::extension::{NormGradients, Optional, ResidualBackend};
+use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
 use crate::ops::pool::Buffer;
 use crate::ops::unit::{
     self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Skip, UnitGradients,
@@ -107,7 +107,7 @@ fn exit_backward(
     };
     let (z, norm) = map.expect(norm);
     if options.exit == Exit::SumThenNorm {
-        let found = Flex::merge_backward(z, norm, y, gradient, exit);
+        let found = Flex::merge_backward(z, norm, Addend::Absent, y, gradient, exit);
         let through = Through { values: found.x.clone(), norm: None };
         return AtExit { through, of_signal: found.x, norm: found.norm };
     }
