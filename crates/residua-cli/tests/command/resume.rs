@@ -179,6 +179,29 @@ fn a_run_goes_on_from_any_of_its_checkpoints() {
 }
 
 #[test]
+fn every_ordering_and_shortcut_goes_on_from_a_checkpoint() {
+    let sandbox = Sandbox::new();
+    let orderings =
+        ["original", "bn-after-add", "relu-before-add", "relu-preact"].map(|name| ("ordering", name));
+    let shortcuts = ["scale:0.5,0.5", "exclusive-gate:-1", "shortcut-gate:-1", "conv1x1", "dropout:0.5"];
+    for (option, value) in orderings.into_iter().chain(shortcuts.map(|name| ("shortcut", name))) {
+        let run = value.replace([':', ','], "-");
+        let line =
+            "train --data cifar10:data --model resnet8 --batch 8 --iterations 6 --lr 0.05 --warmup none";
+        sandbox.succeed(&format!(
+            "{line} --{option} {value} --checkpoint-every 3 --keep 9 --threads 1 --out {run}"
+        ));
+        let run = sandbox.at(&run);
+        let undisturbed = Outcome::of(&run);
+        let last = checkpoints(&run).pop().unwrap();
+        assert_eq!(iteration(&last), 6, "{value}");
+        fs::remove_dir_all(last).unwrap();
+        sandbox.succeed(&format!("train --resume {} --threads 2", run.display()));
+        undisturbed.assert_same(&run);
+    }
+}
+
+#[test]
 fn a_damaged_last_checkpoint_is_reported_and_passed_over() {
     let sandbox = Sandbox::new();
     let run = sandbox.at("run");

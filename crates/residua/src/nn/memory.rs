@@ -201,11 +201,13 @@ impl UnitMaps {
         let between = &inner[..inner.len() - 1];
         let branch = between.windows(2).map(|pair| pair[0] + pair[1]).max().or(between.first().copied());
         let activation = if plan.entry == Entry::Activated { bytes(shape(input)) } else { 0 };
+        // A weighted sum's gradient becomes those of its terms and of a gate.
+        let weighted = if plan.adds_paths_unweighted() { 0 } else { 3 * bytes(shape(unit)) };
         Self {
             input: bytes(shape(input)),
             kept: unit.activation_bytes,
             first: if plan.adds_paths_unweighted() && inner.len() > 1 { inner[0] } else { 0 },
-            in_flight: bytes(shape(unit)) + bytes(shape(input)) + branch.unwrap_or(0) + activation,
+            in_flight: bytes(shape(unit)) + bytes(shape(input)) + branch.unwrap_or(0) + activation + weighted,
         }
     }
 

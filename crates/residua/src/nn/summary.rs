@@ -178,14 +178,15 @@ impl Count {
             self.convolution(gate, input);
             self.parameters += gate.outputs as u64;
         }
-        // Operands of the weighted sum: a factor and its signal, for the shortcut and (exclusive gating) the branch.
-        let operands = match unit.shortcut {
-            Shortcut::ExclusiveGating { .. } => 4,
-            Shortcut::ShortcutOnlyGating { .. } => 2,
-            Shortcut::Dropout { .. } => 1,
-            _ => 0,
-        };
-        for _ in 0..operands {
+        // The gate's logits, or the mask.
+        if matches!(
+            unit.shortcut,
+            Shortcut::ExclusiveGating { .. } | Shortcut::ShortcutOnlyGating { .. } | Shortcut::Dropout { .. }
+        ) {
+            self.keep(unit.outputs(), output);
+        }
+        // A weighted sum reads the last convolution's output, which otherwise is the sum.
+        if !unit.adds_paths_unweighted() && ends_in_convolution {
             self.keep(unit.outputs(), output);
         }
         self.keep(unit.outputs(), output);

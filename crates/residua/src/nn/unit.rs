@@ -167,7 +167,7 @@ impl ResidualUnit {
     fn branch(&self, mut x: Tensor<4>, addition: Option<Addition>, pass: &mut Pass) -> Tensor<4> {
         let is_whole = addition.is_some();
         // A convolution adds without weights.
-        let (mut addend, mut addition) = match (self.plan.ordering, addition) {
+        let (mut addend, addition) = match (self.plan.ordering, addition) {
             (Ordering::FullPreActivation | Ordering::BnAfterAddition, Some(Addition::Plain(addend))) => {
                 (Some(addend), Addition::None)
             }
@@ -207,14 +207,7 @@ impl ResidualUnit {
             _ => {}
         }
         if !matches!(addition, Addition::None) {
-            x = ops::merge(
-                pass.engine(),
-                x,
-                None,
-                false,
-                std::mem::replace(&mut addition, Addition::None),
-                false,
-            );
+            x = ops::merge(pass.engine(), x, None, false, addition, false);
         }
         match self.plan.ordering {
             Ordering::BnAfterAddition if is_whole => self.after_addition(x, pass),
