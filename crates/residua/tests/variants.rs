@@ -64,7 +64,7 @@ impl Variant {
             dimensions: Some(self.dimensions.parse().unwrap()),
             block: Some(self.block),
             bn_group: Some(self.group),
-            ..NetworkOptions::named(&format!("resnet{}", layers * self.units + 2))
+            ..NetworkOptions::named(format!("resnet{}", layers * self.units + 2))
         };
         options.resolve(10).unwrap()
     }

@@ -270,6 +270,7 @@ impl ResidualUnit {
 }
 
 /// How branch and shortcut are weighted.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Paths {
     Plain,
     Scaled { shortcut: f64, residual: f64 },

@@ -96,6 +96,7 @@ pub struct ConvolveOptions {
 
 /// What [`merge`] adds, and what it multiplies both terms by, number by number.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Addition {
     /// Nothing.
     None,

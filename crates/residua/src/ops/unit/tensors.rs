@@ -36,7 +36,7 @@ pub struct UnitBranch {
     pub weight: Tensor<4>,
     /// Up to two layers more.
     pub rest: Vec<UnitLayer>,
-    /// Behind the last convolution or the addition; there is one unless the exit is [`Exit::Sum`].
+    /// Behind the last convolution or the addition; there is one unless the exit is [`Exit::Sum`](crate::ops::Exit::Sum).
     pub exit: Option<UnitNorm>,
 }
 
@@ -64,7 +64,7 @@ pub struct UnitResult {
     pub projected: Option<Tensor<3>>,
 }
 
-/// A residual unit, by the backend extension: formulas in [`Exit`].
+/// A residual unit, by the backend extension: formulas in [`Exit`](crate::ops::Exit).
 ///
 /// Without a `projection` the shortcut is every `stride`-th pixel of the input with zeros for new channels.
 ///
