@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::train::{Benchmark, BenchmarkMode, TrainError};
+use residua::data::{Augmentation, Source};
+use residua::nn::NetworkOptions;
+use residua::train::{Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_loader};
 use serde_json::json;
 
 use crate::machine::{MachineArguments, MemoryArguments};
@@ -14,7 +16,8 @@ use crate::usage::{UsageError, count, impossible_training};
 
 const EXAMPLES: &str = "Examples:
   residua bench --model preresnet164 --batch 64 --steps 5
-  residua bench --model resnet110 --mode infer --batch 1 --threads 1 --json";
+  residua bench --model resnet110 --mode infer --batch 1 --threads 1 --json
+  residua bench --load folder:flowers --model preresnet50 --workers 2";
 
 /// Measure training or inference on random images that are in memory already.
 ///
@@ -36,6 +39,19 @@ pub(crate) struct Arguments {
     mode: BenchmarkMode,
     #[command(flatten)]
     images: ImageArguments,
+    /// Measure how fast training images of this data set are made, without any network: shapes, cifar10[:DIR],
+    /// cifar100[:DIR] or folder:DIR. Steps are batches then.
+    #[arg(long, value_name = "DATA", conflicts_with = "mode", help_heading = "Loading")]
+    load: Option<Source>,
+    /// How they are cropped: none, shift, scale or scale-aspect [default: as in training].
+    #[arg(long, value_name = "KIND", requires = "load", help_heading = "Loading")]
+    augment: Option<Augmentation>,
+    /// Vary their colours.
+    #[arg(long, requires = "load", help_heading = "Loading")]
+    colour: bool,
+    /// Threads that make them.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Loading")]
+    workers: NonZeroUsize,
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
@@ -49,6 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
+    if let Some(source) = &arguments.load {
+        return load(arguments, source, options);
+    }
     let (network, size) = arguments.images.resolve(&options)?;
     let memory = arguments.memory.memory.resolve(&network, batch.get(), size[0], size[1]);
     let memory = memory.map_err(|error| impossible_training(&error))?;
@@ -97,6 +116,42 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the loader instead of a network.
+fn load(arguments: &Arguments, source: &Source, network: NetworkOptions) -> anyhow::Result<ExitCode> {
+    let Arguments { batch, steps, workers, .. } = arguments;
+    let mut recipe = Recipe::named(NamedRecipe::PaperCifar);
+    recipe.network = network;
+    recipe.optimiser.batch = batch.get();
+    recipe.data.source = source.clone();
+    recipe.data.augmentation = arguments.augment;
+    recipe.data.varies_colour = arguments.colour;
+    if source.is_folder() {
+        let (_, [height, _]) = arguments.images.resolve(&recipe.network)?;
+        recipe.data.size = Some(height);
+    }
+    recipe.validate().map_err(UsageError::new)?;
+    let augmentation = recipe.augmentation().map_err(UsageError::new)?;
+    let speed = measure_loader(&recipe, *workers, *steps)?;
+    if arguments.json {
+        print(json!({
+            "engine": concat!("residua ", env!("CARGO_PKG_VERSION")),
+            "data": source,
+            "augmentation": augmentation,
+            "varies_colour": arguments.colour,
+            "workers": workers,
+            "batch": batch,
+            "steps": steps,
+            "images_per_second": speed,
+        }))?;
+    } else {
+        print(format_args!(
+            "{source}, {augmentation}: {speed:.0} images/s made by {workers} workers ({:.0} each)",
+            speed / workers.get() as f64
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::data::{Source, Split};
+use residua::data::{Crops, ImageFolder, Source, Split, View};
 use residua::train::{TrainError, Trained, evaluate, saved_recipe};
 use serde_json::json;
 
 use crate::machine::MachineArguments;
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::usage::{UsageError, count};
 
 const EXAMPLES: &str = "Examples:
   residua eval --checkpoint runs/preresnet20-shapes
-  residua eval --checkpoint weights.safetensors --data cifar10:data --json";
+  residua eval --checkpoint weights.safetensors --data cifar10:data --json
+  residua eval --checkpoint runs/preresnet50-flowers --size 320 --scale 320 --crops 10";
 
 /// Measure a trained network on a data set's test images.
 #[derive(Debug, Args)]
@@ -24,9 +25,23 @@ pub(crate) struct Arguments {
     /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
-    /// The data set: shapes, cifar10:DIR or cifar100:DIR [default: the one that the run was trained on].
+    /// The data set: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR [default: the one that the run was trained on].
     #[arg(long, value_name = "DATA")]
     data: Option<Source>,
+    /// Height and width of what the network sees of a folder's pictures [default: as in training].
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// Pixels to which the shorter side of a folder's pictures is scaled before they are cropped [default: 8/7 of the
+    /// size, 256 for 224; the size itself up to 64].
+    #[arg(long, value_name = "N")]
+    scale: Option<usize>,
+    /// Crops of each of a folder's pictures: 1 (the middle) or 10 (middle and corners, each also mirrored; the mean of
+    /// their probabilities counts).
+    #[arg(long, value_name = "N")]
+    crops: Option<Crops>,
+    /// The share of a folder's pictures that may be unreadable.
+    #[arg(long, value_name = "SHARE", default_value_t = ImageFolder::UNREADABLE_SHARE)]
+    max_unreadable: f64,
     /// Images of a batch; does not change the result.
     #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
     batch: NonZeroUsize,
@@ -38,14 +53,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { checkpoint, data, batch, json, machine } = arguments;
+    let Arguments { checkpoint, data, batch, json, machine, max_unreadable, .. } = arguments;
     machine.start_threads()?;
     let trained = Trained::load(checkpoint, &machine.open_device()?)?;
     let source = match data {
         Some(source) => source.clone(),
         None => trained_on(checkpoint)?,
     };
-    let test_set = source.load(Split::Test)?;
+    let view = arguments.view(&source, trained.info.view())?;
+    let test_set = source.load(Split::Test)?.seen_by(view)?.tolerating(*max_unreadable);
     let (outputs, classes) = (trained.info.classes.len(), test_set.classes().len());
     if outputs != classes {
         return Err(UsageError::new(format_args!(
@@ -54,7 +70,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
+    if source.is_folder() && trained.info.classes != test_set.classes() {
+        return Err(UsageError::new(format_args!(
+            "the classes of {} ({}) are not those that {} was trained on ({})",
+            source,
+            some(test_set.classes()),
+            trained.path.display(),
+            some(&trained.info.classes)
+        ))
+        .into());
+    }
     let result = evaluate(&trained.network, &test_set, &trained.info.normalisation, *batch, machine.engine)?;
+    for reason in test_set.take_newly_unreadable() {
+        tell(format_args!("skipped: {reason}"));
+    }
     if *json {
         print(json!({
             "test_error": result.test_error,
@@ -73,6 +102,31 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    /// What the network sees of a picture, if the options do not say otherwise as `usual`.
+    fn view(&self, source: &Source, usual: View) -> Result<View, UsageError> {
+        let Self { size, scale, crops, .. } = self;
+        if !source.is_folder() && (size.is_some() || scale.is_some() || crops.is_some()) {
+            let given = "--size, --scale and --crops are for pictures in a folder";
+            return Err(UsageError::new(format_args!("{given}, not for {source}")));
+        }
+        let view = size.map_or(usual, View::square);
+        let view = View {
+            shorter_side: scale.unwrap_or(view.shorter_side),
+            crops: crops.unwrap_or(view.crops),
+            ..view
+        };
+        view.check().map_err(UsageError::new)?;
+        Ok(view)
+    }
+}
+
+/// The first few of many names.
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 5 { format!("{shown}, ...: {}", names.len()) } else { shown }
 }
 
 /// The data set that the run of these weights was trained on.

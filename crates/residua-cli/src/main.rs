@@ -2,12 +2,15 @@
 
 mod bench;
 mod completions;
+mod download;
 mod evaluate;
 mod machine;
 mod network;
 mod output;
 mod predict;
 mod progress;
+mod report;
+mod runs;
 mod summary;
 mod train;
 mod usage;
@@ -40,7 +43,10 @@ enum Action {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Summary(summary::Arguments),
+    Runs(runs::Arguments),
+    Report(report::Arguments),
     Bench(bench::Arguments),
+    Data(download::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -50,7 +56,10 @@ fn main() -> ExitCode {
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
+        Action::Runs(arguments) => runs::run(&arguments),
+        Action::Report(arguments) => report::run(&arguments),
         Action::Bench(arguments) => bench::run(&arguments),
+        Action::Data(arguments) => download::run(&arguments),
         Action::Completions(arguments) => completions::run(&arguments),
     };
     match result {

@@ -19,7 +19,8 @@ const EXAMPLES: &str = "Examples:
 
 /// Name the likeliest classes of pictures.
 ///
-/// Pictures are JPEG or PNG files of any size: the shorter side is resized to the network's, the middle is cut out.
+/// Pictures are JPEG, PNG, WebP, BMP or GIF files of any size. They are shown to the network as in its tests: scaled by
+/// the shorter side, and the middle cut out.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -58,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn predict(trained: &Trained, path: &Path, arguments: &Arguments) -> Result<Vec<Prediction>, TrainError> {
-    let pixels = read_image(path, trained.info.height, trained.info.width)?;
+    let pixels = read_image(path, &trained.info.view())?;
     trained.predict(&pixels, arguments.top.get(), arguments.machine.engine)
 }
 

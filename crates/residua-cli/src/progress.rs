@@ -71,6 +71,10 @@ impl Observer for Terminal {
         self.line(&format!("iteration {iteration}: test error {test_error:.2} %, test loss {test_loss:.4}"));
     }
 
+    fn skipped(&mut self, reason: &str) {
+        self.line(&format!("skipped: {reason}"));
+    }
+
     fn wants_to_stop(&mut self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::nn::{LayerSummary, Memory, MemoryChoice, MemoryPlan, NetworkError, ResNetConfig};
+use residua::nn::{Memory, MemoryChoice, MemoryPlan, NetworkError, ResNetConfig};
+use residua::report::network_table;
 use serde::Serialize;
 
 use crate::network::{ImageArguments, NetworkArguments};
@@ -71,18 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, input 3x{height}x{width}\n",
         options.model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
     );
-    let head = ["layer", "", "output", "parameters", "mult-adds", "kept/image"].map(str::to_owned);
-    let total = [
-        "total".to_owned(),
-        String::new(),
-        String::new(),
-        thousands(summary.parameters),
-        millions(summary.multiply_adds),
-        bytes(summary.activation_bytes_per_image),
-    ];
-    let layers = summary.layers.chunk_by(are_alike).map(row);
-    let rows: Vec<_> = [head].into_iter().chain(layers).chain([total]).collect();
-    print(format_args!("{title}\n{}", table(&rows)))?;
+    print(format_args!("{title}\n{}", table(&network_table(&summary))))?;
     if let (Some(batch), Some(plans)) = (arguments.batch, training) {
         let head = ["memory", "keeps", "maps", "gradients", "other", "peak"].map(str::to_owned);
         let rows: Vec<_> = [head].into_iter().chain(plans.iter().map(plan_row)).collect();
@@ -122,31 +112,6 @@ fn plan_row(plan: &MemoryPlan) -> [String; 6] {
     ]
 }
 
-/// Units of a stage that differ in nothing but their number share a line.
-fn are_alike(left: &LayerSummary, right: &LayerSummary) -> bool {
-    LayerSummary { name: right.name.clone(), ..left.clone() } == *right
-}
-
-fn row(alike: &[LayerSummary]) -> [String; 6] {
-    let (first, last) = (&alike[0], &alike[alike.len() - 1]);
-    let count = alike.len() as u64;
-    let (name, times) = match count {
-        1 => (first.name.clone(), String::new()),
-        _ => {
-            let number = last.name.rsplit('.').next().unwrap_or_default();
-            (format!("{}..{number}", first.name), format!("{count} x "))
-        }
-    };
-    [
-        name,
-        format!("{times}{}", first.description),
-        first.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
-        thousands(count * first.parameters),
-        millions(count * first.multiply_adds),
-        bytes(count * first.activation_bytes),
-    ]
-}
-
 /// Rows with the cells of a column below each other: two of words, then numbers.
 fn table(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
@@ -157,22 +122,6 @@ fn table(rows: &[[String; 6]]) -> String {
         )
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn millions(number: u64) -> String {
-    format!("{:.1} M", number as f64 / 1e6)
 }
 
 fn bytes(number: u64) -> String {

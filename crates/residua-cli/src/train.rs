@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use residua::data::{NormalisationKind, Source, Split};
+use residua::data::{Augmentation, NormalisationKind, Source, Split};
 use residua::nn::{NamedTensors, NetworkError};
 use residua::train::{
     DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, locate_weights,
@@ -29,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   residua train --data cifar10:data --model preresnet164
   residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6
   residua train --data cifar10:data --iterations 8000 --decay-at 4000,6000 --warmup 400:0.01
+  residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --warmup none
   residua train --resume runs/preresnet164-cifar10";
 
 /// Train a network; the run is kept in a folder.
@@ -37,7 +38,8 @@ const EXAMPLES: &str = "Examples:
 /// data the default is `paper-cifar`, the paper's own recipe: batch 128, 64,000 iterations, learning rate 0.1 divided
 /// by 10 at 32,000 and 48,000, the first 400 at 0.01.
 ///
-/// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png and checkpoints/. Ctrl-C finishes the
+/// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png, checkpoints/ and a file of events for
+/// TensorBoard (tensorboard --logdir runs). Ctrl-C finishes the
 /// step and saves; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -57,6 +59,9 @@ pub(crate) struct Arguments {
     /// checkpoint), a checkpoint's folder, or a weights.safetensors.
     #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
+    /// Write no file of events for TensorBoard into the run's folder.
+    #[arg(long)]
+    no_tensorboard: bool,
     /// Print one line of JSON at the end: the run's folder, iterations, test error.
     #[arg(long)]
     json: bool,
@@ -81,12 +86,31 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 struct DataArguments {
-    /// The data set: shapes (built in), cifar10:DIR or cifar100:DIR (official binary layout) [default: shapes].
+    /// The data set: shapes (built in), cifar10 or cifar100 (downloaded by `residua data download`;
+    /// cifar10:DIR for files in the official binary layout that lie elsewhere), or folder:DIR (pictures
+    /// in DIR/train/CLASS and DIR/test/CLASS or DIR/val/CLASS) [default: shapes].
     #[arg(long, value_name = "DATA")]
     data: Option<Source>,
-    /// Take training images as they are: no random crop, no flip.
-    #[arg(long)]
+    /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
+    /// ImageNet networks].
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// How training images are cropped: none; shift (padded by 4, cropped at random), scale (shorter side 256 to 480, in
+    /// proportion for other sizes than 224, cropped at random) or scale-aspect (a random part of 8 to 100 % of the area
+    /// and of an aspect ratio of 3/4 to 4/3). All but none also mirror at random [default: scale-aspect for a folder
+    /// and an ImageNet network, else shift].
+    #[arg(long, value_name = "KIND")]
+    augment: Option<Augmentation>,
+    /// Take training images as they are, as --augment none does.
+    #[arg(long, conflicts_with = "augment")]
     no_augment: bool,
+    /// Vary brightness, contrast, saturation and lighting of training images.
+    #[arg(long)]
+    colour: bool,
+    /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
+    /// [default: 0.01].
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    max_unreadable: Option<f64>,
     /// Take training images in the data set's order in every epoch.
     #[arg(long)]
     no_shuffle: bool,
@@ -147,6 +171,9 @@ struct IntervalArguments {
     /// Iterations that a training line of metrics.jsonl is the mean of [default: 10].
     #[arg(long, value_name = "N")]
     log_every: Option<u64>,
+    /// Iterations between measurements of the norms of weights and gradients, stage by stage [default: not measured].
+    #[arg(long, value_name = "N")]
+    log_norms: Option<u64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
@@ -161,6 +188,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         engine: arguments.machine.engine,
         memory: arguments.memory.memory,
         workers: arguments.workers,
+        writes_events: !arguments.no_tensorboard,
     };
     let (folder, trainer) = match &arguments.resume {
         Some(folder) => (folder.clone(), resume(folder, recipe, machine)?),
@@ -229,6 +257,8 @@ impl Arguments {
         self.schedule.refine(&mut recipe, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
         recipe.validate().map_err(UsageError::new)?;
+        // Written out, so that the run's recipe says how its images were cropped.
+        recipe.data.augmentation = Some(recipe.augmentation().map_err(UsageError::new)?);
         Ok(recipe)
     }
 }
@@ -237,8 +267,14 @@ impl DataArguments {
     fn refine(&self, recipe: &mut Recipe) {
         set(&mut recipe.data.source, &self.data);
         set(&mut recipe.data.normalisation, &self.normalisation);
-        recipe.data.is_augmented &= !self.no_augment;
+        recipe.data.size = self.size.or(recipe.data.size);
+        recipe.data.augmentation = self.augment.or(recipe.data.augmentation);
+        if self.no_augment {
+            recipe.data.augmentation = Some(Augmentation::None);
+        }
+        recipe.data.varies_colour |= self.colour;
         recipe.data.is_shuffled &= !self.no_shuffle;
+        set(&mut recipe.data.unreadable_share, &self.max_unreadable);
     }
 }
 
@@ -287,6 +323,7 @@ impl IntervalArguments {
         set(&mut recipe.intervals.checkpoint, &self.checkpoint_every);
         set(&mut recipe.intervals.log, &self.log_every);
         set(&mut recipe.intervals.keep, &self.keep);
+        recipe.intervals.norms = self.log_norms.or(recipe.intervals.norms);
     }
 }
 
@@ -352,9 +389,7 @@ impl FromStr for WarmupChoice {
 
 /// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet.
 fn free_folder(recipe: &Recipe) -> PathBuf {
-    let source = recipe.data.source.to_string();
-    let data = source.split(':').next().unwrap_or_default();
-    let name = format!("runs/{}-{data}", recipe.network.model);
+    let name = format!("runs/{}-{}", recipe.network.model, recipe.data.source.short_name());
     let numbered = (2u32..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
     names.find(|folder| !folder.exists()).expect("there are endlessly many names")

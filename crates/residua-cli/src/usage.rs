@@ -20,7 +20,7 @@ impl UsageError {
 }
 
 /// Options of a recipe, and what sets them.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 28] = [
     ("network.model", "--model"),
     ("network.ordering", "--ordering"),
     ("network.shortcut", "--shortcut"),
@@ -31,6 +31,9 @@ const FLAGS: [(&str, &str); 24] = [
     ("network.bn_group", "--bn-group"),
     ("data.source", "--data"),
     ("data.normalisation", "--normalisation"),
+    ("data.size", "--size"),
+    ("data.augmentation", "--augment"),
+    ("data.unreadable_share", "--max-unreadable"),
     ("optimiser.batch", "--batch"),
     ("optimiser.momentum", "--momentum"),
     ("optimiser.weight_decay", "--weight-decay"),
@@ -45,6 +48,7 @@ const FLAGS: [(&str, &str); 24] = [
     ("intervals.evaluate", "--evaluate-every"),
     ("intervals.checkpoint", "--checkpoint-every"),
     ("intervals.keep", "--keep"),
+    ("intervals.norms", "--log-norms"),
 ];
 
 /// A network or batch that cannot be, or training that does not fit in the memory allowed.

@@ -3,6 +3,7 @@
 //!
 //! Modules, each built on those below it only:
 //!
+//! - [`report`]: what runs have come to, as summaries and as a page;
 //! - [`train`]: recipes, the training loop, checkpoints, metrics and curves;
 //! - [`data`]: images, from files to mini-batches;
 //! - [`nn`]: the networks: every ordering, shortcut, block and dimension change of the paper;
@@ -14,6 +15,7 @@ pub mod data;
 pub mod device;
 pub mod nn;
 pub mod ops;
+pub mod report;
 pub mod train;
 
 /// The README's example compiles and runs.

@@ -268,5 +268,5 @@ fn batch(case: &Case) -> Batch {
         }
     }
     assert_eq!(images.len(), count * channels * height * width);
-    Batch { images, labels: labels(case), height, width, first_sample: 0, epoch: 0 }
+    Batch { images, labels: labels(case), height, width, crops: 1, first_sample: 0, epoch: 0 }
 }

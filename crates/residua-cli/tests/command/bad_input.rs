@@ -37,7 +37,7 @@ fn misspelt_words_are_answered_with_the_nearest_right_one() {
         ("train --ordering pre-act", ["--ordering", "did you mean 'preact'?"]),
         ("train --shortcut dropuot:0.5", ["--shortcut", "did you mean 'dropout'?"]),
         ("train --block botleneck", ["--block", "did you mean 'bottleneck'?"]),
-        ("train --data cifar", ["--data", "cifar10:DIR"]),
+        ("train --data cifar", ["--data", "cifar10"]),
         ("train --data shape", ["--data", "shapes"]),
         ("train --normalisation chanel", ["--normalisation", "channel"]),
         ("train --device cdua", ["--device", "did you mean 'cuda'?"]),
@@ -64,7 +64,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("summary --classes 0", ["--classes", "1 or more"]),
         ("train --shortcut scale:0.5", ["--shortcut", "such as scale:0.5,0.5"]),
         ("train --shortcut dropout:1", ["--shortcut", "below 1"]),
-        ("train --data cifar10", ["--data", "cifar10:DIR"]),
+        ("train --data folder", ["--data", "folder:DIR"]),
         ("train --device cuda:x", ["--device", "such as cuda:0"]),
         ("train --batch 0", ["--batch = 0", "at least 1"]),
         ("train --batch 8 --bn-group 3", ["--batch = 8", "--bn-group = 3; use a multiple of it"]),
@@ -184,9 +184,9 @@ fn pictures_that_are_none_are_named_and_the_others_go_on() {
     for (name, part) in [
         ("none.png", "check the path"),
         ("empty.png", "is empty"),
-        ("text.png", "give a whole JPEG or PNG file"),
-        ("cut.png", "give a whole JPEG or PNG file"),
-        ("cut.jpg", "give a whole JPEG or PNG file"),
+        ("text.png", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
+        ("cut.png", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
+        ("cut.jpg", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
         ("data", "give a file"),
     ] {
         assert_refused(&sandbox, 1, &format!("predict --checkpoint run {name}"), &[name, part]);

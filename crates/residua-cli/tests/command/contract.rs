@@ -85,8 +85,18 @@ fn metrics_have_their_fields_in_order() {
     assert_eq!(iterations, [4, 6, 8, 12, 12]);
     for (line, text) in metrics.iter().zip(text.lines()) {
         let fields: &[&str] = match line.get("test_error") {
-            None => &["iteration", "epoch", "loss", "error", "learning_rate", "images_per_second", "seconds"],
-            Some(_) => &["iteration", "epoch", "test_loss", "test_error"],
+            None => &[
+                "iteration",
+                "epoch",
+                "loss",
+                "error",
+                "learning_rate",
+                "images_per_second",
+                "seconds",
+                "peak_memory_bytes",
+                "time",
+            ],
+            Some(_) => &["iteration", "epoch", "test_loss", "test_error", "time"],
         };
         let places: Vec<_> =
             fields.iter().map(|field| text.find(&format!("\"{field}\":")).unwrap()).collect();
@@ -116,7 +126,7 @@ fn a_recipe_makes_the_same_run_again() {
         "ordering = \"relu-preact\"",
         "shortcut = \"scale:0.5,0.5\"",
         "source = \"cifar10:data\"",
-        "is_augmented = false",
+        "augmentation = \"none\"",
         "is_shuffled = false",
         "batch = 8",
         "iterations = 12",

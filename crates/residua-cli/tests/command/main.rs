@@ -5,7 +5,10 @@ mod tiny_cifar;
 
 mod bad_input;
 mod contract;
+mod download;
 mod file_systems;
 mod output;
+mod pictures;
 mod reports;
 mod resume;
+mod runs;

@@ -1,157 +1,100 @@
-//! The paper's augmentation for CIFAR: pad, crop at random, mirror at random, nothing else (paper, section
-//! 5).
+//! How training images are varied.
 
-use rand::{Rng, RngExt};
-use serde::{Deserialize, Serialize};
+mod colour;
+mod random_crop;
+mod shift;
 
-use super::dataset::Dataset;
+use std::borrow::Cow;
 
-/// Mirrors an image with probability 1/2, pads it on all sides and crops it to its old size at a random
-/// position.
-///
-/// Images are normalised first and padded with zeros then, as in the paper's reference code
-/// (fb.resnet.torch), so the border has the mean colour of the training images rather than black.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augmentation {
-    /// Zero pixels added on every side; 4 in the paper.
-    pub padding: u8,
+use rand::Rng;
+
+use self::{colour::ColourVariation, random_crop::RandomCrop, shift::Shift};
+use super::{error::DataError, images::Images, normalisation::Normalisation};
+use crate::choice::words;
+
+/// How training images are cropped and mirrored: `none`, `shift`, `scale` or `scale-aspect`. All but the first mirror
+/// an image with probability 1/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Augmentation {
+    /// Not at all: the image as in tests.
+    None,
+    /// Padded by 4 pixels on all sides and cropped to the old size at a random position: the paper's for CIFAR
+    /// (section 5).
+    Shift,
+    /// Scaled until the shorter side has 256 to 480 pixels, in proportion for other crops than 224, and cropped at a
+    /// random position: the paper's for ImageNet, but for its last networks (section 5).
+    Scale,
+    /// A random part of 8 to 100 % of the area and of an aspect ratio of 3/4 to 4/3, resized: the paper's for its last
+    /// ImageNet networks (Szegedy et al., 2015; torchvision's `RandomResizedCrop`).
+    ScaleAspect,
 }
 
-impl Default for Augmentation {
-    fn default() -> Self {
-        Self { padding: 4 }
-    }
+words!(Augmentation, "augmentation", {
+    None => "none",
+    Shift => "shift",
+    Scale => "scale",
+    ScaleAspect => "scale-aspect",
+});
+
+/// Makes training images of pictures.
+#[derive(Clone, Debug)]
+pub(super) struct Variation {
+    augmentation: Augmentation,
+    varies_colour: bool,
+    /// Of the image in hand: as it was cropped, and normalised.
+    values: Vec<f32>,
 }
 
-impl Augmentation {
-    /// Writes an augmented copy of a normalised image, `[height, width, channel]`, to `out`.
-    ///
-    /// Three numbers are drawn from `random`, in this order: whether to mirror, and the left and top edge of
-    /// the crop in the padded image, each uniform in 0 to 2 x padding.
-    ///
-    /// # Panics
-    ///
-    /// If `image` or `out` is not of `height` x `width` x 3.
-    pub fn apply(&self, image: &[f32], height: usize, width: usize, random: &mut impl Rng, out: &mut [f32]) {
-        assert_eq!((image.len(), out.len()), (height * width * Dataset::CHANNELS, image.len()));
-        let furthest = 2 * u32::from(self.padding);
-        let is_mirrored = random.random_bool(0.5);
-        let left = random.random_range(0..=furthest);
-        let top = random.random_range(0..=furthest);
-        self.crop(image, width, View { is_mirrored, left: left as usize, top: top as usize }, out);
+impl Variation {
+    pub(super) fn new(augmentation: Augmentation, varies_colour: bool) -> Self {
+        Self { augmentation, varies_colour, values: Vec::new() }
     }
 
-    fn crop(&self, image: &[f32], width: usize, view: View, out: &mut [f32]) {
-        let padding = usize::from(self.padding);
-        // The columns of the crop that lie on the image, and where in the (mirrored) image they begin and
-        // end.
-        let start = padding.saturating_sub(view.left).min(width);
-        let end = (width + padding).saturating_sub(view.left).clamp(start, width);
-        let (from, to) = match start == end {
-            true => (0, 0),
-            false => (start + view.left - padding, end + view.left - padding),
+    /// Writes image `index`, varied as `random` says and normalised, `[height, width, channel]`, to `out`.
+    pub(super) fn draw(
+        &mut self,
+        images: &Images,
+        index: usize,
+        normalisation: &Normalisation,
+        random: &mut impl Rng,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        let (height, width) = (images.height(), images.width());
+        let pixels = match self.augmentation {
+            Augmentation::None | Augmentation::Shift => images.image(index)?,
+            Augmentation::Scale => {
+                Cow::Owned(RandomCrop::Scale.draw(&images.picture(index)?, height, width, random))
+            }
+            Augmentation::ScaleAspect => {
+                Cow::Owned(RandomCrop::ScaleAspect.draw(&images.picture(index)?, height, width, random))
+            }
         };
-        let (image, _) = image.as_chunks::<{ Dataset::CHANNELS }>();
-        let (out, _) = out.as_chunks_mut::<{ Dataset::CHANNELS }>();
-        out.fill([0.0; Dataset::CHANNELS]);
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
-            let Some(row) = (row + view.top).checked_sub(padding) else { continue };
-            let Some(line) = image.get(row * width..(row + 1) * width) else { break };
-            let out = &mut out[start..end];
-            if view.is_mirrored {
-                let mirrored = line[width - to..width - from].iter().rev();
-                out.iter_mut().zip(mirrored).for_each(|(out, pixel)| *out = *pixel);
-            } else {
-                out.copy_from_slice(&line[from..to]);
-            }
+        if self.augmentation != Augmentation::Shift {
+            self.normalise(&pixels, normalisation, random, out);
+            return Ok(());
         }
-    }
-}
-
-/// Which part of a padded image is seen, and whether the image was mirrored before.
-#[derive(Clone, Copy, Debug)]
-struct View {
-    is_mirrored: bool,
-    left: usize,
-    top: usize,
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::data::random_stream::{Purpose, random_stream};
-
-    /// Crops an image whose pixel values are given once, for all three channels in turn shifted by 100.
-    fn crop(augmentation: Augmentation, values: &[f32], width: usize, view: View) -> Vec<f32> {
-        let spread = |&value: &f32| [value, value + 100.0, value + 200.0];
-        let image: Vec<f32> = values.iter().flat_map(spread).collect();
-        let mut out = vec![f32::NAN; image.len()];
-        augmentation.crop(&image, width, view, &mut out);
-        for pixel in out.chunks_exact(3).filter(|pixel| pixel[0] != 0.0) {
-            assert_eq!(pixel, spread(&pixel[0]));
-        }
-        out.into_iter().step_by(3).collect()
+        let mut values = std::mem::take(&mut self.values);
+        values.resize(pixels.len(), 0.0);
+        self.normalise(&pixels, normalisation, random, &mut values);
+        Shift::default().apply(&values, height, width, random, out);
+        self.values = values;
+        Ok(())
     }
 
-    #[test]
-    fn crops_and_mirrors_are_exact() {
-        let (augmentation, image) = (Augmentation { padding: 1 }, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        for (is_mirrored, left, top, expected) in [
-            (false, 1, 1, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
-            (true, 1, 1, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]),
-            (false, 0, 1, [0.0, 1.0, 2.0, 0.0, 4.0, 5.0]),
-            (false, 2, 1, [2.0, 3.0, 0.0, 5.0, 6.0, 0.0]),
-            (false, 1, 0, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]),
-            (false, 1, 2, [4.0, 5.0, 6.0, 0.0, 0.0, 0.0]),
-            (true, 0, 0, [0.0, 0.0, 0.0, 0.0, 3.0, 2.0]),
-            (true, 2, 2, [5.0, 4.0, 0.0, 0.0, 0.0, 0.0]),
-        ] {
-            let view = View { is_mirrored, left, top };
-            assert_eq!(crop(augmentation, &image, 3, view), expected, "{view:?}");
+    fn normalise(
+        &self,
+        pixels: &[u8],
+        normalisation: &Normalisation,
+        random: &mut impl Rng,
+        out: &mut [f32],
+    ) {
+        if !self.varies_colour {
+            return normalisation.apply(pixels, out);
         }
-    }
-
-    #[test]
-    fn every_view_is_drawn() {
-        let augmentation = Augmentation { padding: 1 };
-        let image: Vec<f32> = (1..=4 * 4 * 3).map(|k| k as f32).collect();
-        let mut views: Vec<Vec<u32>> = Vec::new();
-        for sample in 0..500 {
-            let mut out = vec![0.0; image.len()];
-            let mut random = random_stream(0, Purpose::Augmentation, sample);
-            augmentation.apply(&image, 4, 4, &mut random, &mut out);
-            views.push(out.into_iter().map(f32::to_bits).collect());
+        for (out, &pixel) in out.iter_mut().zip(pixels) {
+            *out = f32::from(pixel) / 255.0;
         }
-        views.sort_unstable();
-        views.dedup();
-        assert_eq!(views.len(), 2 * 3 * 3);
-    }
-
-    proptest! {
-        #[test]
-        fn a_crop_is_the_padded_image_seen_through_a_window(
-            height in 1..6usize, width in 1..6usize, padding in 0..8u8, is_mirrored: bool, left in 0..16usize,
-            top in 0..16usize,
-        ) {
-            let edge = usize::from(padding);
-            let view = View { is_mirrored, left: left.min(2 * edge), top: top.min(2 * edge) };
-            let values: Vec<f32> = (1..=height * width).map(|k| k as f32).collect();
-            let found = crop(Augmentation { padding }, &values, width, view);
-            for row in 0..height {
-                for column in 0..width {
-                    let y = (row + view.top).wrapping_sub(edge);
-                    let x = (column + view.left).wrapping_sub(edge);
-                    let expected = match (y < height && x < width, is_mirrored) {
-                        (false, _) => 0.0,
-                        (true, false) => values[y * width + x],
-                        (true, true) => values[y * width + width - 1 - x],
-                    };
-                    prop_assert_eq!(found[row * width + column], expected);
-                }
-            }
-        }
+        ColourVariation::draw(random).apply(out);
+        normalisation.apply_to_units(out);
     }
 }

@@ -1,13 +1,15 @@
 //! Mini-batches: what a network is given at a time.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, ops::Range};
 
-use super::{dataset::Dataset, error::DataError, normalisation::Normalisation};
+use rayon::prelude::*;
+
+use super::{dataset::Dataset, error::DataError, images::Images, normalisation::Normalisation, view::View};
 
 /// Normalised images with their labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Pixels, `[batch, height, width, channels]`, normalised.
+    /// Pixels, `[batch, crop, height, width, channels]`, normalised.
     pub images: Vec<f32>,
     /// Label of each image.
     pub labels: Vec<u16>,
@@ -15,6 +17,8 @@ pub struct Batch {
     pub height: usize,
     /// Width of an image in pixels.
     pub width: usize,
+    /// Crops of each image: 1 but in tests by [`Crops::Ten`](super::Crops::Ten).
+    pub crops: usize,
     /// Number of the first image in the stream of samples, from 0.
     pub first_sample: u64,
     /// Epoch that the first image belongs to, from 0.
@@ -29,28 +33,62 @@ impl Batch {
     }
 }
 
-/// All images of a data set once, in order and not augmented, `batch_size` at a time; the last batch may be
-/// shorter.
+/// All images once, in order and as they are seen in tests, `batch_size` at a time. The last batch may be shorter, and
+/// unreadable files are left out.
 ///
 /// # Errors
 ///
-/// [`DataError::Normalisation`] where the normalisation does not fit the images.
+/// [`DataError::Normalisation`] where the normalisation does not fit the images; for a batch,
+/// [`DataError::TooManyUnreadable`].
 pub fn evaluation_batches<'a>(
-    dataset: &'a Dataset,
+    images: &'a Images,
     normalisation: &'a Normalisation,
     batch_size: NonZeroUsize,
-) -> Result<impl Iterator<Item = Batch> + 'a, DataError> {
-    let (height, width, size) = (dataset.height(), dataset.width(), dataset.image_size());
-    normalisation.check(height, width)?;
-    Ok((0..dataset.len()).step_by(batch_size.get()).map(move |first| {
-        let end = dataset.len().min(first.saturating_add(batch_size.get()));
-        let mut images = vec![0.0; (end - first) * size];
-        for (index, out) in (first..end).zip(images.chunks_exact_mut(size)) {
-            normalisation.apply(dataset.image(index), out);
+) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
+    normalisation.check(images.height(), images.width())?;
+    let batches = (0..images.len()).step_by(batch_size.get());
+    let batches = batches.map(move |first| {
+        let end = images.len().min(first.saturating_add(batch_size.get()));
+        evaluation_batch(images, normalisation, first..end)
+    });
+    Ok(batches.filter(|batch| batch.as_ref().is_ok_and(|batch| batch.len() > 0) || batch.is_err()))
+}
+
+fn evaluation_batch(
+    images: &Images,
+    normalisation: &Normalisation,
+    range: Range<usize>,
+) -> Result<Batch, DataError> {
+    let View { height, width, crops, .. } = images.view();
+    let crop_size = height * width * Dataset::CHANNELS;
+    let size = crop_size * crops.count();
+    let first_sample = range.start as u64;
+    let mut values = vec![0.0; range.len() * size];
+    // Decoding is most of the work where images are files.
+    let read: Vec<_> = range
+        .clone()
+        .into_par_iter()
+        .zip(values.par_chunks_exact_mut(size))
+        .map(|(index, out)| {
+            let pixels = images.image(index)?;
+            for (pixels, out) in pixels.chunks_exact(crop_size).zip(out.chunks_exact_mut(crop_size)) {
+                normalisation.apply(pixels, out);
+            }
+            Ok(())
+        })
+        .collect();
+    let mut labels = Vec::with_capacity(read.len());
+    for (place, (index, read)) in range.zip(read).enumerate() {
+        match read {
+            Ok(()) => {
+                values.copy_within(place * size..(place + 1) * size, labels.len() * size);
+                labels.push(images.labels()[index]);
+            }
+            Err(reason) => images.note_unreadable(index, reason)?,
         }
-        let labels = dataset.labels()[first..end].to_vec();
-        Batch { images, labels, height, width, first_sample: first as u64, epoch: 0 }
-    }))
+    }
+    values.truncate(labels.len() * size);
+    Ok(Batch { images: values, labels, height, width, crops: crops.count(), first_sample, epoch: 0 })
 }
 
 #[cfg(test)]
@@ -62,12 +100,14 @@ mod tests {
         let pixels = (0..5u8).flat_map(|k| [51 * k, 0, 0]).collect();
         let dataset =
             Dataset::new("tiny", vec!["a".into(), "b".into()], (1, 1), pixels, vec![0, 1, 0, 1, 1]).unwrap();
+        let images = Images::from(dataset);
         let normalisation = Normalisation::PerPixelMean { mean: vec![0.0, 0.5, 1.0] };
         for (batch_size, sizes) in [(1, vec![1; 5]), (2, vec![2, 2, 1]), (5, vec![5]), (usize::MAX, vec![5])]
         {
             let batch_size = NonZeroUsize::new(batch_size).unwrap();
-            let batches: Vec<Batch> =
-                evaluation_batches(&dataset, &normalisation, batch_size).unwrap().collect();
+            let batches: Result<Vec<Batch>, _> =
+                evaluation_batches(&images, &normalisation, batch_size).unwrap().collect();
+            let batches = batches.unwrap();
             assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), sizes);
             assert_eq!(
                 batches.iter().flat_map(|batch| batch.labels.clone()).collect::<Vec<_>>(),
@@ -81,6 +121,6 @@ mod tests {
             assert_eq!((last.epoch, last.height, last.width), (0, 1, 1));
         }
         let too_small = Normalisation::PerPixelMean { mean: vec![0.0] };
-        assert!(evaluation_batches(&dataset, &too_small, NonZeroUsize::MIN).is_err());
+        assert!(evaluation_batches(&images, &too_small, NonZeroUsize::MIN).is_err());
     }
 }

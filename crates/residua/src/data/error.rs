@@ -32,6 +32,16 @@ pub enum DataError {
         folder: String,
     },
 
+    /// A data set that was named without a folder, but has not been downloaded.
+    #[error("data set `{name}` is not in {}: get it by `residua data download {name}`, or write `{name}:DIR` for files \
+        that lie elsewhere", .folder.as_ref().map_or("the folder for downloads".into(), |folder| format!("{folder:?}")))]
+    NotDownloaded {
+        /// The data set's name.
+        name: &'static str,
+        /// Where it was looked for.
+        folder: Option<PathBuf>,
+    },
+
     /// The data set's folder is missing.
     #[error("{dataset}: there is no folder {folder:?}; {remedy}")]
     FolderMissing {
@@ -163,8 +173,48 @@ pub enum DataError {
         problem: String,
     },
 
+    /// A folder of pictures that is no data set.
+    #[error(
+        "image folder {folder:?}: {problem}; each class is a folder of pictures (JPEG, PNG, WebP, BMP or GIF)"
+    )]
+    ImageFolder {
+        /// The folder of the split.
+        folder: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// More unreadable pictures than may be passed over.
+    #[error("{count} of the {files} pictures in {folder:?} cannot be read, more than {} %: {}; repair or remove them, \
+        or allow more with --max-unreadable", .share * 100.0, listed(.first, *.count))]
+    TooManyUnreadable {
+        /// The folder of the split.
+        folder: PathBuf,
+        /// How many have been found so far.
+        count: usize,
+        /// All its pictures.
+        files: usize,
+        /// The share that may be unreadable.
+        share: f64,
+        /// Why the first few cannot be read.
+        first: Vec<String>,
+    },
+
+    /// A view that no picture can be seen by.
+    #[error("pictures cannot be scaled to {shorter_side} and cropped to {height}x{width}: {problem}")]
+    View {
+        /// Height of the crop.
+        height: usize,
+        /// Width of the crop.
+        width: usize,
+        /// Shorter side of the scaled picture.
+        shorter_side: usize,
+        /// What is wrong.
+        problem: String,
+    },
+
     /// A file that holds no image that can be read.
-    #[error("{path:?} is not a readable image: {problem}; give a whole JPEG or PNG file")]
+    #[error("{path:?} is not a readable image: {problem}; give a whole JPEG, PNG, WebP, BMP or GIF file")]
     NotAnImage {
         /// The file.
         path: PathBuf,
@@ -203,6 +253,11 @@ pub enum DataError {
 
 fn also_looked_in(folder: &Option<&'static str>) -> String {
     folder.map(|folder| format!(" (nor is there a folder {folder} in it)")).unwrap_or_default()
+}
+
+fn listed(reasons: &[String], count: usize) -> String {
+    let more = if count > reasons.len() { ", ..." } else { "" };
+    format!("{}{more}", reasons.join(", "))
 }
 
 fn permission_remedy(reason: &io::Error) -> &'static str {

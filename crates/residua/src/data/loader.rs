@@ -5,10 +5,11 @@ use std::{num::NonZeroUsize, sync::Arc};
 use rand::RngExt;
 
 use super::{
-    augmentation::Augmentation,
+    augmentation::{Augmentation, Variation},
     batch::Batch,
     dataset::Dataset,
     error::DataError,
+    images::Images,
     normalisation::Normalisation,
     prefetch::Prefetch,
     random_stream::{Purpose, random_stream},
@@ -23,8 +24,10 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch has an order of its own, rather than that of the data set.
     pub is_shuffled: bool,
-    /// How images are varied, if at all.
-    pub augmentation: Option<Augmentation>,
+    /// How images are cropped and mirrored.
+    pub augmentation: Augmentation,
+    /// Whether brightness, contrast, saturation and lighting of images are varied.
+    pub varies_colour: bool,
     /// Threads that make batches ahead of time; the batches do not depend on it.
     pub workers: NonZeroUsize,
     /// Samples of the stream to skip: those drawn before training was interrupted.
@@ -40,7 +43,7 @@ pub struct LoaderConfig {
 /// of one batch.
 #[derive(Debug)]
 pub struct Loader {
-    batches: Prefetch<Batch>,
+    batches: Prefetch<Result<Batch, DataError>>,
     position: u64,
 }
 
@@ -52,13 +55,13 @@ impl Loader {
     /// [`DataError::Normalisation`] where the normalisation does not fit the images,
     /// [`DataError::WorkerNotStarted`] where no thread can be had.
     pub fn open(
-        dataset: Arc<Dataset>,
+        images: Arc<Images>,
         normalisation: Normalisation,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        normalisation.check(dataset.height(), dataset.width())?;
+        normalisation.check(images.height(), images.width())?;
         let (position, workers) = (config.start, config.workers);
-        let mut sampler = Sampler::new(dataset, normalisation, config);
+        let mut sampler = Sampler::new(images, normalisation, config);
         Ok(Self { batches: Prefetch::start(workers, move |number| sampler.batch(number))?, position })
     }
 
@@ -66,9 +69,9 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`DataError::WorkerStopped`] where a worker panicked.
+    /// [`DataError::TooManyUnreadable`] where too many files are, [`DataError::WorkerStopped`] where a worker panicked.
     pub fn next_batch(&mut self) -> Result<Batch, DataError> {
-        let batch = self.batches.next()?;
+        let batch = self.batches.next()??;
         self.position += batch.len() as u64;
         Ok(batch)
     }
@@ -83,59 +86,64 @@ impl Loader {
 /// Makes any batch of the stream.
 #[derive(Clone)]
 struct Sampler {
-    dataset: Arc<Dataset>,
+    images: Arc<Images>,
     normalisation: Arc<Normalisation>,
     config: LoaderConfig,
+    variation: Variation,
     /// The epoch whose order was drawn last, and that order.
     order: Option<(u64, Vec<u32>)>,
-    /// A normalised image, about to be augmented.
-    normalised: Vec<f32>,
 }
 
 impl Sampler {
-    fn new(dataset: Arc<Dataset>, normalisation: Normalisation, config: LoaderConfig) -> Self {
-        let normalised = vec![0.0; dataset.image_size()];
-        Self { dataset, normalisation: Arc::new(normalisation), config, order: None, normalised }
+    fn new(images: Arc<Images>, normalisation: Normalisation, config: LoaderConfig) -> Self {
+        let variation = Variation::new(config.augmentation, config.varies_colour);
+        Self { images, normalisation: Arc::new(normalisation), config, variation, order: None }
     }
 
-    fn batch(&mut self, number: u64) -> Batch {
-        let (size, batch_size) = (self.dataset.image_size(), self.config.batch_size.get());
+    fn batch(&mut self, number: u64) -> Result<Batch, DataError> {
+        let (height, width) = (self.images.height(), self.images.width());
+        let (size, batch_size) = (height * width * Dataset::CHANNELS, self.config.batch_size.get());
         let first_sample = self.config.start + number * batch_size as u64;
         let (mut images, mut labels) = (vec![0.0; batch_size * size], Vec::with_capacity(batch_size));
         for (sample, out) in (first_sample..).zip(images.chunks_exact_mut(size)) {
             let index = self.index_of(sample);
-            labels.push(self.dataset.label(index));
-            self.draw(index, sample, out);
+            labels.push(self.draw(index, sample, out)?);
         }
-        let (height, width) = (self.dataset.height(), self.dataset.width());
-        Batch { images, labels, height, width, first_sample, epoch: first_sample / self.dataset.len() as u64 }
+        let epoch = first_sample / self.images.len() as u64;
+        Ok(Batch { images, labels, height, width, crops: 1, first_sample, epoch })
     }
 
     /// The image that is sample `sample` of the stream.
     fn index_of(&mut self, sample: u64) -> usize {
-        let images = self.dataset.len() as u64;
+        let images = self.images.len() as u64;
         let (epoch, place) = (sample / images, (sample % images) as usize);
         if !self.config.is_shuffled {
             return place;
         }
         let order = match self.order.take() {
             Some((drawn, order)) if drawn == epoch => order,
-            _ => order_of(self.config.seed, epoch, self.dataset.len()),
+            _ => order_of(self.config.seed, epoch, self.images.len()),
         };
         let index = order[place] as usize;
         self.order = Some((epoch, order));
         index
     }
 
-    fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) {
-        let pixels = self.dataset.image(index);
-        let Some(augmentation) = self.config.augmentation else {
-            return self.normalisation.apply(pixels, out);
-        };
-        self.normalisation.apply(pixels, &mut self.normalised);
-        let mut random = random_stream(self.config.seed, Purpose::Augmentation, sample);
-        let (height, width) = (self.dataset.height(), self.dataset.width());
-        augmentation.apply(&self.normalised, height, width, &mut random, out);
+    /// Writes image `index`, varied, to `out`; its label. The place of an unreadable image is taken by the next readable
+    /// one, whoever found it unreadable first: so the stream stays a function of the seed and the files.
+    fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) -> Result<u16, DataError> {
+        let images = self.images.len();
+        for index in (index..images).chain(0..index) {
+            let mut random = random_stream(self.config.seed, Purpose::Augmentation, sample);
+            match self.variation.draw(&self.images, index, &self.normalisation, &mut random, out) {
+                Ok(()) => return Ok(self.images.labels()[index]),
+                Err(reason) => self.images.note_unreadable(index, reason)?,
+            }
+        }
+        Err(DataError::Inconsistent {
+            name: self.images.name().into(),
+            problem: "none of its pictures can be read".into(),
+        })
     }
 }
 
@@ -158,10 +166,10 @@ mod tests {
     use super::*;
 
     /// `images` pictures of 2x2 pixels, picture `k` labelled `k` and all of brightness `k`.
-    fn dataset(images: usize) -> Arc<Dataset> {
+    fn dataset(images: usize) -> Arc<Images> {
         let classes = (0..images).map(|k| k.to_string()).collect();
         let pixels = (0..images).flat_map(|k| [k as u8; 12]).collect();
-        Arc::new(Dataset::new("tiny", classes, (2, 2), pixels, (0..images as u16).collect()).unwrap())
+        Arc::new(Dataset::new("tiny", classes, (2, 2), pixels, (0..images as u16).collect()).unwrap().into())
     }
 
     fn config(batch_size: usize) -> LoaderConfig {
@@ -169,13 +177,14 @@ mod tests {
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
             seed: 7,
             is_shuffled: true,
-            augmentation: Some(Augmentation { padding: 1 }),
+            augmentation: Augmentation::Shift,
+            varies_colour: false,
             workers: NonZeroUsize::MIN,
             start: 0,
         }
     }
 
-    fn open(dataset: &Arc<Dataset>, config: LoaderConfig) -> Loader {
+    fn open(dataset: &Arc<Images>, config: LoaderConfig) -> Loader {
         let normalisation = Normalisation::PerChannel { mean: [0.4; 3], deviation: [0.2, 0.3, 0.4] };
         Loader::open(dataset.clone(), normalisation, config).unwrap()
     }
@@ -250,7 +259,7 @@ mod tests {
     #[test]
     fn without_shuffling_the_order_is_that_of_the_data_set() {
         let dataset = dataset(4);
-        let plain = LoaderConfig { is_shuffled: false, augmentation: None, ..config(3) };
+        let plain = LoaderConfig { is_shuffled: false, augmentation: Augmentation::None, ..config(3) };
         let mut loader = open(&dataset, plain);
         let labels: Vec<Vec<u16>> = take(&mut loader, 3).into_iter().map(|batch| batch.labels).collect();
         assert_eq!(labels, [[0, 1, 2], [3, 0, 1], [2, 3, 0]]);
@@ -260,7 +269,8 @@ mod tests {
     #[test]
     fn a_batch_may_hold_several_epochs() {
         let dataset = dataset(3);
-        let mut loader = open(&dataset, LoaderConfig { augmentation: None, start: 4, ..config(8) });
+        let mut loader =
+            open(&dataset, LoaderConfig { augmentation: Augmentation::None, start: 4, ..config(8) });
         let batch = loader.next_batch().unwrap();
         assert_eq!((batch.len(), batch.images.len(), batch.first_sample, batch.epoch), (8, 8 * 12, 4, 1));
         let mut epoch = batch.labels[2..5].to_vec();

@@ -1,34 +1,48 @@
 //! Training and test images, from files to mini-batches.
 //!
-//! [`Source`] names a data set and loads one [`Split`] of it as a [`Dataset`] of bytes. [`Normalisation`] is
-//! computed from the training images. [`Loader`] turns a data set into an endless stream of shuffled,
+//! [`Source`] names a data set and loads one [`Split`] of it as [`Images`]: a [`Dataset`] of bytes, or an [`ImageFolder`]
+//! whose pictures are decoded when they are needed and seen through a [`View`]. [`Normalisation`] is computed from the
+//! training images. [`Loader`] turns a data set into an endless stream of shuffled,
 //! augmented [`Batch`]es, made ahead of time by worker threads; [`evaluation_batches`] goes through it once,
 //! in order.
 //!
 //! Every random choice is a pure function of a seed and of a position in the stream, so that training resumed
 //! at any sample sees exactly the images it would have seen, whatever the number of threads.
 
+mod archive;
 mod augmentation;
 mod batch;
 mod cifar;
 mod cifar_classes;
 mod dataset;
+mod download;
+mod downloadable;
 mod error;
-mod image_file;
+mod folder;
+mod images;
 mod loader;
 mod normalisation;
+mod picture;
 mod prefetch;
 mod random_stream;
+mod resize;
 mod shapes;
 mod source;
+mod unreadable;
+mod view;
 
+pub use archive::ArchiveError;
 pub use augmentation::Augmentation;
 pub use batch::{Batch, evaluation_batches};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
+pub use download::{DownloadError, DownloadObserver, Patience, Remote, fetch};
+pub use downloadable::{Download, Downloadable, data_folder};
 pub use error::DataError;
-pub use image_file::read_image;
+pub use folder::ImageFolder;
+pub use images::Images;
 pub use loader::{Loader, LoaderConfig};
 pub use normalisation::{Normalisation, NormalisationKind};
 pub use shapes::{SHAPES_TEST_IMAGES, SHAPES_TRAINING_IMAGES, shapes};
 pub use source::Source;
+pub use view::{Crops, View, read_image};

@@ -1,8 +1,11 @@
 //! Shifting and scaling pixels so that the training images are centred at 0 (paper, section 5).
 
+use std::ops::Add;
+
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{dataset::Dataset, error::DataError};
+use super::{dataset::Dataset, error::DataError, images::Images};
 use crate::choice::words;
 
 /// How images are normalised: `channel` or `pixel-mean`.
@@ -41,11 +44,25 @@ pub enum Normalisation {
 }
 
 impl Normalisation {
-    /// The normalisation of a training set. Sums are exact, so it is the same on every machine.
-    pub fn of(kind: NormalisationKind, training: &Dataset) -> Self {
-        match kind {
-            NormalisationKind::PerChannel => Self::per_channel(training),
-            NormalisationKind::PerPixelMean => Self::per_pixel_mean(training),
+    /// The normalisation of a training set: of all its images, or of 1,000 files spread evenly over a folder. Sums are
+    /// exact, so it is the same on every machine.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Normalisation`] for a mean image of files, whose crops are all of other places;
+    /// [`DataError::TooManyUnreadable`] where too many files are found to be unreadable.
+    pub fn of(kind: NormalisationKind, training: &Images) -> Result<Self, DataError> {
+        match (kind, training) {
+            (NormalisationKind::PerChannel, Images::InMemory(dataset)) => {
+                Ok(ChannelSums::of(dataset.pixels()).normalisation())
+            }
+            (NormalisationKind::PerChannel, Images::Files(_)) => Self::per_channel_of_some(training),
+            (NormalisationKind::PerPixelMean, Images::InMemory(dataset)) => Ok(Self::per_pixel_mean(dataset)),
+            (NormalisationKind::PerPixelMean, Images::Files(_)) => Err(DataError::Normalisation {
+                kind: kind.as_str(),
+                problem: "crops of pictures of any size have no mean image, so take `channel` for a folder"
+                    .into(),
+            }),
         }
     }
 
@@ -110,27 +127,54 @@ impl Normalisation {
         }
     }
 
-    fn per_channel(training: &Dataset) -> Self {
-        let (mut sum, mut squares) = ([0u64; 3], [0u64; 3]);
-        for pixel in training.pixels().as_chunks::<{ Dataset::CHANNELS }>().0 {
-            for channel in 0..Dataset::CHANNELS {
-                sum[channel] += u64::from(pixel[channel]);
-                squares[channel] += u64::from(pixel[channel]) * u64::from(pixel[channel]);
+    /// The pixels that an image was normalised from, `[height, width, channel]`: the inverse of [`apply`](Self::apply).
+    pub fn to_pixels(&self, values: &[f32]) -> Vec<u8> {
+        let pixel = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+        match self {
+            Self::PerChannel { mean, deviation } => {
+                let channels = (0..Dataset::CHANNELS).cycle();
+                let unit = |(&value, channel): (&f32, usize)| value * deviation[channel] + mean[channel];
+                values.iter().zip(channels).map(unit).map(pixel).collect()
+            }
+            Self::PerPixelMean { mean } => {
+                values.iter().zip(mean).map(|(value, mean)| pixel(value + mean)).collect()
             }
         }
-        let count = (training.pixels().len() / Dataset::CHANNELS) as u64;
-        let deviation = |channel: usize| {
-            // n sum(x^2) - sum(x)^2 is n^2 times the variance, and exact.
-            let (sum, squares) = (u128::from(sum[channel]), u128::from(squares[channel]));
-            match u128::from(count) * squares - sum * sum {
-                0 => 1.0,
-                spread => ((spread as f64).sqrt() / count as f64 / 255.0) as f32,
+    }
+
+    /// Normalises values of 0 to 1, `[height, width, channel]`, in place: what [`apply`](Self::apply) does to pixels.
+    pub(super) fn apply_to_units(&self, values: &mut [f32]) {
+        match self {
+            Self::PerChannel { mean, deviation } => {
+                for pixel in values.as_chunks_mut::<{ Dataset::CHANNELS }>().0 {
+                    for channel in 0..Dataset::CHANNELS {
+                        pixel[channel] = (pixel[channel] - mean[channel]) / deviation[channel];
+                    }
+                }
             }
-        };
-        Self::PerChannel {
-            mean: sum.map(|sum| (sum as f64 / count as f64 / 255.0) as f32),
-            deviation: [0, 1, 2].map(deviation),
+            Self::PerPixelMean { mean } => {
+                values.iter_mut().zip(mean).for_each(|(value, mean)| *value -= mean);
+            }
         }
+    }
+
+    fn per_channel_of_some(training: &Images) -> Result<Self, DataError> {
+        let (images, sampled) = (training.len(), training.len().min(SAMPLED));
+        let indices: Vec<usize> = (0..sampled).map(|k| k * images / sampled).collect();
+        let sums: Vec<_> =
+            indices.par_iter().map(|&index| Ok(ChannelSums::of(&*training.image(index)?))).collect();
+        let mut total = ChannelSums::default();
+        for (index, sums) in indices.into_iter().zip(sums) {
+            match sums {
+                Ok(sums) => total = total + sums,
+                Err(reason) => training.note_unreadable(index, reason)?,
+            }
+        }
+        if total.pixels == 0 {
+            let problem = format!("none of {sampled} pictures of {} can be read", training.name());
+            return Err(DataError::Normalisation { kind: NormalisationKind::PerChannel.as_str(), problem });
+        }
+        Ok(total.normalisation())
     }
 
     fn per_pixel_mean(training: &Dataset) -> Self {
@@ -143,6 +187,60 @@ impl Normalisation {
     }
 }
 
+/// Pictures of a folder that its normalisation is taken from.
+const SAMPLED: usize = 1000;
+
+/// Exact sums over the pixels of images.
+#[derive(Clone, Copy, Debug, Default)]
+struct ChannelSums {
+    sum: [u64; 3],
+    squares: [u64; 3],
+    pixels: u64,
+}
+
+impl ChannelSums {
+    fn of(pixels: &[u8]) -> Self {
+        let (pixels, _) = pixels.as_chunks::<{ Dataset::CHANNELS }>();
+        let mut sums = Self { pixels: pixels.len() as u64, ..Self::default() };
+        for pixel in pixels {
+            for channel in 0..Dataset::CHANNELS {
+                sums.sum[channel] += u64::from(pixel[channel]);
+                sums.squares[channel] += u64::from(pixel[channel]) * u64::from(pixel[channel]);
+            }
+        }
+        sums
+    }
+
+    fn normalisation(&self) -> Normalisation {
+        let Self { sum, squares, pixels } = *self;
+        let deviation = |channel: usize| {
+            // n sum(x^2) - sum(x)^2 is n^2 times the variance, and exact.
+            let (sum, squares) = (u128::from(sum[channel]), u128::from(squares[channel]));
+            match u128::from(pixels) * squares - sum * sum {
+                0 => 1.0,
+                spread => ((spread as f64).sqrt() / pixels as f64 / 255.0) as f32,
+            }
+        };
+        Normalisation::PerChannel {
+            mean: sum.map(|sum| (sum as f64 / pixels as f64 / 255.0) as f32),
+            deviation: [0, 1, 2].map(deviation),
+        }
+    }
+}
+
+impl Add for ChannelSums {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let both = |a: [u64; 3], b: [u64; 3]| [0, 1, 2].map(|channel| a[channel] + b[channel]);
+        Self {
+            sum: both(self.sum, other.sum),
+            squares: both(self.squares, other.squares),
+            pixels: self.pixels + other.pixels,
+        }
+    }
+}
+
 fn unit(pixel: u8) -> f32 {
     f32::from(pixel) / 255.0
 }
@@ -152,8 +250,10 @@ mod tests {
     use super::*;
     use crate::data::{Split, cifar10};
 
-    fn dataset(images: &[[u8; 6]]) -> Dataset {
-        Dataset::new("tiny", vec!["only".into()], (1, 2), images.concat(), vec![0; images.len()]).unwrap()
+    fn images(images: &[[u8; 6]]) -> Images {
+        Dataset::new("tiny", vec!["only".into()], (1, 2), images.concat(), vec![0; images.len()])
+            .unwrap()
+            .into()
     }
 
     fn apply(normalisation: &Normalisation, pixels: &[u8]) -> Vec<f32> {
@@ -165,8 +265,8 @@ mod tests {
     #[test]
     fn channels_are_centred_and_scaled() {
         // Red is 0 or 255 equally often, green is constant, blue has mean 51 and deviation 51.
-        let training = dataset(&[[0, 9, 0, 255, 9, 102], [255, 9, 102, 0, 9, 0]]);
-        let normalisation = Normalisation::of(NormalisationKind::PerChannel, &training);
+        let training = images(&[[0, 9, 0, 255, 9, 102], [255, 9, 102, 0, 9, 0]]);
+        let normalisation = Normalisation::of(NormalisationKind::PerChannel, &training).unwrap();
         let mean = [0.5, 9.0 / 255.0, 0.2];
         assert_eq!(normalisation, Normalisation::PerChannel { mean, deviation: [0.5, 1.0, 0.2] });
         normalisation.check(1, 2).unwrap();
@@ -175,8 +275,8 @@ mod tests {
 
     #[test]
     fn the_mean_image_is_subtracted() {
-        let training = dataset(&[[0, 0, 0, 255, 10, 0], [255, 0, 102, 255, 20, 0]]);
-        let normalisation = Normalisation::of(NormalisationKind::PerPixelMean, &training);
+        let training = images(&[[0, 0, 0, 255, 10, 0], [255, 0, 102, 255, 20, 0]]);
+        let normalisation = Normalisation::of(NormalisationKind::PerPixelMean, &training).unwrap();
         let mean = vec![0.5, 0.0, 0.2, 1.0, 15.0 / 255.0, 0.0];
         assert_eq!(normalisation, Normalisation::PerPixelMean { mean });
         assert_eq!(apply(&normalisation, &[255, 255, 51, 255, 15, 0]), [0.5, 1.0, 0.0, 0.0, 0.0, 0.0]);
@@ -188,11 +288,22 @@ mod tests {
     fn stored_and_read_again_it_is_the_same() {
         for kind in [NormalisationKind::PerChannel, NormalisationKind::PerPixelMean] {
             let normalisation =
-                Normalisation::of(kind, &dataset(&[[1, 2, 3, 40, 50, 77], [9, 99, 199, 3, 5, 7]]));
+                Normalisation::of(kind, &images(&[[1, 2, 3, 40, 50, 77], [9, 99, 199, 3, 5, 7]])).unwrap();
             assert_eq!(normalisation.kind(), kind);
             let json = serde_json::to_string(&normalisation).unwrap();
             assert!(json.starts_with(&format!("{{\"kind\":\"{kind}\",\"mean\":[")), "{json}");
             assert_eq!(serde_json::from_str::<Normalisation>(&json).unwrap(), normalisation);
+        }
+    }
+
+    #[test]
+    fn pixels_come_back() {
+        let training = [[1, 2, 3, 40, 50, 77], [9, 99, 199, 255, 5, 0]];
+        for kind in [NormalisationKind::PerChannel, NormalisationKind::PerPixelMean] {
+            let normalisation = Normalisation::of(kind, &images(&training)).unwrap();
+            for pixels in training {
+                assert_eq!(normalisation.to_pixels(&apply(&normalisation, &pixels)), pixels);
+            }
         }
     }
 
@@ -230,10 +341,10 @@ mod tests {
             println!("skipped: RESIDUA_CIFAR10 does not name the folder of CIFAR-10");
             return;
         };
-        let training = cifar10(folder.as_ref(), Split::Train).unwrap();
+        let training = Images::from(cifar10(folder.as_ref(), Split::Train).unwrap());
         assert_eq!(training.len(), 50_000);
         let Normalisation::PerChannel { mean, deviation } =
-            Normalisation::of(NormalisationKind::PerChannel, &training)
+            Normalisation::of(NormalisationKind::PerChannel, &training).unwrap()
         else {
             unreachable!("a kind makes its own normalisation");
         };

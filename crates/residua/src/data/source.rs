@@ -3,45 +3,55 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{
-    cifar::{cifar10, cifar100},
-    dataset::{Dataset, Split},
-    error::DataError,
+    dataset::Split, downloadable::Downloadable, error::DataError, folder::ImageFolder, images::Images,
     shapes::shapes,
 };
 use crate::choice::{UnknownChoice, nearest, serde_as_string};
 
-const CHOICES: [&str; 3] = ["shapes", "cifar10:DIR", "cifar100:DIR"];
+const CHOICES: [&str; 4] = ["shapes", "cifar10[:DIR]", "cifar100[:DIR]", "folder:DIR"];
 
-/// A data set's name: `shapes`, `cifar10:DIR` or `cifar100:DIR`.
+/// A data set's name: `shapes`, `cifar10`, `cifar10:DIR`, `cifar100`, `cifar100:DIR` or `folder:DIR`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The built-in images of [`shapes`].
     Shapes,
-    /// CIFAR-10 from a folder, see [`cifar10`].
-    Cifar10(PathBuf),
-    /// CIFAR-100 from a folder, see [`cifar100`].
-    Cifar100(PathBuf),
+    /// CIFAR-10 from a folder, or from where [`Downloadable::download`] puts it; see [`super::cifar10`].
+    Cifar10(Option<PathBuf>),
+    /// CIFAR-100 likewise, see [`super::cifar100`].
+    Cifar100(Option<PathBuf>),
+    /// Pictures in a folder for each class, see [`ImageFolder`].
+    Folder(PathBuf),
 }
 
 impl Source {
-    /// Reads, or for `shapes` draws, all images of a split into memory.
+    /// Reads, or for `shapes` draws, all images of a split into memory; of a folder, lists the files.
     ///
     /// # Errors
     ///
     /// A [`DataError`] that names what is missing or damaged.
-    pub fn load(&self, split: Split) -> Result<Dataset, DataError> {
-        match self {
-            Self::Shapes => Ok(shapes(split)),
-            Self::Cifar10(folder) => cifar10(folder, split),
-            Self::Cifar100(folder) => cifar100(folder, split),
-        }
+    pub fn load(&self, split: Split) -> Result<Images, DataError> {
+        Ok(match self {
+            Self::Shapes => shapes(split).into(),
+            Self::Cifar10(folder) => Downloadable::Cifar10.load(folder.as_deref(), split)?.into(),
+            Self::Cifar100(folder) => Downloadable::Cifar100.load(folder.as_deref(), split)?.into(),
+            Self::Folder(folder) => Images::Files(ImageFolder::open(folder, split)?),
+        })
     }
 
-    /// The number of classes, known without reading any file.
-    pub fn classes(&self) -> usize {
+    /// Whether the images are files of any size, rather than all of one size.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+
+    /// The data set's name for a run: without its folder, or a folder of pictures by its own name.
+    pub fn short_name(&self) -> String {
         match self {
-            Self::Shapes | Self::Cifar10(_) => 10,
-            Self::Cifar100(_) => 100,
+            Self::Folder(folder) => folder
+                .file_name()
+                .map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned()),
+            Self::Shapes => "shapes".to_owned(),
+            Self::Cifar10(_) => "cifar10".to_owned(),
+            Self::Cifar100(_) => "cifar100".to_owned(),
         }
     }
 }
@@ -54,22 +64,27 @@ impl FromStr for Source {
             Some((name, folder)) => (name, Some(folder)),
             None => (given, None),
         };
-        let in_folder = |name, source: fn(PathBuf) -> Self| match folder {
-            None | Some("") => Err(DataError::SourceWithoutFolder { name }),
-            Some(folder) => Ok(source(folder.into())),
+        let without_folder = |name| DataError::SourceWithoutFolder { name };
+        let folder_or_none = |name, source: fn(Option<PathBuf>) -> Self| match folder {
+            Some("") => Err(without_folder(name)),
+            folder => Ok(source(folder.map(PathBuf::from))),
         };
         match (name, folder) {
             ("shapes", None) => Ok(Self::Shapes),
             ("shapes", Some(folder)) => Err(DataError::SourceWithFolder { folder: folder.into() }),
-            ("cifar10", _) => in_folder("cifar10", Self::Cifar10),
-            ("cifar100", _) => in_folder("cifar100", Self::Cifar100),
+            ("cifar10", _) => folder_or_none("cifar10", Self::Cifar10),
+            ("cifar100", _) => folder_or_none("cifar100", Self::Cifar100),
+            ("folder", None | Some("")) => Err(without_folder("folder")),
+            ("folder", Some(folder)) => Ok(Self::Folder(folder.into())),
             _ => {
                 let mut unknown = UnknownChoice::new("data set", given, &CHOICES);
                 // The folder that was given belongs into the suggestion.
-                let folder = folder.filter(|folder| !folder.is_empty()).unwrap_or("DIR");
-                unknown.nearest = nearest(name, &["shapes", "cifar10", "cifar100"]).map(|name| match name {
-                    "shapes" => name.to_owned(),
-                    _ => format!("{name}:{folder}"),
+                let folder = folder.filter(|folder| !folder.is_empty());
+                let names = ["shapes", "cifar10", "cifar100", "folder"];
+                unknown.nearest = nearest(name, &names).map(|name| match (name, folder) {
+                    ("folder", folder) => format!("folder:{}", folder.unwrap_or("DIR")),
+                    ("shapes", _) | (_, None) => name.to_owned(),
+                    (name, Some(folder)) => format!("{name}:{folder}"),
                 });
                 Err(unknown.into())
             }
@@ -81,8 +96,11 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shapes => formatter.write_str("shapes"),
-            Self::Cifar10(folder) => write!(formatter, "cifar10:{}", folder.display()),
-            Self::Cifar100(folder) => write!(formatter, "cifar100:{}", folder.display()),
+            Self::Cifar10(Some(folder)) => write!(formatter, "cifar10:{}", folder.display()),
+            Self::Cifar10(None) => formatter.write_str("cifar10"),
+            Self::Cifar100(Some(folder)) => write!(formatter, "cifar100:{}", folder.display()),
+            Self::Cifar100(None) => formatter.write_str("cifar100"),
+            Self::Folder(folder) => write!(formatter, "folder:{}", folder.display()),
         }
     }
 }
@@ -95,14 +113,18 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written_alike() {
-        for (text, source, classes) in [
-            ("shapes", Source::Shapes, 10),
-            ("cifar10:/data/c:10", Source::Cifar10("/data/c:10".into()), 10),
-            ("cifar100:.", Source::Cifar100(".".into()), 100),
+        for (text, source, name) in [
+            ("shapes", Source::Shapes, "shapes"),
+            ("cifar10:/data/c:10", Source::Cifar10(Some("/data/c:10".into())), "cifar10"),
+            ("cifar100:.", Source::Cifar100(Some(".".into())), "cifar100"),
+            ("cifar10", Source::Cifar10(None), "cifar10"),
+            ("cifar100", Source::Cifar100(None), "cifar100"),
+            ("folder:my/flowers", Source::Folder("my/flowers".into()), "flowers"),
+            ("folder:..", Source::Folder("..".into()), "folder"),
         ] {
             assert_eq!(text.parse::<Source>().unwrap(), source);
             assert_eq!(source.to_string(), text);
-            assert_eq!(source.classes(), classes);
+            assert_eq!(source.short_name(), name);
             let json = serde_json::to_string(&source).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Source>(&json).unwrap(), source);
@@ -112,15 +134,16 @@ mod tests {
     #[test]
     fn wrong_names_are_put_right() {
         for (text, expected) in [
-            ("cifar10", "needs the folder that holds its files: write `cifar10:DIR`"),
+            ("folder", "needs the folder that holds its files: write `folder:DIR`"),
             ("cifar100:", "write `cifar100:DIR`"),
             ("shapes:x", "reads no folder, but `x` was given: write just `shapes`"),
             (
                 "shape",
-                "unknown data set 'shape' (did you mean 'shapes'?); choose one of: shapes, cifar10:DIR, ",
+                "unknown data set 'shape' (did you mean 'shapes'?); choose one of: shapes, cifar10[:DIR], ",
             ),
             ("CIFAR-10:data", "did you mean 'cifar10:data'?"),
-            ("cifar-100", "did you mean 'cifar100:DIR'?"),
+            ("cifar-100", "did you mean 'cifar100'?"),
+            ("foler", "did you mean 'folder:DIR'?"),
             ("imagenet", "unknown data set 'imagenet'; choose one of"),
             ("", "unknown data set ''; choose one of"),
         ] {
@@ -130,10 +153,5 @@ mod tests {
         assert!(
             serde_json::from_str::<Source>("\"mnist\"").unwrap_err().to_string().contains("choose one of")
         );
-    }
-
-    #[test]
-    fn the_class_counts_are_those_of_the_files() {
-        assert_eq!(Source::Shapes.load(Split::Test).unwrap().classes().len(), Source::Shapes.classes());
     }
 }

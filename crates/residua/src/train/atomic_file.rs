@@ -35,8 +35,11 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(cannot("read", path))
 }
 
-/// Makes `bytes` the content of the file at `path`, replacing what was there.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+/// Makes `bytes` the content of the file at `path`, replacing what was there: whole, or after a failure not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let aside = beside(path, TEMPORARY);
     write_through(&aside, bytes).and_then(|()| rename(&aside, path)).inspect_err(|_| {
         // The write has failed for a reason that is about to be told; a leftover is no second one.

@@ -115,6 +115,11 @@ pub(super) fn latest_checkpoint(run_folder: &Path) -> Result<Option<PathBuf>, Ch
     Ok(list(&folder)?.pop().map(|(_, path)| path))
 }
 
+/// The iteration of a run's latest checkpoint, whole or not.
+pub(super) fn latest_iteration(run_folder: &Path) -> Option<u64> {
+    list(&run_folder.join(CHECKPOINTS)).ok()?.pop().map(|(iteration, _)| iteration)
+}
+
 /// The weights' file that is meant by `path`: a `.safetensors` file, a checkpoint's folder, or a run's folder, whose
 /// latest checkpoint is taken. A checkpoint (also the one that a given file belongs to) is checked for damage first,
 /// and one that is damaged is not passed over in silence.

@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
                 Record::Evaluation { iteration, test_error, .. } if test_error.is_finite() => {
                     run.errors.push((iteration as f64, test_error));
                 }
-                Record::Training { .. } | Record::Evaluation { .. } => {}
+                Record::Training { .. } | Record::Evaluation { .. } | Record::Norms { .. } => {}
             }
         }
         run
@@ -201,11 +201,13 @@ mod tests {
             learning_rate: 0.1,
             images_per_second: 0.0,
             seconds: 0.0,
+            peak_memory_bytes: None,
+            time: None,
         }
     }
 
     fn evaluation(iteration: u64, test_error: f64) -> Record {
-        Record::Evaluation { iteration, epoch: 0.0, test_loss: 0.0, test_error }
+        Record::Evaluation { iteration, epoch: 0.0, test_loss: 0.0, test_error, time: None }
     }
 
     fn svg_of(records: &[Record]) -> String {

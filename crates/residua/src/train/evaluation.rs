@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::error::TrainError;
 use super::step::{images, misclassified, to_host};
-use crate::data::{Dataset, Normalisation, evaluation_batches};
+use crate::data::{Images, Normalisation, evaluation_batches};
 use crate::nn::{Pass, ResNet};
 use crate::ops::Engine;
 
 /// What a network reaches on a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Images of the data set.
+    /// Images of the data set, unreadable files not counted.
     pub images: u64,
     /// Mean cross-entropy.
     pub test_loss: f64,
@@ -22,33 +22,54 @@ pub struct Evaluation {
     pub test_error: f64,
 }
 
-/// Runs `network` over `dataset` in evaluation mode, single view, `batch_size` images at a time.
+/// Runs `network` over all `images` in evaluation mode, as their view shows them, `batch_size` images at a time. Of several
+/// crops of an image the mean of their probabilities counts.
 ///
 /// # Errors
-/// When the images do not fit the network or the normalisation.
+/// When the images do not fit the network or the normalisation, or too many files cannot be read.
 pub fn evaluate(
     network: &ResNet,
-    dataset: &Dataset,
+    test_set: &Images,
     normalisation: &Normalisation,
     batch_size: NonZeroUsize,
     engine: Engine,
 ) -> Result<Evaluation, TrainError> {
     let network = network.valid();
     let device = network.device();
-    let (mut loss, mut wrong) = (0., 0);
-    for batch in evaluation_batches(dataset, normalisation, batch_size)? {
+    let (mut loss, mut wrong, mut count) = (0., 0, 0);
+    for batch in evaluation_batches(test_set, normalisation, batch_size)? {
+        let batch = batch?;
         let mut pass = Pass::evaluate().with_engine(engine);
         let logits = to_host(network.forward(images(&batch, &device), &mut pass)?);
+        let logits = mean_over_crops(logits, batch.crops, network.config().classes);
         // Image by image, so that the sum does not depend on the batches.
         loss = cross_entropies(&logits, &batch.labels).fold(loss, |sum, image| sum + image);
         wrong += misclassified(&logits, &batch.labels);
+        count += batch.len() as u64;
     }
-    let count = dataset.len() as f64;
     Ok(Evaluation {
-        images: dataset.len() as u64,
-        test_loss: loss / count,
-        test_error: 100. * wrong as f64 / count,
+        images: count,
+        test_loss: loss / count as f64,
+        test_error: 100. * wrong as f64 / count as f64,
     })
+}
+
+/// Logits of an image from those of its crops, `[image, crop, class]`: the logarithms of the crops' mean probabilities.
+fn mean_over_crops(logits: Vec<f32>, crops: usize, classes: usize) -> Vec<f32> {
+    if crops == 1 {
+        return logits;
+    }
+    let of_image = |image: &[f32]| {
+        let mut mean = vec![0f64; classes];
+        for crop in image.chunks_exact(classes) {
+            let largest = crop.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let weight = |value: f32| f64::from(value - largest).exp();
+            let sum: f64 = crop.iter().copied().map(weight).sum();
+            mean.iter_mut().zip(crop).for_each(|(mean, &value)| *mean += weight(value) / sum);
+        }
+        mean.into_iter().map(move |sum| (sum / crops as f64).ln() as f32)
+    };
+    logits.chunks_exact(crops * classes).flat_map(of_image).collect()
 }
 
 /// `log(sum(exp(logits))) - logits[label]` of each row, in f64.
@@ -65,6 +86,18 @@ fn cross_entropies(logits: &[f32], labels: &[u16]) -> impl Iterator<Item = f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crops_are_averaged_as_probabilities() {
+        let half = 0.5f32.ln();
+        // Probabilities 1/2, 1/2 and 4/5, 1/5; then twice 1/4, 3/4 with another offset of the logits.
+        let logits = vec![3., 3., 4f32.ln(), 0., 7., 7. + 3f32.ln(), 0., 3f32.ln()];
+        let means = mean_over_crops(logits, 2, 2);
+        for (mean, expected) in means.iter().zip([0.65f32.ln(), 0.35f32.ln(), 0.25f32.ln(), 0.75f32.ln()]) {
+            assert!((mean - expected).abs() < 1e-6, "{mean} {expected}");
+        }
+        assert_eq!(mean_over_crops(vec![half, 9.], 1, 2), [half, 9.]);
+    }
 
     #[test]
     fn cross_entropy_of_large_scores_does_not_overflow() {

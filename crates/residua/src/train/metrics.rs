@@ -1,8 +1,10 @@
 //! The measurements of a run: `metrics.jsonl`, one JSON object a line.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -29,6 +31,13 @@ pub enum Record {
         images_per_second: f64,
         /// Seconds of training; not the same from run to run.
         seconds: f64,
+        /// Largest resident memory of the process so far, in bytes, where the system tells; not the same from run to
+        /// run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_memory_bytes: Option<u64>,
+        /// Unix time in seconds; not the same from run to run. Older files have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<f64>,
     },
     /// A test of the network on all test images.
     Evaluation {
@@ -40,6 +49,20 @@ pub enum Record {
         test_loss: f64,
         /// Test images that were classified wrongly, in percent.
         test_error: f64,
+        /// Unix time in seconds; not the same from run to run. Older files have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<f64>,
+    },
+    /// How large weights and gradients are, on request.
+    Norms {
+        /// Finished iterations.
+        iteration: u64,
+        /// Euclidean norm of the weights of the stem, each stage and the head, before the step.
+        weight_norms: BTreeMap<String, f64>,
+        /// The same of the gradients, weight decay not counted.
+        gradient_norms: BTreeMap<String, f64>,
+        /// Unix time in seconds; not the same from run to run.
+        time: Option<f64>,
     },
 }
 
@@ -47,22 +70,23 @@ impl Record {
     /// The iterations that were finished when it was measured.
     pub fn iteration(&self) -> u64 {
         match self {
-            Self::Training { iteration, .. } | Self::Evaluation { iteration, .. } => *iteration,
+            Self::Training { iteration, .. }
+            | Self::Evaluation { iteration, .. }
+            | Self::Norms { iteration, .. } => *iteration,
+        }
+    }
+
+    /// When it was measured: Unix time in seconds.
+    pub fn time(&self) -> Option<f64> {
+        match self {
+            Self::Training { time, .. } | Self::Evaluation { time, .. } | Self::Norms { time, .. } => *time,
         }
     }
 
     /// The first number that is not finite.
     fn not_finite(&self) -> Option<(&'static str, f64)> {
         let numbers = match *self {
-            Self::Training {
-                iteration: _,
-                epoch,
-                loss,
-                error,
-                learning_rate,
-                images_per_second,
-                seconds,
-            } => vec![
+            Self::Training { epoch, loss, error, learning_rate, images_per_second, seconds, .. } => vec![
                 ("epoch", epoch),
                 ("loss", loss),
                 ("error", error),
@@ -70,8 +94,12 @@ impl Record {
                 ("images_per_second", images_per_second),
                 ("seconds", seconds),
             ],
-            Self::Evaluation { iteration: _, epoch, test_loss, test_error } => {
+            Self::Evaluation { epoch, test_loss, test_error, .. } => {
                 vec![("epoch", epoch), ("test_loss", test_loss), ("test_error", test_error)]
+            }
+            Self::Norms { ref weight_norms, ref gradient_norms, .. } => {
+                let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
+                weights.chain(gradient_norms.values().map(|&norm| ("gradient_norms", norm))).collect()
             }
         };
         numbers.into_iter().find(|(_, number)| !number.is_finite())
@@ -158,6 +186,11 @@ impl MetricsLog {
     }
 }
 
+/// The present Unix time in seconds.
+pub(super) fn now() -> Option<f64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64())
+}
+
 /// All lines of a file, which may belong to a run that is going on: an unfinished last line is left out.
 ///
 /// # Errors
@@ -197,7 +230,7 @@ pub enum MetricsError {
         path: PathBuf,
     },
     /// A line is damaged.
-    #[error("{}, line {number}: neither a training nor an evaluation line ({reason}); delete the line", .path.display())]
+    #[error("{}, line {number}: no line that residua writes ({reason}); delete the line", .path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -239,11 +272,13 @@ mod tests {
             learning_rate: 0.01,
             images_per_second: 1000.0,
             seconds: 1.5,
+            peak_memory_bytes: None,
+            time: None,
         }
     }
 
     fn evaluation(iteration: u64) -> Record {
-        Record::Evaluation { iteration, epoch: 1.0, test_loss: 0.5, test_error: 6.37 }
+        Record::Evaluation { iteration, epoch: 1.0, test_loss: 0.5, test_error: 6.37, time: Some(1.5) }
     }
 
     fn run(lines: &[Record]) -> (tempfile::TempDir, PathBuf) {
@@ -262,9 +297,21 @@ mod tests {
             fs::read_to_string(&path).unwrap(),
             "{\"iteration\":10,\"epoch\":2.5,\"loss\":0.30000000000000004,\"error\":12.5,\"learning_rate\":0.01,\
              \"images_per_second\":1000.0,\"seconds\":1.5}\n\
-             {\"iteration\":10,\"epoch\":1.0,\"test_loss\":0.5,\"test_error\":6.37}\n"
+             {\"iteration\":10,\"epoch\":1.0,\"test_loss\":0.5,\"test_error\":6.37,\"time\":1.5}\n"
         );
         assert_eq!(read_metrics(&path).unwrap(), [training(10), evaluation(10)]);
+    }
+
+    #[test]
+    fn norms_and_the_lines_of_older_files_are_read() {
+        let norms = |norm: f64| [("stage1".to_owned(), norm), ("stem".to_owned(), 2. * norm)].into();
+        let record =
+            Record::Norms { iteration: 5, weight_norms: norms(1.5), gradient_norms: norms(0.25), time: None };
+        let (_folder, path) = run(std::slice::from_ref(&record));
+        assert_eq!(read_metrics(&path).unwrap(), [record]);
+        let old = "{\"iteration\":10,\"epoch\":1.0,\"test_loss\":0.5,\"test_error\":6.37}\n";
+        fs::write(&path, old).unwrap();
+        assert_eq!(read_metrics(&path).unwrap()[0].time(), None);
     }
 
     #[test]
@@ -310,7 +357,7 @@ mod tests {
         {
             fs::write(&path, [&whole[..first], damage.as_bytes(), b"\n", &whole[first..]].concat()).unwrap();
             let message = MetricsLog::resume(&path, 10).unwrap_err().to_string();
-            assert!(message.contains("metrics.jsonl, line 2: neither"), "{message}");
+            assert!(message.contains("metrics.jsonl, line 2: no line"), "{message}");
             assert!(read_metrics(&path).is_err());
         }
     }
@@ -333,7 +380,7 @@ mod tests {
         fn numbers_come_back_exactly(iteration: u64, bits: [u64; 3]) {
             let [epoch, test_loss, test_error] = bits.map(f64::from_bits);
             prop_assume!([epoch, test_loss, test_error].iter().all(|number| number.is_finite()));
-            let record = Record::Evaluation { iteration, epoch, test_loss, test_error };
+            let record = Record::Evaluation { iteration, epoch, test_loss, test_error, time: None };
             let line = serde_json::to_string(&record).unwrap();
             prop_assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
         }

@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::atomic_file::{FileError, read_file};
 use super::schedule::{Schedule, Warmup};
 use crate::choice::{nearest, words};
-use crate::data::{NormalisationKind, Source};
-use crate::nn::NetworkOptions;
+use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, View};
+use crate::nn::{Layout, NetworkOptions};
 
 /// A training run: two runs of one recipe give the same weights, bit by bit, whatever the number of threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,17 +36,28 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataOptions {
-    /// The data set: `shapes`, `cifar10:DIR` or `cifar100:DIR`.
+    /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`.
     pub source: Source,
     /// How pixels become inputs.
     #[serde(default)]
     pub normalisation: NormalisationKind,
-    /// Whether training images are randomly cropped and flipped.
-    #[serde(default = "yes")]
-    pub is_augmented: bool,
+    /// Height and width of what a network sees of pictures in a folder; if left out, 32 for CIFAR networks and 224 for
+    /// ImageNet networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// How training images are cropped and mirrored; if left out, `scale-aspect` for pictures in a folder and an
+    /// ImageNet network, else `shift`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
+    /// Whether brightness, contrast, saturation and lighting of training images are varied.
+    #[serde(default)]
+    pub varies_colour: bool,
     /// Whether every epoch has an order of its own.
     #[serde(default = "yes")]
     pub is_shuffled: bool,
+    /// The share of a folder's pictures that may be unreadable; more end the run.
+    #[serde(default = "unreadable_share")]
+    pub unreadable_share: f64,
 }
 
 /// Stochastic gradient descent with momentum.
@@ -95,11 +106,14 @@ pub struct Intervals {
     pub checkpoint: u64,
     /// How many of the last checkpoints are kept; the best by test error is kept besides.
     pub keep: usize,
+    /// Iterations between measurements of the norms of weights and gradients; if left out, they are not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norms: Option<u64>,
 }
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3 }
+        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, norms: None }
     }
 }
 
@@ -146,8 +160,11 @@ impl Recipe {
             data: DataOptions {
                 source: Source::Shapes,
                 normalisation: NormalisationKind::default(),
-                is_augmented: true,
+                size: None,
+                augmentation: None,
+                varies_colour: false,
                 is_shuffled: true,
+                unreadable_share: ImageFolder::UNREADABLE_SHARE,
             },
             optimiser: OptimiserOptions::default(),
             schedule,
@@ -184,15 +201,60 @@ impl Recipe {
         toml::to_string(self).expect("tables with text keys can be written as TOML")
     }
 
+    /// How training images are cropped and mirrored.
+    ///
+    /// # Errors
+    /// When the network is impossible.
+    pub fn augmentation(&self) -> Result<Augmentation, InvalidOption> {
+        let usual = match self.layout()? {
+            Layout::ImageNet if self.data.source.is_folder() => Augmentation::ScaleAspect,
+            _ => Augmentation::Shift,
+        };
+        Ok(self.data.augmentation.unwrap_or(usual))
+    }
+
+    /// What a network sees of a picture in a folder in tests.
+    ///
+    /// # Errors
+    /// When the network is impossible.
+    pub fn view(&self) -> Result<View, InvalidOption> {
+        let usual = match self.layout()? {
+            Layout::Cifar => 32,
+            Layout::ImageNet => 224,
+        };
+        Ok(View::square(self.data.size.unwrap_or(usual)))
+    }
+
+    fn layout(&self) -> Result<Layout, InvalidOption> {
+        match self.network.resolve(1) {
+            Ok(config) => Ok(config.layout),
+            Err(error) => Err(InvalidOption::new("network", &self.network.model, error.to_string())),
+        }
+    }
+
     /// Whether every option has a possible value.
     ///
     /// # Errors
     /// Names the first option that has not.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let Self { seed: _, network, data: _, optimiser, schedule, intervals } = self;
-        if let Err(error) = network.resolve(1) {
-            return Err(InvalidOption::new("network", &network.model, error.to_string()));
+        let Self { seed: _, network, data, optimiser, schedule, intervals } = self;
+        self.layout()?;
+        if let Some(size) = data.size {
+            let rule = "only pictures in a folder are brought to a size; leave it out";
+            require(data.source.is_folder(), "data.size", size, rule)?;
+            let fits = || network.resolve(1).and_then(|config| config.check_input(size, size));
+            let problem = self.view()?.check().err().map(|error| error.to_string());
+            if let Some(problem) = problem.or_else(|| fits().err().map(|error| error.to_string())) {
+                return Err(InvalidOption::new("data.size", size, problem));
+            }
         }
+        let share = data.unreadable_share;
+        require(
+            (0.0..=1.0).contains(&share),
+            "data.unreadable_share",
+            share,
+            "must be at least 0 and at most 1",
+        )?;
 
         let OptimiserOptions { batch, momentum, is_nesterov, weight_decay, decays: _ } = optimiser;
         require(*batch > 0, "optimiser.batch", batch, "must be at least 1")?;
@@ -235,11 +297,12 @@ impl Recipe {
             require_magnitude("schedule.warmup.learning_rate", warmup.learning_rate)?;
         }
 
-        let Intervals { log, evaluate, checkpoint, keep } = intervals;
+        let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
         require(*log > 0, "intervals.log", log, "must be at least 1")?;
         require(*evaluate > 0, "intervals.evaluate", evaluate, "must be at least 1")?;
         require(*checkpoint > 0, "intervals.checkpoint", checkpoint, "must be at least 1")?;
-        require(*keep > 0, "intervals.keep", keep, "must be at least 1")
+        require(*keep > 0, "intervals.keep", keep, "must be at least 1")?;
+        require(*norms != Some(0), "intervals.norms", 0, "must be at least 1; leave it out to measure none")
     }
 }
 
@@ -292,6 +355,10 @@ fn yes() -> bool {
     true
 }
 
+fn unreadable_share() -> f64 {
+    ImageFolder::UNREADABLE_SHARE
+}
+
 fn require(is_met: bool, option: &'static str, given: impl Display, rule: &str) -> Result<(), InvalidOption> {
     if is_met { Ok(()) } else { Err(InvalidOption::new(option, given, rule)) }
 }
@@ -334,7 +401,7 @@ mod tests {
         assert_eq!((recipe.seed, recipe.network.model.as_str()), (7, "resnet20"));
         assert_eq!(recipe.optimiser, Recipe::named(NamedRecipe::PaperCifar).optimiser);
         assert_eq!((recipe.optimiser.batch, recipe.optimiser.weight_decay), (128, 1e-4));
-        assert!(recipe.data.is_augmented && recipe.data.is_shuffled);
+        assert_eq!((recipe.augmentation().unwrap(), recipe.data.is_shuffled), (Augmentation::Shift, true));
         assert_eq!((recipe.schedule.decay_factor, recipe.schedule.warmup), (0.1, None));
         assert_eq!((recipe.intervals.log, recipe.intervals.keep), (10, 3));
     }

@@ -32,6 +32,16 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// Every option by its name, as `section.name`, and its value as text.
+    pub fn options(&self) -> BTreeMap<String, String> {
+        let mut options = BTreeMap::new();
+        let sections = serde_json::to_value(self).expect("tables with text keys can be written as JSON");
+        flatten("", &sections, &mut options);
+        options.into_iter().map(|(name, value)| (name, value.trim_matches('"').to_owned())).collect()
+    }
+}
+
 /// A run that cannot go on as it is asked to, because it would be another run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
@@ -66,14 +76,18 @@ fn list(changes: &[Change]) -> String {
 }
 
 fn is_free(option: &str) -> bool {
-    option == "schedule.iterations" || option.starts_with("intervals.")
+    ["schedule.iterations", "data.unreadable_share"].contains(&option) || option.starts_with("intervals.")
 }
 
-/// Every option by its name, where two ways of writing one thing are made the same.
+/// Every option by its name, where two ways of writing one thing are made the same, and the data set's folder is left out.
 fn options(recipe: &Recipe) -> BTreeMap<String, String> {
     let mut recipe = recipe.clone();
     if let Ok(network) = recipe.network.written_out() {
         recipe.network = network;
+    }
+    if let (Ok(augmentation), Ok(view)) = (recipe.augmentation(), recipe.view()) {
+        recipe.data.augmentation = Some(augmentation);
+        recipe.data.size = recipe.data.source.is_folder().then_some(view.height);
     }
     let mut options = BTreeMap::new();
     let sections = serde_json::to_value(&recipe).expect("tables with text keys can be written as JSON");
@@ -99,6 +113,7 @@ fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Augmentation;
     use crate::nn::{Block, NetworkOptions};
     use crate::train::recipe::{DecayScope, NamedRecipe};
     use crate::train::schedule::Warmup;
@@ -144,7 +159,10 @@ mod tests {
                 |recipe| recipe.data.normalisation = "pixel-mean".parse().unwrap(),
                 "data.normalisation was \"channel\"",
             ),
-            (|recipe| recipe.data.is_augmented = false, "data.is_augmented was true, now false"),
+            (
+                |recipe| recipe.data.augmentation = Some(Augmentation::None),
+                "data.augmentation was \"shift\", now \"none\"",
+            ),
             (|recipe| recipe.data.is_shuffled = false, "data.is_shuffled"),
             (|recipe| recipe.optimiser.batch = 64, "optimiser.batch was 128, now 64"),
             (|recipe| recipe.optimiser.momentum = 0.8, "optimiser.momentum was 0.9, now 0.8"),

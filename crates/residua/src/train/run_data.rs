@@ -1,27 +1,50 @@
 //! The images of a run, and the network that they ask for.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 
 use super::error::TrainError;
 use super::recipe::Recipe;
-use crate::data::{Dataset, Normalisation, Split};
+use crate::data::{DataError, Images, Loader, LoaderConfig, Normalisation, Split};
 use crate::nn::{Memory, MemoryChoice, ResNet};
 
 /// The images of a recipe.
 pub(super) struct RunData {
-    pub(super) training_set: Arc<Dataset>,
-    pub(super) test_set: Dataset,
+    pub(super) training_set: Arc<Images>,
+    pub(super) test_set: Images,
     pub(super) normalisation: Normalisation,
 }
 
 impl RunData {
     pub(super) fn load(recipe: &Recipe) -> Result<Self, TrainError> {
-        let training_set = recipe.data.source.load(Split::Train)?;
-        let test_set = recipe.data.source.load(Split::Test)?;
-        let normalisation = Normalisation::of(recipe.data.normalisation, &training_set);
+        let view = recipe.view()?;
+        let load = |split| -> Result<Images, DataError> {
+            Ok(recipe.data.source.load(split)?.seen_by(view)?.tolerating(recipe.data.unreadable_share))
+        };
+        let (training_set, test_set) = (load(Split::Train)?, load(Split::Test)?);
+        let normalisation = Normalisation::of(recipe.data.normalisation, &training_set)?;
         Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
+    }
+
+    /// The stream of training batches from sample `start` on.
+    pub(super) fn loader(
+        &self,
+        recipe: &Recipe,
+        workers: NonZeroUsize,
+        start: u64,
+    ) -> Result<Loader, TrainError> {
+        let config = LoaderConfig {
+            batch_size: NonZeroUsize::new(recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN),
+            seed: recipe.seed,
+            is_shuffled: recipe.data.is_shuffled,
+            augmentation: recipe.augmentation()?,
+            varies_colour: recipe.data.varies_colour,
+            workers,
+            start,
+        };
+        Ok(Loader::open(self.training_set.clone(), self.normalisation.clone(), config)?)
     }
 
     /// The mode that is meant for training on these images.

@@ -2,11 +2,20 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::checkpoint::RECIPE;
 use super::checkpoint_store::latest_checkpoint;
 use super::error::TrainError;
 use super::recipe::Recipe;
+
+/// Held by the process that trains.
+pub(super) const LOCK: &str = ".lock";
+
+/// Whoever looks whether a run is going on holds its lock for a moment.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The recipe of the run, checkpoint or weight file at `path`.
 ///
@@ -26,10 +35,13 @@ pub fn saved_recipe(path: &Path) -> Result<Recipe, TrainError> {
 /// Two processes in one run would overwrite each other's checkpoints.
 pub(super) fn lock(folder: &Path) -> Result<File, TrainError> {
     let failed = |reason| TrainError::Folder { folder: folder.to_owned(), reason };
-    let file = File::create(folder.join(".lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(TrainError::Locked { folder: folder.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    let file = File::create(folder.join(LOCK)).map_err(failed)?;
+    for _ in 0..ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+            Err(fs::TryLockError::WouldBlock) => sleep(PAUSE),
+        }
     }
+    Err(TrainError::Locked { folder: folder.to_owned() })
 }

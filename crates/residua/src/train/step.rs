@@ -27,17 +27,34 @@ pub fn step(
     pass: Pass,
     learning_rate: f64,
 ) -> Result<(ResNet, StepOutcome), NetworkError> {
-    // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
-    residua_kernels::with_threads_awake(|| on_the_pool(network, sgd, batch, pass, learning_rate))
+    let (network, outcome, _) = step_looked_at(network, sgd, batch, pass, learning_rate, |_, _| ())?;
+    Ok((network, outcome))
 }
 
-fn on_the_pool(
+/// As [`step`], where `look` sees the network and its gradients before they are used up.
+///
+/// # Errors
+/// When the batch does not fit the network.
+pub(super) fn step_looked_at<T: Send>(
+    network: ResNet,
+    sgd: &mut Sgd,
+    batch: &Batch,
+    pass: Pass,
+    learning_rate: f64,
+    look: impl FnOnce(&ResNet, &Gradients) -> T + Send,
+) -> Result<(ResNet, StepOutcome, T), NetworkError> {
+    // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
+    residua_kernels::with_threads_awake(|| on_the_pool(network, sgd, batch, pass, learning_rate, look))
+}
+
+fn on_the_pool<T>(
     network: ResNet,
     sgd: &mut Sgd,
     batch: &Batch,
     mut pass: Pass,
     learning_rate: f64,
-) -> Result<(ResNet, StepOutcome), NetworkError> {
+    look: impl FnOnce(&ResNet, &Gradients) -> T,
+) -> Result<(ResNet, StepOutcome, T), NetworkError> {
     let images = images(batch, &network.device());
     let Learnt { logits, loss, mut gradients } = match pass.memory() {
         Memory::Fast | Memory::Balanced => whole(&network, images, &batch.labels, &mut pass)?,
@@ -46,12 +63,13 @@ fn on_the_pool(
             by_segments(&network, images, &batch.labels, length, &mut pass)?
         }
     };
+    let seen = look(&network, &gradients);
     let network = sgd.step(network, &mut gradients, learning_rate).absorb(pass);
     let outcome = StepOutcome {
         loss: to_host(loss)[0].into(),
         misclassified: misclassified(&to_host(logits), &batch.labels),
     };
-    Ok((network, outcome))
+    Ok((network, outcome, seen))
 }
 
 /// What a batch says about a network.
@@ -77,9 +95,9 @@ pub(super) fn whole(
     Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
 }
 
-/// The images of a batch as a network takes them, `[batch, 3, height, width]`.
+/// The crops of a batch as a network takes them, `[batch * crops, 3, height, width]`.
 pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
-    let shape = [batch.len(), batch.height, batch.width, 3];
+    let shape = [batch.len() * batch.crops, batch.height, batch.width, 3];
     Tensor::from_data(TensorData::new(batch.images.clone(), shape), device).permute([0, 3, 1, 2])
 }
 

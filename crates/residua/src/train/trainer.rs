@@ -10,22 +10,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Gradients};
 
 use super::atomic_file::write_file;
+use super::benchmark::peak_memory_bytes;
 use super::checkpoint::{Best, Checkpoint, LogWindow, RECIPE, State};
 use super::checkpoint_store::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
 use super::curves::draw_curves;
 use super::error::TrainError;
 use super::evaluation::{Evaluation, evaluate};
-use super::metrics::{MetricsLog, Record, read_metrics};
+use super::failure::Failure;
+use super::metrics::{MetricsLog, Record, now, read_metrics};
+use super::norms::StageNorms;
 use super::recipe::Recipe;
 use super::run_data::RunData;
 use super::run_folder::lock;
 use super::sgd::Sgd;
-use super::step::{StepOutcome, step};
+use super::step::{StepOutcome, step_looked_at};
+use super::tensorboard::EventFile;
 use super::weights_info::WeightsInfo;
-use crate::data::{Augmentation, Dataset, Loader, LoaderConfig, Normalisation};
+use crate::data::{Images, Loader, Normalisation};
 use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
 
@@ -43,6 +47,8 @@ pub struct Machine {
     pub memory: MemoryChoice,
     /// Threads that make batches ahead of the step.
     pub workers: NonZeroUsize,
+    /// Whether the run's folder gets a file of events for TensorBoard.
+    pub writes_events: bool,
 }
 
 /// Someone who watches a run and may stop it.
@@ -51,6 +57,8 @@ pub trait Observer {
     fn stepped(&mut self, _progress: &Progress) {}
     /// After every evaluation.
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
+    /// Once for each file of images that could not be read, with the reason.
+    fn skipped(&mut self, _reason: &str) {}
     /// Asked before every step; once it is true the run saves a checkpoint and ends.
     fn wants_to_stop(&mut self) -> bool {
         false
@@ -103,12 +111,13 @@ pub struct Trainer {
     network: ResNet,
     sgd: Sgd,
     normalisation: Normalisation,
-    training_set: Arc<Dataset>,
-    test_set: Dataset,
+    training_set: Arc<Images>,
+    test_set: Images,
     batch_size: NonZeroUsize,
     loader: Loader,
     store: CheckpointStore,
     metrics: MetricsLog,
+    events: Option<EventFile>,
     state: State,
     last_checkpoint: Option<PathBuf>,
     warnings: Vec<String>,
@@ -179,6 +188,7 @@ impl Trainer {
         let memory = data.memory(&recipe, machine.memory)?;
         let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
+        Failure::clear(folder)?;
         let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration)?;
         write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let mut trainer =
@@ -208,6 +218,13 @@ impl Trainer {
     /// # Errors
     /// When the loss diverges, or a file cannot be written.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+        self.train(observer).inspect_err(|error| {
+            // What has ended the run is about to be told; that no note of it could be left is no second error.
+            let _ = Failure::note(&self.folder, error.to_string(), self.state.iteration);
+        })
+    }
+
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
         let iterations = self.recipe.schedule.iterations;
         let intervals = self.recipe.intervals.clone();
         let mut evaluation = None;
@@ -218,6 +235,7 @@ impl Trainer {
             let iteration = self.state.iteration;
             clock.images += self.batch_size.get() as u64;
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
+            self.training_set.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
 
             let is_last = iteration == iterations;
             if iteration.is_multiple_of(intervals.log) || is_last {
@@ -230,6 +248,7 @@ impl Trainer {
                 let result = self.evaluate()?;
                 is_best = self.note(&result)?;
                 observer.evaluated(iteration, &result);
+                self.test_set.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
                 evaluation = Some(result);
                 clock.pause(started);
             }
@@ -259,7 +278,12 @@ impl Trainer {
             .with_engine(self.machine.engine)
             .with_memory(self.memory);
         let network = self.network.clone();
-        let (network, outcome) = step(network, &mut self.sgd, &batch, pass, learning_rate)?;
+        let is_measured =
+            self.recipe.intervals.norms.is_some_and(|norms| (self.state.iteration + 1).is_multiple_of(norms));
+        let look =
+            |network: &ResNet, gradients: &Gradients| is_measured.then(|| StageNorms::of(network, gradients));
+        let (network, outcome, norms) =
+            step_looked_at(network, &mut self.sgd, &batch, pass, learning_rate, look)?;
         if !outcome.loss.is_finite() {
             return Err(self.diverged(format!("loss {}", outcome.loss), learning_rate));
         }
@@ -267,6 +291,11 @@ impl Trainer {
         self.state.iteration += 1;
         self.state.samples_drawn = self.loader.position();
         self.state.window.add(outcome.loss, outcome.misclassified, batch.len() as u64);
+        if let Some(StageNorms { weights, gradients }) = norms {
+            let iteration = self.state.iteration;
+            let (weight_norms, gradient_norms) = (weights, gradients);
+            self.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
+        }
         Ok(outcome)
     }
 
@@ -276,7 +305,7 @@ impl Trainer {
         if iterations == 0 {
             return Ok(());
         }
-        self.metrics.append(&Record::Training {
+        self.record(&Record::Training {
             iteration: self.state.iteration,
             epoch: self.epoch(),
             loss: loss / iterations as f64,
@@ -284,7 +313,16 @@ impl Trainer {
             learning_rate,
             images_per_second: clock.images_per_second(),
             seconds: clock.seconds(),
-        })?;
+            peak_memory_bytes: peak_memory_bytes(),
+            time: now(),
+        })
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
+        self.metrics.append(record)?;
+        if let Some(events) = &mut self.events {
+            events.append(record)?;
+        }
         Ok(())
     }
 
@@ -302,7 +340,8 @@ impl Trainer {
     fn note(&mut self, evaluation: &Evaluation) -> Result<bool, TrainError> {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
-        self.metrics.append(&Record::Evaluation { iteration, epoch: self.epoch(), test_loss, test_error })?;
+        let epoch = self.epoch();
+        self.record(&Record::Evaluation { iteration, epoch, test_loss, test_error, time: now() })?;
         let is_best = self.state.best.as_ref().is_none_or(|best| test_error < best.test_error);
         if is_best {
             self.state.best = Some(Best { iteration, test_error });
@@ -359,6 +398,7 @@ impl Trainer {
             classes: self.training_set.classes().to_vec(),
             height: self.training_set.height(),
             width: self.training_set.width(),
+            shorter_side: self.test_set.view().shorter_side,
             normalisation: self.normalisation.clone(),
         }
     }
@@ -386,19 +426,12 @@ impl Trainer {
         state: State,
         lock: File,
     ) -> Result<Self, TrainError> {
+        let events = match machine.writes_events {
+            true => Some(EventFile::begin(folder, &recipe, &read_metrics(&folder.join(METRICS))?)?),
+            false => None,
+        };
         let batch_size = NonZeroUsize::new(recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
-        let loader = Loader::open(
-            data.training_set.clone(),
-            data.normalisation.clone(),
-            LoaderConfig {
-                batch_size,
-                seed: recipe.seed,
-                is_shuffled: recipe.data.is_shuffled,
-                augmentation: recipe.data.is_augmented.then(Augmentation::default),
-                workers: machine.workers,
-                start: state.samples_drawn,
-            },
-        )?;
+        let loader = data.loader(&recipe, machine.workers, state.samples_drawn)?;
         Ok(Self {
             store,
             folder: folder.to_owned(),
@@ -412,6 +445,7 @@ impl Trainer {
             test_set: data.test_set,
             batch_size,
             loader,
+            events,
             metrics,
             state,
             last_checkpoint: None,

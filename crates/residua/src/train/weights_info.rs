@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Normalisation;
+use crate::data::{Crops, Normalisation, View};
 use crate::nn::ResNetConfig;
 
 /// The network that weights belong to, and the images it was trained on. In a weight file each field is a string of
@@ -20,11 +20,19 @@ pub struct WeightsInfo {
     pub height: usize,
     /// Width of the training images.
     pub width: usize,
+    /// To how many pixels the shorter side of a picture is scaled before it is cropped, see [`View`].
+    pub shorter_side: usize,
     /// How pixels become inputs.
     pub normalisation: Normalisation,
 }
 
 impl WeightsInfo {
+    /// How a picture of any size is shown to the network.
+    pub fn view(&self) -> View {
+        let Self { height, width, shorter_side, .. } = *self;
+        View { height, width, shorter_side, crops: Crops::Centre }
+    }
+
     /// The metadata that says this.
     pub fn to_metadata(&self) -> BTreeMap<String, String> {
         let json = |value: serde_json::Result<String>| value.expect("plain structs can be written as JSON");
@@ -32,6 +40,7 @@ impl WeightsInfo {
             ("residua.network".to_owned(), json(serde_json::to_string(&self.network))),
             ("residua.classes".to_owned(), json(serde_json::to_string(&self.classes))),
             ("residua.size".to_owned(), json(serde_json::to_string(&[self.height, self.width]))),
+            ("residua.shorter_side".to_owned(), json(serde_json::to_string(&self.shorter_side))),
             ("residua.normalisation".to_owned(), json(serde_json::to_string(&self.normalisation))),
         ])
     }
@@ -45,8 +54,13 @@ impl WeightsInfo {
             let text = metadata.get(key).ok_or_else(|| format!("its metadata has no '{key}'"))?;
             serde_json::from_str(text).map_err(|error| format!("its metadata '{key}' is wrong: {error}"))
         }
-        let [height, width] = read(metadata, "residua.size")?;
+        let [height, width]: [usize; 2] = read(metadata, "residua.size")?;
+        let shorter_side = match metadata.contains_key("residua.shorter_side") {
+            true => read(metadata, "residua.shorter_side")?,
+            false => height.min(width),
+        };
         let info = Self {
+            shorter_side,
             network: read(metadata, "residua.network")?,
             classes: read(metadata, "residua.classes")?,
             height,

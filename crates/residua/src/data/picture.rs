@@ -1,11 +1,12 @@
-//! Reading a single picture, of any size, as a network wants it.
+//! Decoding a picture file: any format, size and colour type, to upright RGB.
 
-use std::{fs, io::Cursor, path::Path};
-
-use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
-    imageops::FilterType,
+use std::{
+    fs,
+    io::{self, Cursor},
+    path::Path,
 };
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 
 use super::error::DataError;
 
@@ -13,39 +14,50 @@ use super::error::DataError;
 const LARGEST_SIDE: u32 = 16_384;
 const LARGEST_MEMORY: u64 = 1 << 30;
 
-/// Decodes a JPEG or PNG file of any size and colour type to `height` x `width` pixels, `[height, width,
-/// channel]`.
+/// Extensions of the files that are taken for pictures, in lower case.
+pub(super) const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+
+/// Decodes a JPEG, PNG, WebP, BMP or GIF file (of an animation the first frame) of any size and colour type.
 ///
-/// The picture is turned upright as its EXIF data say and transparency is laid over white; then the largest
-/// part of the wanted shape is cut from the middle and resized (Catmull-Rom, widened for shrinking so that
-/// nothing aliases). A picture of just the right size is left as it is.
+/// The format is found from the content. The picture is turned upright as its EXIF data say, transparency is laid over
+/// white, 16 bits a channel become 8, grey and CMYK become RGB.
 ///
 /// # Errors
 ///
 /// A [`DataError`] that names the file, where it is missing, empty, truncated, too large or no image.
-pub fn read_image(path: &Path, height: usize, width: usize) -> Result<Vec<u8>, DataError> {
+pub(super) fn read_picture(path: &Path) -> Result<RgbImage, DataError> {
     let problem = |problem: String| DataError::NotAnImage { path: path.into(), problem };
-    let side = |side: usize| u32::try_from(side).ok().filter(|side| (1..=LARGEST_SIDE).contains(side));
-    let (Some(width), Some(height)) = (side(width), side(height)) else {
-        return Err(problem(format!("nothing can be resized to {height}x{width} pixels")));
-    };
-    let bytes = fs::read(path).map_err(|reason| DataError::Unreadable { path: path.into(), reason })?;
+    let too_large =
+        |problem: String| DataError::ImageTooLarge { path: path.into(), problem, limit: LARGEST_SIDE };
+    let bytes = read_file(path).map_err(|reason| DataError::Unreadable { path: path.into(), reason })?;
+    let Some(bytes) = bytes else { return Err(too_large("the file alone is larger".into())) };
     if bytes.is_empty() {
-        return Err(DataError::EmptyFile {
-            path: path.into(),
-            remedy: "give a whole JPEG or PNG file".into(),
-        });
+        return Err(DataError::EmptyFile { path: path.into(), remedy: "give a whole picture file".into() });
     }
     let decoded = decode(&bytes).map_err(|error| match error {
-        ImageError::Limits(limit) => {
-            DataError::ImageTooLarge { path: path.into(), problem: limit.to_string(), limit: LARGEST_SIDE }
-        }
+        ImageError::Limits(limit) => too_large(limit.to_string()),
         error => problem(error.to_string()),
     })?;
     if is_truncated_jpeg(&bytes) {
         return Err(problem("the file ends before the picture does".into()));
     }
-    Ok(fit(over_white(decoded), height, width).into_raw())
+    if decoded.width() == 0 || decoded.height() == 0 {
+        return Err(problem("it has no pixels".into()));
+    }
+    Ok(over_white(decoded))
+}
+
+/// The content of an ordinary file; nothing if it is larger than any picture's memory may be.
+fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let found = fs::metadata(path)?;
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    // A pipe could be waited for without end.
+    if !found.is_file() {
+        return Err(io::Error::other("it is no ordinary file"));
+    }
+    if found.len() > LARGEST_MEMORY { Ok(None) } else { fs::read(path).map(Some) }
 }
 
 fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
@@ -82,7 +94,7 @@ fn is_truncated_jpeg(bytes: &[u8]) -> bool {
         };
         rest = rest.get(length..).unwrap_or_default();
     }
-    !rest.windows(2).any(|pair| pair == END_OF_IMAGE)
+    !rest.windows(2).rev().any(|pair| pair == END_OF_IMAGE)
 }
 
 fn over_white(image: DynamicImage) -> RgbImage {
@@ -94,25 +106,6 @@ fn over_white(image: DynamicImage) -> RgbImage {
         let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
         Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
     })
-}
-
-/// Cuts the largest part of the wanted shape from the middle and resizes it.
-fn fit(image: RgbImage, height: u32, width: u32) -> RgbImage {
-    if image.dimensions() == (width, height) {
-        return image;
-    }
-    let (full_width, full_height) = image.dimensions();
-    let scaled = |side: u32, by: u32, of: u32| {
-        let rounded = (u64::from(side) * u64::from(by) + u64::from(of) / 2) / u64::from(of);
-        rounded.clamp(1, u64::from(u32::MAX)) as u32
-    };
-    let cut_width = full_width.min(scaled(full_height, width, height));
-    let cut_height = full_height.min(scaled(full_width, height, width));
-    let (left, top) = ((full_width - cut_width) / 2, (full_height - cut_height) / 2);
-    DynamicImage::from(image)
-        .crop_imm(left, top, cut_width, cut_height)
-        .resize_exact(width, height, FilterType::CatmullRom)
-        .into_rgb8()
 }
 
 #[cfg(test)]
@@ -144,31 +137,28 @@ mod tests {
         }
     }
 
-    fn gradient(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, 90]))
+    /// The pixels of a picture, and their width and height.
+    fn read(path: &Path) -> (Vec<u8>, (u32, u32)) {
+        let picture = read_picture(path).unwrap();
+        let size = picture.dimensions();
+        (picture.into_raw(), size)
     }
 
-    #[test]
-    fn the_right_size_passes_untouched() {
-        let (files, image) = (Files::new(), gradient(5, 4));
-        let path = files.save("right.png", image.clone());
-        assert_eq!(read_image(&path, 4, 5).unwrap(), image.into_raw());
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, 90]))
     }
 
     #[test]
     fn every_colour_type_is_read() {
         let files = Files::new();
         let grey = files.save("grey.png", GrayImage::from_pixel(2, 2, image::Luma([70])));
-        assert_eq!(read_image(&grey, 2, 2).unwrap(), [70; 12]);
+        assert_eq!(read(&grey), (vec![70; 12], (2, 2)));
         let deep = ImageBuffer::from_pixel(2, 2, Rgb([65535u16, 257 * 8, 0]));
-        assert_eq!(read_image(&files.save("deep.png", deep), 2, 2).unwrap(), [255, 8, 0].repeat(4));
+        assert_eq!(read(&files.save("deep.png", deep)), ([255, 8, 0].repeat(4), (2, 2)));
         let clear = RgbaImage::from_fn(2, 1, |x, _| Rgba([200, 100, 0, if x == 0 { 0 } else { 51 }]));
-        assert_eq!(
-            read_image(&files.save("clear.png", clear), 1, 2).unwrap(),
-            [255, 255, 255, 244, 224, 204]
-        );
+        assert_eq!(read(&files.save("clear.png", clear)).0, [255, 255, 255, 244, 224, 204]);
         let path = files.write("palette.png", PALETTE_PNG);
-        assert_eq!(read_image(&path, 1, 2).unwrap(), [255, 0, 0, 0, 0, 255]);
+        assert_eq!(read(&path), (vec![255, 0, 0, 0, 0, 255], (2, 1)));
     }
 
     /// Two pixels, red and blue, by palette.
@@ -178,48 +168,25 @@ mod tests {
         \0\0\0\0IEND\xaeB`\x82";
 
     #[test]
-    fn the_middle_is_cut_out_and_resized() {
-        let files = Files::new();
-        // A white square in the middle of black sides: only the square is seen.
-        for (name, width, height) in [("wide.png", 90, 30), ("tall.png", 30, 90)] {
-            let image = RgbImage::from_fn(width, height, |x, y| {
-                let (x, y) = ((x + 15).wrapping_sub(width / 2), (y + 15).wrapping_sub(height / 2));
-                Rgb([if x < 30 && y < 30 { 255 } else { 0 }; 3])
-            });
-            let found = read_image(&files.save(name, image), 10, 10).unwrap();
-            assert_eq!(found, [255; 300], "{name}");
-        }
-        // One pixel lines are averaged away, not sampled.
-        let lines = RgbImage::from_fn(64, 64, |x, _| Rgb([255 * (x % 2) as u8; 3]));
-        let found = read_image(&files.save("lines.png", lines), 8, 8).unwrap();
-        assert!(found.iter().all(|value| (115..=140).contains(value)), "{found:?}");
-        for (width, height) in [(1, 1), (1, 500), (500, 1), (3, 2)] {
-            let path = files.save("odd.png", gradient(width, height));
-            assert_eq!(read_image(&path, 32, 24).unwrap().len(), 32 * 24 * 3);
-        }
-        assert!(read_image(&files.save("no.png", gradient(3, 3)), 0, 5).is_err());
-    }
-
-    #[test]
     fn jpegs_are_read_upright() {
         let files = Files::new();
         let halves = RgbImage::from_fn(32, 16, |x, _| Rgb([if x < 16 { 250 } else { 5 }; 3]));
         let path = files.save("halves.jpg", halves);
-        let found = read_image(&path, 16, 32).unwrap();
+        let (found, _) = read(&path);
         assert!(found[0] > 240 && found[31 * 3] < 15);
         // The same with an EXIF tag that says "turn by 180 degrees".
         let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
         let mut bytes = fs::read(&path).unwrap();
         let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2], exif.as_slice()].concat();
         bytes.splice(2..2, segment);
-        let found = read_image(&files.write("turned.jpg", &bytes), 16, 32).unwrap();
+        let (found, _) = read(&files.write("turned.jpg", &bytes));
         assert!(found[0] < 15 && found[31 * 3] > 240);
     }
 
     #[test]
     fn files_that_are_no_whole_images_are_named() {
         let files = Files::new();
-        let message = |path: &Path| read_image(path, 8, 8).unwrap_err().to_string();
+        let message = |path: &Path| read_picture(path).unwrap_err().to_string();
         let nowhere = message(&files.0.path().join("nowhere.png"));
         assert!(nowhere.contains("cannot read") && nowhere.contains("nowhere.png"), "{nowhere}");
         assert!(message(files.0.path()).contains("cannot read"));
@@ -231,13 +198,80 @@ mod tests {
 
         for name in ["whole.png", "whole.jpg"] {
             let whole = fs::read(files.save(name, gradient(40, 40))).unwrap();
-            assert!(read_image(&files.write("cut", &whole), 8, 8).is_ok());
+            assert!(read_picture(&files.write("cut", &whole)).is_ok());
             for length in [1, 2, 3, 10, 20, 40, whole.len() / 2, whole.len() - 40, whole.len() - 2] {
                 let path = files.write("cut", &whole[..length]);
-                let is_refused = read_image(&path, 8, 8).is_err();
+                let is_refused = read_picture(&path).is_err();
                 // The last bytes of a PNG are its end marker, after all pixels.
                 assert!(is_refused || (name == "whole.png" && length + 12 > whole.len()), "{name} {length}");
             }
+        }
+    }
+
+    #[test]
+    fn other_formats_are_read_and_found_by_their_content() {
+        let files = Files::new();
+        let picture = gradient(9, 7);
+        for name in ["lossless.webp", "plain.bmp", "moving.gif", "png.jpg"] {
+            let path = match name {
+                // A PNG file that is called a JPEG.
+                "png.jpg" => files.write(name, &fs::read(files.save("some.png", picture.clone())).unwrap()),
+                _ => files.save(name, picture.clone()),
+            };
+            let (pixels, size) = read(&path);
+            assert_eq!(size, (9, 7), "{name}");
+            // GIF has 256 colours.
+            let tolerance = if name == "moving.gif" { 16 } else { 0 };
+            let is_near = pixels.iter().zip(picture.as_raw()).all(|(a, b)| a.abs_diff(*b) <= tolerance);
+            assert!(is_near, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_an_animation_the_first_frame_is_read() {
+        use image::{Delay, Frame, codecs::gif::GifEncoder};
+        let mut bytes = Vec::new();
+        let frame = |value| {
+            Frame::from_parts(
+                RgbaImage::from_pixel(3, 2, Rgba([value, 0, 0, 255])),
+                0,
+                0,
+                Delay::from_numer_denom_ms(10, 1),
+            )
+        };
+        GifEncoder::new(&mut bytes).encode_frames([frame(200), frame(20)]).unwrap();
+        let (pixels, size) = read(&Files::new().write("moving.gif", &bytes));
+        assert_eq!((size, pixels[0]), ((3, 2), 200));
+    }
+
+    #[test]
+    fn cmyk_becomes_rgb() {
+        // Left half red, right half light grey; written by Pillow, see `make.py` beside it.
+        let bytes = include_bytes!("../../tests/fixtures/augmentation/cmyk.jpg");
+        let (pixels, size) = read(&Files::new().write("cmyk.jpg", bytes));
+        assert_eq!(size, (32, 16));
+        let near = |at: usize, expected: [u8; 3]| {
+            pixels[3 * at..][..3].iter().zip(expected).all(|(value, expected)| value.abs_diff(expected) < 12)
+        };
+        assert!(
+            near(3, [255, 0, 0]) && near(28, [204, 204, 204]),
+            "{:?} {:?}",
+            &pixels[9..12],
+            &pixels[84..87]
+        );
+    }
+
+    #[test]
+    fn what_is_no_ordinary_file_is_not_waited_for() {
+        let files = Files::new();
+        let huge = files.write("huge.jpg", b"\xff\xd8");
+        fs::File::options().write(true).open(&huge).unwrap().set_len(LARGEST_MEMORY + 1).unwrap();
+        let message = read_picture(&huge).unwrap_err().to_string();
+        assert!(message.contains("huge.jpg\" is too large an image (the file alone is larger)"), "{message}");
+        #[cfg(unix)]
+        {
+            let message = read_picture(Path::new("/dev/zero")).unwrap_err().to_string();
+            assert!(message.contains("it is no ordinary file"), "{message}");
         }
     }
 
@@ -248,7 +282,7 @@ mod tests {
         bytes[16..24].copy_from_slice(&[0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0]);
         let checksum = crc32(&bytes[12..29]).to_be_bytes();
         bytes[29..33].copy_from_slice(&checksum);
-        let message = read_image(&files.write("huge.png", &bytes), 8, 8).unwrap_err().to_string();
+        let message = read_picture(&files.write("huge.png", &bytes)).unwrap_err().to_string();
         assert!(message.contains("huge.png\" is too large an image"), "{message}");
     }
 

@@ -1,0 +1,107 @@
+//! `residua report`: runs as an HTML page.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use residua::data::{Source, Split};
+use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
+use residua::train::{Trained, write_file};
+
+use crate::machine::MachineArguments;
+use crate::output::{print, tell};
+use crate::usage::count;
+
+const EXAMPLES: &str = "Examples:
+  residua report runs/preresnet20-shapes --open
+  residua report runs/preresnet110 runs/resnet110 --out comparison.html
+  residua report runs/preresnet20-cifar10 --data cifar10:elsewhere";
+
+/// Make an HTML page of a run, or of several beside each other.
+///
+/// The page is one file that needs no network: curves whose values show where the pointer is, the recipe, the network, the
+/// tests, which classes the last checkpoint mixes up, and the test images that it finds hardest.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The runs' folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The file to write [default: report.html in the run's folder; for several runs, in the current folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Open the page in the browser.
+    #[arg(long)]
+    open: bool,
+    /// The data set with the test images: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR [default: that of each run].
+    #[arg(long, value_name = "DATA")]
+    data: Option<Source>,
+    /// Leave out what needs the network and the test images: confusions and hard images.
+    #[arg(long)]
+    no_evaluate: bool,
+    /// Images of a batch; does not change the result.
+    #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
+    batch: NonZeroUsize,
+    #[command(flatten)]
+    machine: MachineArguments,
+}
+
+/// Test images that are shown.
+const HARDEST: usize = 24;
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let runs: Vec<_> =
+        arguments.runs.iter().map(|folder| RunSummary::read(folder)).collect::<Result<_, _>>()?;
+    let out = match (&arguments.out, arguments.runs.as_slice()) {
+        (Some(out), _) => out.clone(),
+        (None, [run]) => run.join("report.html"),
+        (None, _) => "report.html".into(),
+    };
+    arguments.machine.start_threads()?;
+    let mut reported = Vec::with_capacity(runs.len());
+    for run in runs {
+        let examined = match arguments.no_evaluate {
+            true => Examined::No,
+            false => arguments
+                .examine(&run)
+                .map_or_else(|error| Examined::Failed(format!("{error:#}")), Examined::Yes),
+        };
+        if let Examined::Failed(reason) = &examined {
+            tell(format_args!("warning: {}: no confusions in the report: {reason}", run.folder.display()));
+        }
+        reported.push(ReportedRun { run, examined });
+    }
+    write_file(&out, page(&reported).as_bytes())?;
+    print(out.display())?;
+    if arguments.open {
+        open(&out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn examine(&self, run: &RunSummary) -> anyhow::Result<Examination> {
+        let trained = Trained::load(&run.folder, &self.machine.open_device()?)?;
+        let source = self.data.as_ref().unwrap_or(&run.recipe.data.source);
+        let test_set = source.load(Split::Test)?.seen_by(trained.info.view())?;
+        let test_set = test_set.tolerating(run.recipe.data.unreadable_share);
+        anyhow::ensure!(
+            test_set.classes().len() == trained.info.classes.len(),
+            "{source} has {} classes, the network {}",
+            test_set.classes().len(),
+            trained.info.classes.len()
+        );
+        Ok(Examination::of(&trained, &test_set, self.batch, self.machine.engine, HARDEST)?)
+    }
+}
+
+/// A page that cannot be shown has been written all the same.
+fn open(page: &Path) {
+    let opened = fs::canonicalize(page).map_err(anyhow::Error::from).and_then(|path| Ok(opener::open(path)?));
+    if let Err(error) = opened.context("cannot open a browser") {
+        tell(format_args!("warning: {error:#}; open {} yourself", page.display()));
+    }
+}

@@ -1,0 +1,146 @@
+//! `residua runs`: a table of the runs in a folder.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use residua::report::{RunSummary, find_runs};
+use residua::train::RunState;
+use serde_json::{Value, json};
+
+use crate::output::{print, tell};
+
+const EXAMPLES: &str = "Examples:
+  residua runs
+  residua runs experiments --json";
+
+/// List the runs in a folder: state, iteration, error, speed; the latest first.
+///
+/// A run is `running` while a process trains in it, `finished` when all its iterations are done, `failed` if an error
+/// ended it, else `stopped`; the last two go on with `residua train --resume`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The folder; runs are looked for in it and in its folders.
+    #[arg(default_value = "runs", value_name = "DIR")]
+    folder: PathBuf,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run's row: read, or why it cannot be.
+struct Row {
+    folder: PathBuf,
+    run: Result<RunSummary, String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { folder, json } = arguments;
+    let is_there = folder.is_dir() || *json || folder != Path::new("runs");
+    let folders = if is_there { find_runs(folder)? } else { Vec::new() };
+    let read = |folder: PathBuf| {
+        let run = RunSummary::read(&folder).map_err(|error| error.to_string());
+        Row { folder, run }
+    };
+    let mut rows: Vec<Row> = folders.into_iter().map(read).collect();
+    let written = |row: &Row| row.run.as_ref().ok().and_then(|run| run.last_written).unwrap_or(0.);
+    rows.sort_by(|a, b| written(b).total_cmp(&written(a)).then_with(|| a.folder.cmp(&b.folder)));
+    if *json {
+        print(Value::from_iter(rows.iter().map(Row::json)))?;
+    } else if rows.is_empty() {
+        tell(format_args!("there is no run in {}; begin one with: residua train", folder.display()));
+    } else {
+        let head =
+            ["run", "model", "data", "state", "iteration", "best error", "loss", "images/s", "written"];
+        let head = head.map(str::to_owned);
+        let cells: Vec<_> = [head].into_iter().chain(rows.iter().filter_map(Row::cells)).collect();
+        print(table(&cells))?;
+        for Row { folder, run } in &rows {
+            match run {
+                Err(error) => tell(format_args!("damaged: {}: {error}", folder.display())),
+                Ok(RunSummary { state: RunState::Failed(failure), .. }) => {
+                    tell(format_args!("failed: {}: {}", folder.display(), failure.message));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Row {
+    fn cells(&self) -> Option<[String; 9]> {
+        let run = match &self.run {
+            Ok(run) => run,
+            Err(_) => {
+                let mut cells = [const { String::new() }; 9].map(|_| "-".to_owned());
+                (cells[0], cells[3]) = (self.folder.display().to_string(), "damaged".to_owned());
+                return Some(cells);
+            }
+        };
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let best = run.best_test().map(|test| format!("{:.2} % at {}", test.test_error, test.iteration));
+        Some([
+            self.folder.display().to_string(),
+            run.recipe.network.model.clone(),
+            run.recipe.data.source.short_name(),
+            run.state.as_str().to_owned(),
+            format!("{}/{}", run.iteration(), run.recipe.schedule.iterations),
+            or_none(best),
+            or_none(run.loss().map(|loss| format!("{loss:.4}"))),
+            or_none(run.images_per_second().map(|speed| format!("{speed:.0}"))),
+            or_none(run.last_written.map(ago)),
+        ])
+    }
+
+    fn json(&self) -> Value {
+        match &self.run {
+            Err(error) => json!({ "run": self.folder, "state": "damaged", "error": error }),
+            Ok(run) => json!({
+                "run": self.folder,
+                "model": run.recipe.network.model,
+                "data": run.recipe.data.source,
+                "seed": run.recipe.seed,
+                "state": run.state.as_str(),
+                "failure": match &run.state {
+                    RunState::Failed(failure) => Some(&failure.message),
+                    _ => None,
+                },
+                "iteration": run.iteration(),
+                "iterations": run.recipe.schedule.iterations,
+                "best_test_error": run.best_test().map(|test| test.test_error),
+                "best_iteration": run.best_test().map(|test| test.iteration),
+                "test_error": run.tests().last().map(|test| test.test_error),
+                "loss": run.loss(),
+                "images_per_second": run.images_per_second(),
+                "last_written": run.last_written,
+            }),
+        }
+    }
+}
+
+/// How long ago a Unix time was.
+fn ago(time: f64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(time, |now| now.as_secs_f64());
+    let seconds = (now - time).max(0.) as u64;
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// Rows with the cells of a column below each other: four of words, then numbers.
+fn table(rows: &[[String; 9]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 9] = std::array::from_fn(width);
+    let cell = |(column, text): (usize, &String)| match column {
+        0..4 => format!("{text:<0$}", widths[column]),
+        _ => format!("{text:>0$}", widths[column]),
+    };
+    let line = |row: &[String; 9]| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}

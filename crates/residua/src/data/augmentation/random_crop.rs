@@ -1,0 +1,198 @@
+//! Random parts of pictures, resized to what a network takes.
+
+use image::RgbImage;
+use rand::{Rng, RngExt};
+
+use crate::data::{
+    dataset::Dataset,
+    resize::{Part, resize_part, resize_window},
+    view::View,
+};
+
+/// How a part is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RandomCrop {
+    /// The picture is scaled at random, the crop has a random place in it.
+    Scale,
+    /// The part has a random area, aspect ratio and place.
+    ScaleAspect,
+}
+
+/// Shorter sides of a scaled picture, where a crop has 224 pixels.
+const SHORTER_SIDES: [usize; 2] = [256, 480];
+const OF_CROP: usize = 224;
+
+/// Areas and aspect ratios (width over height) of a part.
+const AREAS: [f64; 2] = [0.08, 1.0];
+const RATIOS: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
+
+/// How often an area and a ratio are drawn until the part fits into the picture.
+const TRIES: usize = 10;
+
+impl RandomCrop {
+    /// A crop of `height` x `width`, `[height, width, channel]`, mirrored with probability 1/2.
+    pub(super) fn draw(
+        self,
+        picture: &RgbImage,
+        height: usize,
+        width: usize,
+        random: &mut impl Rng,
+    ) -> Vec<u8> {
+        let mut pixels = match self {
+            Self::Scale => {
+                let smaller = height.min(width);
+                let [shortest, longest] = SHORTER_SIDES.map(|side| (side * smaller).div_ceil(OF_CROP));
+                let shorter_side = random.random_range(shortest..=longest);
+                let (tall, wide) = View { shorter_side, ..View::full(height, width) }.scaled(picture);
+                let (height, width) = (height as u32, width as u32);
+                let top = random.random_range(0..=tall - height);
+                let left = random.random_range(0..=wide - width);
+                resize_window(picture, (tall, wide), Part { left, top, width, height })
+            }
+            Self::ScaleAspect => {
+                let part = draw_part(picture.width(), picture.height(), &mut |range| match range {
+                    Draw::Real(from, to) => random.random_range(from..=to),
+                    Draw::UpTo(last) => f64::from(random.random_range(0..=last)),
+                });
+                resize_part(picture, part, height, width)
+            }
+        };
+        if random.random_bool(0.5) {
+            mirror(&mut pixels, width);
+        }
+        pixels
+    }
+}
+
+/// A random number that is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Draw {
+    /// A real number between two.
+    Real(f64, f64),
+    /// A whole number from 0 to this one.
+    UpTo(u32),
+}
+
+/// A part of a picture of `width` x `height`, as torchvision's `RandomResizedCrop` chooses it: area and logarithm of the
+/// ratio until both sides fit, then top and left; after ten misfits the middle, as large as the ratios allow.
+fn draw_part(width: u32, height: u32, draw: &mut impl FnMut(Draw) -> f64) -> Part {
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..TRIES {
+        let target = area * draw(Draw::Real(AREAS[0], AREAS[1]));
+        let ratio = libm::exp(draw(Draw::Real(libm::log(RATIOS[0]), libm::log(RATIOS[1]))));
+        let [wide, tall] =
+            [target * ratio, target / ratio].map(|square| square.sqrt().round_ties_even() as u32);
+        if (1..=width).contains(&wide) && (1..=height).contains(&tall) {
+            let top = draw(Draw::UpTo(height - tall)) as u32;
+            let left = draw(Draw::UpTo(width - wide)) as u32;
+            return Part { left, top, width: wide, height: tall };
+        }
+    }
+    let ratio = f64::from(width) / f64::from(height);
+    let side = |length: f64| length.round_ties_even().max(1.0) as u32;
+    let (wide, tall) = if ratio < RATIOS[0] {
+        (width, side(f64::from(width) / RATIOS[0]))
+    } else if ratio > RATIOS[1] {
+        (side(f64::from(height) * RATIOS[1]), height)
+    } else {
+        (width, height)
+    };
+    Part { left: (width - wide) / 2, top: (height - tall) / 2, width: wide, height: tall }
+}
+
+/// Turns each row of an image around.
+fn mirror(pixels: &mut [u8], width: usize) {
+    let (pixels, _) = pixels.as_chunks_mut::<{ Dataset::CHANNELS }>();
+    pixels.chunks_exact_mut(width).for_each(<[_]>::reverse);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use image::Rgb;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::data::random_stream::{Purpose, random_stream};
+
+    /// What torchvision chose, and the numbers it had drawn; see `tests/fixtures/augmentation/make.py`.
+    #[derive(Deserialize)]
+    struct Chosen {
+        width: u32,
+        height: u32,
+        reals: Vec<f64>,
+        top: u32,
+        left: u32,
+        part_height: u32,
+        part_width: u32,
+    }
+
+    #[test]
+    fn parts_are_those_of_torchvision_on_the_same_numbers() {
+        let chosen = include_str!("../../../tests/fixtures/augmentation/parts.json");
+        let chosen: Vec<Chosen> = serde_json::from_str(chosen).unwrap();
+        assert!(chosen.len() > 50 && chosen.iter().any(|chosen| chosen.reals.len() == 2 * TRIES));
+        for chosen in chosen {
+            let mut reals = chosen.reals.iter();
+            let mut places = [chosen.top, chosen.left].into_iter();
+            let mut draw = |asked| match asked {
+                Draw::Real(..) => *reals.next().unwrap(),
+                Draw::UpTo(last) => f64::from(places.next().filter(|place| *place <= last).unwrap()),
+            };
+            let part = draw_part(chosen.width, chosen.height, &mut draw);
+            let expected = Part {
+                left: chosen.left,
+                top: chosen.top,
+                width: chosen.part_width,
+                height: chosen.part_height,
+            };
+            assert_eq!((part, reals.len()), (expected, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_picture_has_a_crop(
+            full_width in 1..90u32, full_height in 1..90u32, height in 1..40usize, width in 1..40usize, seed: u64,
+        ) {
+            let picture = RgbImage::from_fn(full_width, full_height, |x, y| Rgb([x as u8, y as u8, 7]));
+            for crop in [RandomCrop::Scale, RandomCrop::ScaleAspect] {
+                let pixels = crop.draw(&picture, height, width, &mut random_stream(seed, Purpose::Augmentation, 0));
+                prop_assert_eq!(pixels.len(), height * width * 3);
+                let is_from = |pixel: &[u8]| {
+                    u32::from(pixel[0]) < full_width && u32::from(pixel[1]) < full_height && pixel[2] == 7
+                };
+                prop_assert!(pixels.chunks_exact(3).all(is_from));
+            }
+        }
+    }
+
+    #[test]
+    fn crops_differ_in_place_size_and_direction() {
+        let picture = RgbImage::from_fn(100, 80, |x, y| Rgb([2 * x as u8, 3 * y as u8, 0]));
+        for crop in [RandomCrop::Scale, RandomCrop::ScaleAspect] {
+            let mut corners = BTreeSet::new();
+            let mut mirrored = 0;
+            for sample in 0..400 {
+                let mut random = random_stream(3, Purpose::Augmentation, sample);
+                let pixels = crop.draw(&picture, 32, 32, &mut random);
+                corners.insert((pixels[0], pixels[1], pixels[31 * 32 * 3 + 1]));
+                mirrored += i32::from(pixels[0] > pixels[31 * 3]);
+            }
+            assert!(
+                corners.len() > 200 && (150..250).contains(&mirrored),
+                "{crop:?} {} {mirrored}",
+                corners.len()
+            );
+        }
+    }
+
+    #[test]
+    fn mirrored_rows_are_turned_around() {
+        let mut pixels: Vec<u8> = (0..12).collect();
+        mirror(&mut pixels, 2);
+        assert_eq!(pixels, [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]);
+    }
+}

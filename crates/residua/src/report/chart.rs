@@ -1,0 +1,190 @@
+//! What the page's charts show; `script.js` draws them.
+
+use serde::Serialize;
+
+use super::run_summary::RunSummary;
+use crate::train::Record;
+
+/// A chart: curves over the iterations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Chart {
+    pub(super) title: &'static str,
+    pub(super) left: Axis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) right: Option<Axis>,
+    pub(super) curves: Vec<Curve>,
+    /// Whether points have been left out.
+    pub(super) is_thinned: bool,
+}
+
+/// The values of an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Axis {
+    pub(super) label: &'static str,
+    pub(super) is_logarithmic: bool,
+    /// Whether a click changes that.
+    pub(super) is_switchable: bool,
+    /// Whether it begins at 0.
+    pub(super) has_zero: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Curve {
+    pub(super) label: String,
+    /// Which colour.
+    pub(super) run: usize,
+    pub(super) is_dashed: bool,
+    pub(super) is_on_right: bool,
+    /// Iteration and value.
+    pub(super) points: Vec<(u64, f64)>,
+}
+
+/// Points of a curve that are drawn at most; on any screen they are closer than pixels.
+const MOST_POINTS: usize = 2000;
+
+/// The charts of some runs, those that have nothing to show left out.
+pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
+    let percent =
+        Axis { label: "test error, %", is_logarithmic: false, is_switchable: false, has_zero: true };
+    let loss = Axis { label: "training loss", is_logarithmic: true, is_switchable: true, has_zero: false };
+    let linear = |label| Axis { label, is_logarithmic: false, is_switchable: false, has_zero: true };
+    let rate = Axis { label: "learning rate", is_logarithmic: true, is_switchable: false, has_zero: false };
+
+    let mut learning = Chart::new("Test error and training loss", percent, Some(loss));
+    learning.add(runs, "test error", false, false, |record| match record {
+        Record::Evaluation { test_error, .. } => Some(*test_error),
+        _ => None,
+    });
+    learning.add(runs, "training loss", true, true, |record| match record {
+        Record::Training { loss, .. } => Some(*loss),
+        _ => None,
+    });
+
+    let mut training = Chart::new("Training error", linear("training error, %"), None);
+    training.add(runs, "training error", false, false, |record| match record {
+        Record::Training { error, .. } => Some(*error),
+        _ => None,
+    });
+    let mut rates = Chart::new("Learning rate", rate, None);
+    rates.add(runs, "learning rate", false, false, |record| match record {
+        Record::Training { learning_rate, .. } => Some(*learning_rate),
+        _ => None,
+    });
+    let mut speed = Chart::new("Speed", linear("images/s"), None);
+    speed.add(runs, "images/s", false, false, |record| match record {
+        Record::Training { images_per_second, .. } => Some(*images_per_second),
+        _ => None,
+    });
+    let mut memory = Chart::new("Peak memory", linear("GB"), None);
+    memory.add(runs, "peak memory", false, false, |record| match record {
+        Record::Training { peak_memory_bytes, .. } => peak_memory_bytes.map(|bytes| bytes as f64 / 1e9),
+        _ => None,
+    });
+    let mut charts = vec![learning, training, rates, speed, memory];
+    if let [run] = runs {
+        charts.extend(norms(run));
+    }
+    charts.retain(|chart| !chart.curves.is_empty());
+    charts
+}
+
+/// The norms of a run's weights and gradients, a curve for each stage.
+fn norms(run: &RunSummary) -> [Chart; 2] {
+    let axis = |label| Axis { label, is_logarithmic: true, is_switchable: true, has_zero: false };
+    let mut charts = [
+        Chart::new("Norms of the gradients", axis("Euclidean norm"), None),
+        Chart::new("Norms of the weights", axis("Euclidean norm"), None),
+    ];
+    for (chart, is_gradient) in charts.iter_mut().zip([true, false]) {
+        let norms = |record: &Record| match record {
+            Record::Norms { weight_norms, gradient_norms, .. } => {
+                Some(if is_gradient { gradient_norms.clone() } else { weight_norms.clone() })
+            }
+            _ => None,
+        };
+        let stages = run.records.iter().find_map(norms).unwrap_or_default();
+        for (index, stage) in stages.keys().enumerate() {
+            chart.add_curve(stage.clone(), index, false, false, &run.records, |record| {
+                norms(record)?.get(stage).copied()
+            });
+        }
+    }
+    charts
+}
+
+impl Chart {
+    fn new(title: &'static str, left: Axis, right: Option<Axis>) -> Self {
+        Self { title, left, right, curves: Vec::new(), is_thinned: false }
+    }
+
+    fn add(
+        &mut self,
+        runs: &[&RunSummary],
+        what: &str,
+        is_dashed: bool,
+        is_on_right: bool,
+        value: impl Fn(&Record) -> Option<f64>,
+    ) {
+        for (index, run) in runs.iter().enumerate() {
+            let label = if runs.len() == 1 { what.to_owned() } else { format!("{}: {what}", run.name()) };
+            self.add_curve(label, index, is_dashed, is_on_right, &run.records, &value);
+        }
+    }
+
+    fn add_curve(
+        &mut self,
+        label: String,
+        run: usize,
+        is_dashed: bool,
+        is_on_right: bool,
+        records: &[Record],
+        value: impl Fn(&Record) -> Option<f64>,
+    ) {
+        let axis = if is_on_right { self.right.as_ref() } else { Some(&self.left) };
+        let is_logarithmic = axis.is_some_and(|axis| axis.is_logarithmic);
+        let point = |record: &Record| Some((record.iteration(), value(record)?));
+        // A logarithmic axis has no place for 0.
+        let is_drawn = |point: &(u64, f64)| point.1.is_finite() && (!is_logarithmic || point.1 > 0.);
+        let points: Vec<_> = records.iter().filter_map(point).filter(is_drawn).collect();
+        if points.is_empty() {
+            return;
+        }
+        self.is_thinned |= points.len() > MOST_POINTS;
+        self.curves.push(Curve { label, run, is_dashed, is_on_right, points: thinned(&points, MOST_POINTS) });
+    }
+}
+
+/// At most `most` points that look like all of them: of each run of neighbours the smallest and the largest value.
+fn thinned(points: &[(u64, f64)], most: usize) -> Vec<(u64, f64)> {
+    if points.len() <= most {
+        return points.to_vec();
+    }
+    // First and last stay.
+    let inner = &points[1..points.len() - 1];
+    let together = inner.len().div_ceil((most - 2) / 2);
+    let extremes = inner.chunks(together).flat_map(|chunk| {
+        let smallest = chunk.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a });
+        let largest = chunk.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a });
+        let mut both: Vec<_> = smallest.into_iter().chain(largest).collect();
+        both.sort_by_key(|point| point.0);
+        both.dedup();
+        both
+    });
+    points.first().copied().into_iter().chain(extremes).chain(points.last().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_ends_and_extremes() {
+        let points: Vec<(u64, f64)> =
+            (0..64_000).map(|k| (k, if k == 31_007 { 9. } else { (k % 17) as f64 / 17. })).collect();
+        let few = thinned(&points, 2000);
+        assert!((1500..=2000).contains(&few.len()), "{}", few.len());
+        assert!(few.contains(&(31_007, 9.)) && few.is_sorted_by_key(|point| point.0));
+        assert_eq!((few.first(), few.last()), (points.first(), points.last()));
+        assert_eq!(thinned(&points[..2000], 2000), points[..2000]);
+    }
+}

@@ -1,0 +1,501 @@
+//! One self-contained HTML page that shows a run, or several beside each other.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::json;
+
+use super::chart::charts;
+use super::comparison::differences;
+use super::examination::Examination;
+use super::images::data_address;
+use super::network_table::{network_table, thousands};
+use super::run_summary::RunSummary;
+use crate::train::RunState;
+
+/// A run and what its network makes of the test set.
+#[derive(Debug)]
+pub struct ReportedRun {
+    /// The run.
+    pub run: RunSummary,
+    /// The test images, looked at one by one.
+    pub examined: Examined,
+}
+
+/// Whether the test images have been looked at.
+#[derive(Debug)]
+pub enum Examined {
+    /// By the network of the last checkpoint.
+    Yes(Examination),
+    /// They were not to be.
+    No,
+    /// They could not be, for this reason.
+    Failed(String),
+}
+
+/// The page. It needs no other file and no network; text from files and folders is escaped.
+pub fn page(runs: &[ReportedRun]) -> String {
+    let summaries: Vec<&RunSummary> = runs.iter().map(|reported| &reported.run).collect();
+    let charts = charts(&summaries);
+    let title = summaries.iter().map(|run| run.name()).collect::<Vec<_>>().join(", ");
+    // Inside a script element only `<` could end it.
+    let data = json!({ "charts": charts }).to_string().replace('<', "\\u003c");
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+                meta name="generator" content={ "residua " (env!("CARGO_PKG_VERSION")) };
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                @if let [reported] = runs {
+                    (heading(&reported.run))
+                } @else {
+                    header { h1 { "Comparison of " (runs.len()) " runs" } }
+                    (comparison(&summaries))
+                }
+                section.charts aria-label="Charts" {
+                    @for (index, chart) in charts.iter().enumerate() {
+                        figure data-chart=(index) {
+                            figcaption { h2 { (chart.title) } }
+                            div.legend {}
+                            div.plot tabindex="0" role="img" aria-label=(chart.title) {}
+                            div.tip hidden {}
+                            @if chart.is_thinned {
+                                p.note { "Of long curves the extremes of neighbouring points are drawn." }
+                            }
+                        }
+                    }
+                    @if charts.is_empty() { p.note { "Nothing has been measured yet." } }
+                }
+                noscript { p.note { "The charts are drawn by a script in this page." } }
+                @for reported in runs {
+                    @if runs.len() == 1 {
+                        (details(reported))
+                    } @else {
+                        details.run {
+                            summary { (reported.run.name()) }
+                            (details(reported))
+                        }
+                    }
+                }
+                footer { "Made by residua " (env!("CARGO_PKG_VERSION")) "." }
+                script type="application/json" id="data" { (PreEscaped(data)) }
+                script { (PreEscaped(include_str!("script.js"))) }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn heading(run: &RunSummary) -> Markup {
+    html! {
+        header {
+            h1 { (run.name()) }
+            p { (run.recipe.network.model) " on " (run.recipe.data.source) ", " (state(run)) }
+        }
+        (failure(run))
+        dl.facts {
+            @for (name, value) in facts(run) {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+/// Why the run has ended before its time, if an error ended it.
+fn failure(run: &RunSummary) -> Markup {
+    html! {
+        @if let RunState::Failed(failure) = &run.state {
+            p.failure role="alert" { "Ended at iteration " (failure.iteration) ": " (failure.message) }
+        }
+    }
+}
+
+fn state(run: &RunSummary) -> String {
+    let (done, of) = (thousands(run.iteration()), thousands(run.recipe.schedule.iterations));
+    match run.state {
+        RunState::Finished => format!("finished after {of} iterations"),
+        _ => format!("{} at iteration {done} of {of}", run.state.as_str()),
+    }
+}
+
+fn facts(run: &RunSummary) -> Vec<(&'static str, String)> {
+    let tests = run.tests();
+    let parameters =
+        |classes| Some(run.recipe.network.resolve(classes).ok()?.summary(32, 32).ok()?.parameters);
+    let mut facts = Vec::new();
+    if let Some(last) = tests.last() {
+        facts.push(("test error", format!("{:.2} %", last.test_error)));
+        facts.push(("test loss", format!("{:.4}", last.test_loss)));
+    }
+    if let Some(best) = run.best_test() {
+        facts.push(("best test error", format!("{:.2} % at {}", best.test_error, thousands(best.iteration))));
+    }
+    facts.extend(run.loss().map(|loss| ("training loss", format!("{loss:.4}"))));
+    facts.extend(run.images_per_second().map(|speed| ("speed", format!("{speed:.0} images/s"))));
+    if let Some(parameters) = parameters(10) {
+        let classes = if run.recipe.data.source.is_folder() { " (with 10 classes)" } else { "" };
+        facts.push(("parameters", format!("{}{classes}", thousands(parameters))));
+    }
+    facts.push(("seed", run.recipe.seed.to_string()));
+    facts
+}
+
+fn comparison(runs: &[&RunSummary]) -> Markup {
+    let recipes: Vec<_> = runs.iter().map(|run| &run.recipe).collect();
+    let percent = |error: Option<f64>| error.map_or("-".to_owned(), |error| format!("{error:.2} %"));
+    let results: [(&str, Vec<String>); 5] = [
+        ("state", runs.iter().map(|run| state(run)).collect()),
+        (
+            "test error",
+            runs.iter().map(|run| percent(run.tests().last().map(|test| test.test_error))).collect(),
+        ),
+        (
+            "best test error",
+            runs.iter().map(|run| percent(run.best_test().map(|test| test.test_error))).collect(),
+        ),
+        (
+            "training loss",
+            runs.iter().map(|run| run.loss().map_or("-".to_owned(), |loss| format!("{loss:.4}"))).collect(),
+        ),
+        (
+            "images/s",
+            runs.iter()
+                .map(|run| run.images_per_second().map_or("-".to_owned(), |speed| format!("{speed:.0}")))
+                .collect(),
+        ),
+    ];
+    html! {
+        section {
+            h2 { "Results, and what differs" }
+            div.wide {
+                table.results {
+                    thead {
+                        tr { th {} @for (index, run) in runs.iter().enumerate() {
+                            th scope="col" { span.mark data-run=(index % 8) {} (run.name()) }
+                        } }
+                    }
+                    tbody {
+                        @for (name, values) in &results {
+                            tr { th scope="row" { (name) } @for value in values { td { (value) } } }
+                        }
+                        @for difference in differences(&recipes) {
+                            tr {
+                                th scope="row" { code { (difference.option) } }
+                                @for value in &difference.values {
+                                    td { @match value { Some(value) => code { (value) }, None => "-" } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn details(reported: &ReportedRun) -> Markup {
+    let ReportedRun { run, examined } = reported;
+    html! {
+        (failure(run))
+        (answers(examined))
+        section {
+            h2 { "Recipe" }
+            p { "The same run again: " code { "residua train --recipe " (run.folder.join("recipe.toml").display()) } }
+            div.wide {
+                table.options {
+                    tbody {
+                        @for (name, value) in run.recipe.options() {
+                            tr { th scope="row" { code { (name) } } td { code { (value) } } }
+                        }
+                    }
+                }
+            }
+        }
+        (network(run, examined))
+        (tests(run))
+    }
+}
+
+fn network(run: &RunSummary, examined: &Examined) -> Markup {
+    let classes = match examined {
+        Examined::Yes(examination) => examination.classes.len(),
+        _ => 10,
+    };
+    let Ok(view) = run.recipe.view() else { return html! {} };
+    let summary =
+        run.recipe.network.resolve(classes).and_then(|config| config.summary(view.height, view.width));
+    let Ok(summary) = summary else { return html! {} };
+    let table = network_table(&summary);
+    html! {
+        section {
+            h2 { "Network" }
+            p.note { "For images of " (view.height) "x" (view.width) " and " (classes) " classes." }
+            div.wide {
+                table {
+                    thead { tr { @for cell in &table[0] { th scope="col" { (cell) } } } }
+                    tbody {
+                        @for row in &table[1..] {
+                            tr {
+                                th scope="row" { (row[0]) }
+                                td.words { (row[1]) }
+                                @for cell in &row[2..] { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tests(run: &RunSummary) -> Markup {
+    let tests = run.tests();
+    html! {
+        @if !tests.is_empty() {
+            section {
+                h2 { "Tests" }
+                details {
+                    summary { (tests.len()) " tests" }
+                    div.wide {
+                        table {
+                            thead { tr {
+                                th scope="col" { "iteration" }
+                                th scope="col" { "epoch" }
+                                th scope="col" { "test error" }
+                                th scope="col" { "test loss" }
+                            } }
+                            tbody {
+                                @for test in &tests {
+                                    tr {
+                                        td { (thousands(test.iteration)) }
+                                        td { (format!("{:.2}", test.epoch)) }
+                                        td { (format!("{:.2} %", test.test_error)) }
+                                        td { (format!("{:.4}", test.test_loss)) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Classes beyond which a matrix says less than the list of its largest entries.
+const MOST_CLASSES: usize = 20;
+
+fn answers(examined: &Examined) -> Markup {
+    let examination = match examined {
+        Examined::No => return html! {},
+        Examined::Failed(reason) => {
+            return html! { section { h2 { "Confusions" } p.failure { "Not examined: " (reason) } } };
+        }
+        Examined::Yes(examination) => examination,
+    };
+    let name = |class: usize| &examination.classes[class];
+    html! {
+        section {
+            h2 { "Confusions" }
+            p.note { "Of the last checkpoint, on the test images." }
+            @if examination.classes.len() <= MOST_CLASSES {
+                (matrix(examination))
+            } @else {
+                (list(examination))
+            }
+        }
+        section {
+            h2 { "Hardest test images" }
+            div.pictures {
+                @for image in &examination.hardest {
+                    figure {
+                        img src=(data_address(image)) alt={ "a test image of class " (name(image.label)) };
+                        figcaption {
+                            strong { (name(image.label)) }
+                            @if image.predicted == image.label { " right, but" } @else { " taken for " (name(image.predicted)) }
+                            " at " (format!("{:.0} %", 100. * image.probability))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn matrix(examination: &Examination) -> Markup {
+    let classes = examination.classes.len();
+    let share = |label: usize, predicted: usize| {
+        let images = examination.images_of(label).max(1);
+        examination.count(label, predicted) as f64 / images as f64
+    };
+    let words = |label: usize, predicted: usize| {
+        format!(
+            "{} of {} images of {} taken for {} ({:.1} %)",
+            examination.count(label, predicted),
+            examination.images_of(label),
+            examination.classes[label],
+            examination.classes[predicted],
+            100. * share(label, predicted)
+        )
+    };
+    html! {
+        div.wide {
+            table.matrix {
+                thead {
+                    tr {
+                        th scope="col" { "true class" }
+                        @for class in &examination.classes { th.turned scope="col" { span { (class) } } }
+                        th scope="col" { "error" }
+                    }
+                }
+                tbody {
+                    @for label in 0..classes {
+                        tr {
+                            th scope="row" { (examination.classes[label]) }
+                            @for predicted in 0..classes {
+                                // The square root shows a few mistakes beside many right answers.
+                                td.right[label == predicted] title=(words(label, predicted))
+                                    style=(format!("--share: {:.3}", share(label, predicted).sqrt())) {
+                                    @let count = examination.count(label, predicted);
+                                    @if count > 0 { (count) }
+                                }
+                            }
+                            td { @if let Some(error) = examination.error_of(label) { (format!("{error:.1} %")) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn list(examination: &Examination) -> Markup {
+    let mut classes: Vec<_> = (0..examination.classes.len())
+        .filter_map(|label| Some((label, examination.error_of(label)?)))
+        .collect();
+    classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let name = |class: usize| &examination.classes[class];
+    html! {
+        div.beside {
+            div.wide {
+                table {
+                    thead { tr { th scope="col" { "true class" } th scope="col" { "taken for" } th scope="col" { "images" } } }
+                    tbody {
+                        @for (label, predicted, count) in examination.frequent_confusions().into_iter().take(MOST_CLASSES) {
+                            tr {
+                                th scope="row" { (name(label)) }
+                                td.words { (name(predicted)) }
+                                td { (count) " of " (examination.images_of(label)) }
+                            }
+                        }
+                    }
+                }
+            }
+            div.wide {
+                table {
+                    thead { tr { th scope="col" { "hardest classes" } th scope="col" { "error" } } }
+                    tbody {
+                        @for (label, error) in classes.into_iter().take(MOST_CLASSES) {
+                            tr { th scope="row" { (name(label)) } td { (format!("{error:.1} %")) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::report::HardImage;
+    use crate::train::{Failure, NamedRecipe, Recipe, Record};
+
+    const EVIL: &str = "</script><script>alert('x')</script>";
+
+    fn run(records: Vec<Record>) -> RunSummary {
+        RunSummary {
+            folder: Path::new("runs").join("some run"),
+            recipe: Recipe::named(NamedRecipe::Quick),
+            state: RunState::Stopped,
+            records,
+            last_written: None,
+        }
+    }
+
+    fn training(iteration: u64) -> Record {
+        Record::Training {
+            iteration,
+            epoch: 0.1,
+            loss: 2.,
+            error: 70.,
+            learning_rate: 0.1,
+            images_per_second: 300.,
+            seconds: 1.,
+            peak_memory_bytes: None,
+            time: None,
+        }
+    }
+
+    fn examined(classes: usize) -> Examined {
+        let mut confusions = vec![0; classes * classes];
+        (confusions[0], confusions[1]) = (7, 3);
+        let hardest = HardImage {
+            label: 0,
+            predicted: 1,
+            probability: 0.9,
+            loss: 3.,
+            size: [2, 2],
+            pixels: vec![9; 12],
+        };
+        let classes = (0..classes).map(|class| format!("{EVIL}{class}")).collect();
+        Examined::Yes(Examination { confusions, classes, hardest: vec![hardest] })
+    }
+
+    #[test]
+    fn names_from_files_are_escaped_everywhere() {
+        for classes in [2, 30] {
+            let mut evil = run(vec![training(10)]);
+            evil.folder = EVIL.replace('/', "|").into();
+            evil.state = RunState::Failed(Failure { message: EVIL.into(), iteration: 3, time: None });
+            let reported = || ReportedRun { run: evil.clone(), examined: examined(classes) };
+            for runs in [vec![reported()], vec![reported(), reported()]] {
+                let page = page(&runs);
+                assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"));
+                assert_eq!(page.matches("<script").count(), 2);
+                assert!(
+                    page.contains("7 of 10") == (classes == 2) && page.contains("data:image/png;base64,")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn runs_that_have_hardly_begun_have_a_page() {
+        let test =
+            Record::Evaluation { iteration: 20, epoch: 1., test_loss: 1., test_error: 42.125, time: None };
+        for records in [vec![], vec![training(10)], vec![training(10), test.clone()], vec![test]] {
+            let has_records = !records.is_empty();
+            let failed = Examined::Failed("no such data".into());
+            let page = page(&[ReportedRun { run: run(records), examined: failed }]);
+            assert!(page.ends_with("</html>") && page.contains("no such data"));
+            assert_eq!(page.contains("<figure data-chart"), has_records);
+            assert_eq!(page.contains("Nothing has been measured yet"), !has_records);
+        }
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere() {
+        let page = page(&[ReportedRun { run: run(vec![training(10)]), examined: examined(3) }]);
+        for address in ["http:", "https:", "src=\"/", "url(h", "url(/", "@import", "<link"] {
+            assert!(!page.contains(address), "{address}");
+        }
+    }
+}
