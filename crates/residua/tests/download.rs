@@ -98,7 +98,7 @@ fn send(request: &Request, stream: &mut TcpStream, content: &[u8], most: usize) 
 }
 
 fn content() -> Vec<u8> {
-    (0..300_000u32).map(|k| (k * k >> 7) as u8).collect()
+    (0..300_000u32).map(|k| ((k * k) >> 7) as u8).collect()
 }
 
 fn md5(bytes: &[u8]) -> String {

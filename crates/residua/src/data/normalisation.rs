@@ -162,7 +162,7 @@ impl Normalisation {
         let (images, sampled) = (training.len(), training.len().min(SAMPLED));
         let indices: Vec<usize> = (0..sampled).map(|k| k * images / sampled).collect();
         let sums: Vec<_> =
-            indices.par_iter().map(|&index| Ok(ChannelSums::of(&*training.image(index)?))).collect();
+            indices.par_iter().map(|&index| Ok(ChannelSums::of(&training.image(index)?))).collect();
         let mut total = ChannelSums::default();
         for (index, sums) in indices.into_iter().zip(sums) {
             match sums {
@@ -203,9 +203,9 @@ impl ChannelSums {
         let (pixels, _) = pixels.as_chunks::<{ Dataset::CHANNELS }>();
         let mut sums = Self { pixels: pixels.len() as u64, ..Self::default() };
         for pixel in pixels {
-            for channel in 0..Dataset::CHANNELS {
-                sums.sum[channel] += u64::from(pixel[channel]);
-                sums.squares[channel] += u64::from(pixel[channel]) * u64::from(pixel[channel]);
+            for (channel, &value) in pixel.iter().enumerate() {
+                sums.sum[channel] += u64::from(value);
+                sums.squares[channel] += u64::from(value) * u64::from(value);
             }
         }
         sums
