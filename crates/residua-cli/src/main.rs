@@ -9,6 +9,7 @@ mod network;
 mod output;
 mod predict;
 mod progress;
+mod propagate;
 mod report;
 mod runs;
 mod summary;
@@ -43,6 +44,7 @@ enum Action {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Summary(summary::Arguments),
+    Propagate(propagate::Arguments),
     Runs(runs::Arguments),
     Report(report::Arguments),
     Bench(bench::Arguments),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
+        Action::Propagate(arguments) => propagate::run(&arguments),
         Action::Runs(arguments) => runs::run(&arguments),
         Action::Report(arguments) => report::run(&arguments),
         Action::Bench(arguments) => bench::run(&arguments),

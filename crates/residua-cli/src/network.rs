@@ -75,6 +75,28 @@ impl NetworkArguments {
     }
 }
 
+/// A network in one word: `MODEL/REFINEMENT/...`, such as `resnet110/scale:0.5,0.5`.
+pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
+    let mut parts = text.split('/');
+    let mut options = NetworkOptions::named(parts.next().unwrap_or_default());
+    for part in parts {
+        if let Ok(ordering) = part.parse() {
+            options.ordering = Some(ordering);
+        } else if let Ok(shortcut) = part.parse() {
+            options.shortcut = Some(shortcut);
+        } else if let Ok(block) = part.parse() {
+            options.block = Some(block);
+        } else if let Ok(dimensions) = part.parse() {
+            options.dimensions = Some(dimensions);
+        } else {
+            return Err(UsageError::new(format_args!(
+                "{text}: '{part}' is no ordering, shortcut, block or dimension change; see residua train --help"
+            )));
+        }
+    }
+    Ok(options)
+}
+
 /// The images and classes that a network is made for, where no data set says it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]

@@ -3,6 +3,7 @@
 //!
 //! Modules, each built on those below it only:
 //!
+//! - [`study`]: what the paper derives, measured;
 //! - [`report`]: what runs have come to, as summaries and as a page;
 //! - [`train`]: recipes, the training loop, checkpoints, metrics and curves;
 //! - [`data`]: images, from files to mini-batches;
@@ -16,6 +17,7 @@ pub mod device;
 pub mod nn;
 pub mod ops;
 pub mod report;
+pub mod study;
 pub mod train;
 
 /// The README's example compiles and runs.

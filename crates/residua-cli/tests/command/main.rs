@@ -9,6 +9,7 @@ mod download;
 mod file_systems;
 mod output;
 mod pictures;
+mod propagate;
 mod reports;
 mod resume;
 mod runs;

@@ -31,7 +31,11 @@ pub struct Pass {
 pub struct UnitTrace {
     /// `x_l`, the unit's input.
     pub input: Tensor<4>,
-    /// What the shortcut contributes to the addition.
+    /// What the shortcut carries, before it is scaled, gated or dropped: `x_l`, or what dimensions change it to.
+    pub signal: Tensor<4>,
+    /// What that is multiplied by, element by element; none where it is carried as it is.
+    pub attenuation: Option<Tensor<4>>,
+    /// What the shortcut contributes to the addition: `signal * attenuation`.
     pub shortcut: Tensor<4>,
     /// `F(x_l)`, the branch's own output as it enters the addition.
     pub residual: Tensor<4>,

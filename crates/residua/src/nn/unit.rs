@@ -95,9 +95,14 @@ impl ResidualUnit {
             return self.branch(x, Some(paths.addition(shortcut)), pass);
         }
         let residual = self.branch(x, None, pass);
-        let (shortcut, residual) = paths.weigh(shortcut, residual);
+        let signal = shortcut;
+        let (attenuation, residual) = paths.weigh(&signal, residual);
+        let shortcut = match &attenuation {
+            Some(attenuation) => signal.clone() * attenuation.clone(),
+            None => signal.clone(),
+        };
         let output = self.after_addition(shortcut.clone() + residual.clone(), pass);
-        pass.trace(UnitTrace { input, shortcut, residual, output: output.clone() });
+        pass.trace(UnitTrace { input, signal, attenuation, shortcut, residual, output: output.clone() });
         output
     }
 
@@ -295,19 +300,20 @@ impl Paths {
         }
     }
 
-    /// The two terms of the addition.
-    fn weigh(self, shortcut: Tensor<4>, residual: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    /// What the shortcut's signal is multiplied by, and the branch's term of the addition.
+    fn weigh(self, signal: &Tensor<4>, residual: Tensor<4>) -> (Option<Tensor<4>>, Tensor<4>) {
         match self {
-            Self::Plain => (shortcut, residual),
-            Self::Scaled { shortcut: of_shortcut, residual: of_residual } => {
-                (shortcut * of_shortcut, residual * of_residual)
+            Self::Plain => (None, residual),
+            Self::Scaled { shortcut, residual: of_residual } => {
+                let factor = Tensor::full(signal.dims(), shortcut, &signal.device());
+                (Some(factor), residual * of_residual)
             }
             Self::Gated { logits, bias, is_exclusive } => {
                 let gate = activation::sigmoid(logits + bias.unsqueeze());
-                let shortcut = shortcut * (gate.clone().neg() + 1.);
-                (shortcut, if is_exclusive { residual * gate } else { residual })
+                let residual = if is_exclusive { residual * gate.clone() } else { residual };
+                (Some(gate.neg() + 1.), residual)
             }
-            Self::Masked(mask) => (shortcut * mask, residual),
+            Self::Masked(mask) => (Some(mask), residual),
         }
     }
 }

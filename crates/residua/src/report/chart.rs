@@ -7,36 +7,38 @@ use crate::train::Record;
 
 /// A chart: curves over the iterations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Chart {
-    pub(super) title: &'static str,
-    pub(super) left: Axis,
+pub(crate) struct Chart {
+    pub(crate) title: &'static str,
+    /// What a point belongs to: an iteration, or a unit.
+    pub(crate) step: &'static str,
+    pub(crate) left: Axis,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) right: Option<Axis>,
-    pub(super) curves: Vec<Curve>,
+    pub(crate) right: Option<Axis>,
+    pub(crate) curves: Vec<Curve>,
     /// Whether points have been left out.
-    pub(super) is_thinned: bool,
+    pub(crate) is_thinned: bool,
 }
 
 /// The values of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Axis {
-    pub(super) label: &'static str,
-    pub(super) is_logarithmic: bool,
+pub(crate) struct Axis {
+    pub(crate) label: &'static str,
+    pub(crate) is_logarithmic: bool,
     /// Whether a click changes that.
-    pub(super) is_switchable: bool,
+    pub(crate) is_switchable: bool,
     /// Whether it begins at 0.
-    pub(super) has_zero: bool,
+    pub(crate) has_zero: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Curve {
-    pub(super) label: String,
+pub(crate) struct Curve {
+    pub(crate) label: String,
     /// Which colour.
-    pub(super) run: usize,
-    pub(super) is_dashed: bool,
-    pub(super) is_on_right: bool,
+    pub(crate) run: usize,
+    pub(crate) is_dashed: bool,
+    pub(crate) is_on_right: bool,
     /// Iteration and value.
-    pub(super) points: Vec<(u64, f64)>,
+    pub(crate) points: Vec<(u64, f64)>,
 }
 
 /// Points of a curve that are drawn at most; on any screen they are closer than pixels.
@@ -114,7 +116,7 @@ fn norms(run: &RunSummary) -> [Chart; 2] {
 
 impl Chart {
     fn new(title: &'static str, left: Axis, right: Option<Axis>) -> Self {
-        Self { title, left, right, curves: Vec::new(), is_thinned: false }
+        Self { title, step: "iteration", left, right, curves: Vec::new(), is_thinned: false }
     }
 
     fn add(

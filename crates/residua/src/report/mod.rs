@@ -3,8 +3,9 @@
 //! [`RunSummary`] reads a run's folder, whoever trains in it meanwhile. [`Examination`] looks at every test image once.
 //! [`page`] makes one HTML file of them that needs nothing else: no network, no framework.
 
-mod chart;
+pub(crate) mod chart;
 mod comparison;
+pub(crate) mod document;
 mod examination;
 mod images;
 mod network_table;

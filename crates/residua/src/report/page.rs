@@ -1,10 +1,10 @@
 //! One self-contained HTML page that shows a run, or several beside each other.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::json;
+use maud::{Markup, html};
 
 use super::chart::charts;
 use super::comparison::differences;
+use super::document::document;
 use super::examination::Examination;
 use super::images::data_address;
 use super::network_table::{network_table, thousands};
@@ -34,61 +34,27 @@ pub enum Examined {
 /// The page. It needs no other file and no network; text from files and folders is escaped.
 pub fn page(runs: &[ReportedRun]) -> String {
     let summaries: Vec<&RunSummary> = runs.iter().map(|reported| &reported.run).collect();
-    let charts = charts(&summaries);
     let title = summaries.iter().map(|run| run.name()).collect::<Vec<_>>().join(", ");
-    // Inside a script element only `<` could end it.
-    let data = json!({ "charts": charts }).to_string().replace('<', "\\u003c");
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
-                meta name="generator" content={ "residua " (env!("CARGO_PKG_VERSION")) };
-                title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
-            body {
-                @if let [reported] = runs {
-                    (heading(&reported.run))
-                } @else {
-                    header { h1 { "Comparison of " (runs.len()) " runs" } }
-                    (comparison(&summaries))
+    let head = match runs {
+        [reported] => heading(&reported.run),
+        _ => html! {
+            header { h1 { "Comparison of " (runs.len()) " runs" } }
+            (comparison(&summaries))
+        },
+    };
+    let rest = html! {
+        @for reported in runs {
+            @if runs.len() == 1 {
+                (details(reported))
+            } @else {
+                details.run {
+                    summary { (reported.run.name()) }
+                    (details(reported))
                 }
-                section.charts aria-label="Charts" {
-                    @for (index, chart) in charts.iter().enumerate() {
-                        figure data-chart=(index) {
-                            figcaption { h2 { (chart.title) } }
-                            div.legend {}
-                            div.plot tabindex="0" role="img" aria-label=(chart.title) {}
-                            div.tip hidden {}
-                            @if chart.is_thinned {
-                                p.note { "Of long curves the extremes of neighbouring points are drawn." }
-                            }
-                        }
-                    }
-                    @if charts.is_empty() { p.note { "Nothing has been measured yet." } }
-                }
-                noscript { p.note { "The charts are drawn by a script in this page." } }
-                @for reported in runs {
-                    @if runs.len() == 1 {
-                        (details(reported))
-                    } @else {
-                        details.run {
-                            summary { (reported.run.name()) }
-                            (details(reported))
-                        }
-                    }
-                }
-                footer { "Made by residua " (env!("CARGO_PKG_VERSION")) "." }
-                script type="application/json" id="data" { (PreEscaped(data)) }
-                script { (PreEscaped(include_str!("script.js"))) }
             }
         }
-    }
-    .into_string()
+    };
+    document(&title, &head, &charts(&summaries), &rest)
 }
 
 fn heading(run: &RunSummary) -> Markup {

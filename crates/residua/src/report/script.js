@@ -54,7 +54,7 @@ function draw(figure, chart) {
     const bottoms = steps.map(tick => `<text x="${x(tick)}" y="${height - 16}" text-anchor="middle">${short(tick)}</text>`);
     const names = [`<text x="0" y="12">${axes[0].label}</text>`,
       axes[1] ? `<text x="${width}" y="12" text-anchor="end">${axes[1].label}</text>` : '',
-      `<text x="${width - room.right}" y="${height - 2}" text-anchor="end">iterations</text>`];
+      `<text x="${width - room.right}" y="${height - 2}" text-anchor="end">${chart.step}s</text>`];
     const clip = `clip-${figure.dataset.chart}`;
     const paths = chart.curves.map((curve, index) => {
       if (hidden.has(index)) return '';
@@ -90,7 +90,7 @@ function draw(figure, chart) {
       y2="${scale.height - scale.room.bottom}"/>${dots.join('')}`;
     tip.replaceChildren();
     const head = document.createElement('b');
-    head.textContent = `iteration ${at.toLocaleString('en')}`;
+    head.textContent = `${chart.step} ${at.toLocaleString('en')}`;
     tip.append(head);
     for (const { curve, point } of found) {
       const row = document.createElement('div');

@@ -1,0 +1,132 @@
+//! `residua propagate`: how signals and gradients go through networks.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use residua::data::{Normalisation, NormalisationKind, Source, Split, evaluation_batches};
+use residua::device::Device;
+use residua::nn::{NetworkOptions, ResNet};
+use residua::study::{Propagation, propagation_page};
+use residua::train::{Trained, images, write_file};
+use serde_json::{Value, json};
+
+use crate::machine::MachineArguments;
+use crate::network::{impossible, parse_network};
+use crate::output::{print, tell};
+use crate::usage::{UsageError, count};
+
+const EXAMPLES: &str = "Examples:
+  residua propagate preresnet56 resnet56
+  residua propagate preresnet110 preresnet110/scale:0.5,0.5 preresnet110/shortcut-gate:-6 --out gradients.html
+  residua propagate runs/preresnet20-cifar10 --data cifar10";
+
+/// Measure how signals and gradients propagate through networks: the paper's Eqs. 4, 5 and 8.
+///
+/// One batch goes through each network in training mode, forward and back; nothing is learnt. Per unit: the norms of its input x, of
+/// its branch F and of dE/dx; what its shortcut carries back of the gradient; the direct and the weight term of Eq. 5; and the errors of Eqs. 4 and 5
+/// within its stage, where F and the terms are taken from the branches themselves.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Networks with their initial weights, as MODEL or MODEL/REFINEMENT/..., where a refinement is an ordering, a
+    /// shortcut, a block or dimensions a or b; or trained ones: a run's or checkpoint's folder.
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// Whose training images to take: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR.
+    #[arg(long, default_value_t = Source::Shapes, value_name = "DATA")]
+    data: Source,
+    /// Images of the batch.
+    #[arg(long, default_value = "32", value_name = "N", value_parser = count)]
+    batch: NonZeroUsize,
+    /// What initial weights and dropout masks follow from.
+    #[arg(long, default_value = "1", value_name = "N")]
+    seed: u64,
+    /// Write a page of all units' values.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print one line of JSON with every unit.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: MachineArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { networks, data, batch, seed, out, json, machine } = arguments;
+    machine.start_threads()?;
+    let device = machine.open_device()?.autodiff();
+    let training_set = data.load(Split::Train)?;
+    let classes = training_set.classes().len();
+    let normalisation = Normalisation::of(NormalisationKind::PerChannel, &training_set)?;
+    let mut found: Vec<(String, Propagation)> = Vec::new();
+    for name in networks {
+        let (network, normalisation) = match Path::new(name).is_dir() {
+            true => trained(Path::new(name), &device)?,
+            false => (initial(name, classes, *seed, &device)?, normalisation.clone()),
+        };
+        if network.config().classes != classes {
+            let outputs = network.config().classes;
+            return Err(UsageError::new(format_args!(
+                "{name} has {outputs} classes, {data} has {classes}; give its data by --data"
+            ))
+            .into());
+        }
+        let mut batches = evaluation_batches(&training_set, &normalisation, *batch)?;
+        let images_and_labels = batches.next().context("the data set is empty")??;
+        let propagation =
+            Propagation::of(&network, images(&images_and_labels, &device), &images_and_labels.labels, *seed)
+                .map_err(|error| UsageError::new(format_args!("{name}: {error}")))?;
+        tell(format_args!("{name}: measured {} units", propagation.units.len()));
+        found.push((name.clone(), propagation));
+    }
+    if *json {
+        let networks =
+            found.iter().map(|(name, propagation)| json!({ "network": name, "propagation": propagation }));
+        print(Value::from_iter(networks))?;
+    } else {
+        print(table(&found))?;
+    }
+    if let Some(out) = out {
+        write_file(out, propagation_page(&found).as_bytes())?;
+        tell(format_args!("the page is {}", out.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
+    let options: NetworkOptions = parse_network(name)?;
+    let config = options.resolve(classes).map_err(|error| impossible(&options, &error))?;
+    Ok(config.init(seed, device)?)
+}
+
+fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {
+    let Trained { network, info, path } = Trained::load(folder, device)?;
+    let tensors = network.tensors();
+    let network =
+        info.network.init(0, device)?.with_tensors(&tensors).with_context(|| path.display().to_string())?;
+    Ok((network, info.normalisation))
+}
+
+fn table(found: &[(String, Propagation)]) -> String {
+    let width = found.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().max(7);
+    let head = format!(
+        "{:<width$}  {:>12}  {:>10}  {:>10}  {:>22}  {:>22}",
+        "network", "early / late", "Eq. 4 off", "Eq. 5 off", "attenuation of stages", "by Eq. 8"
+    );
+    let row = |(name, found): &(String, Propagation)| {
+        let list =
+            |values: Vec<f64>| values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(" ");
+        format!(
+            "{name:<width$}  {:>12.4}  {:>10.1e}  {:>10.1e}  {:>22}  {:>22}",
+            found.early_over_late,
+            found.worst(|unit| unit.forward_error),
+            found.worst(|unit| unit.backward_error),
+            list(found.stages.iter().map(|stage| stage.attenuation).collect()),
+            list(found.stages.iter().map(|stage| stage.expected_attenuation).collect())
+        )
+    };
+    std::iter::once(head).chain(found.iter().map(row)).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,373 @@
+//! How signals and gradients propagate through a network: the paper's Eqs. 4, 5 and 8, measured on a batch.
+//!
+//! Forward, Eq. 4 says `x_L = x_l + sum F_i` within a stage. F_i is taken from the branch itself, before the addition.
+//!
+//! Backward, Eq. 5 splits `dE/dx_l` into a term that the shortcuts carry and one through the weights. With
+//! `g_i = dE/dx_i`, J of a branch or a shortcut its Jacobian, and `a_i` what the shortcut's signal is multiplied by:
+//!
+//! ```text
+//! direct_L = g_L    direct_l = J_signal^T (a_l * direct_{l+1})
+//! weight_L = 0      weight_l = J_signal^T (a_l * weight_{l+1}) + J_branch^T g_{l+1} + (J_shortcut^T g_{l+1} - J_signal^T (a_l * g_{l+1}))
+//! ```
+//!
+//! For an identity shortcut `direct_l` is `g_L` itself and `weight_l` the sum of the branches' own vector-Jacobian products, which
+//! is Eq. 5; with a constant `a` the direct term is Eq. 8's product times `g_L`. The bracket is the derivative of a gate, apart. The
+//! sum of both must be `dE/dx_l`, which is found by other means: the backward pass of whole units. Where something follows the addition
+//! (orderings a and b) it is not.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use serde::Serialize;
+
+use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, Shortcut, UnitPlan, UnitTrace};
+use crate::ops;
+use crate::train::{cross_entropy, to_host};
+
+/// What a batch shows of a network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Propagation {
+    /// Mean cross-entropy of the batch.
+    pub loss: f64,
+    /// Every unit, in order.
+    pub units: Vec<UnitPropagation>,
+    /// The chains: runs of units within a stage that none breaks.
+    pub stages: Vec<StagePropagation>,
+    /// Norm of the gradient of the first unit's input over that of the last unit's output.
+    pub early_over_late: f64,
+}
+
+/// A residual unit on a batch. Norms are Euclidean, over the whole batch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UnitPropagation {
+    /// Its name in weight files.
+    pub name: String,
+    /// Whether Eqs. 4 and 5 do not reach over it: it changes dimensions, or activates its input for both paths.
+    pub breaks_chain: bool,
+    /// Norm of its input `x_l`.
+    pub input: f64,
+    /// Norm of `F_l`, the branch's term of the addition.
+    pub residual: f64,
+    /// Norm of `dE/dx_l`.
+    pub gradient: f64,
+    /// What its shortcut carries back of the gradient behind it, `|J_signal^T (a * g)| / |g|`: 1 for an identity.
+    pub carried: f64,
+    /// Norms of Eq. 5's direct and weight terms, from the end of its stage.
+    pub direct: f64,
+    /// See `direct`.
+    pub weight: f64,
+    /// `|x_L - x_l - sum F_i| / |x_L|` to the end of its stage (Eq. 4); none where it breaks the chain.
+    pub forward_error: Option<f64>,
+    /// `|g_l - direct_l - weight_l| / |g_l|` to the end of its stage (Eq. 5); none where it breaks the chain.
+    pub backward_error: Option<f64>,
+}
+
+/// Units of a stage that Eqs. 4 and 5 reach over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StagePropagation {
+    /// The first of the units, and the one after the last.
+    pub units: Range<usize>,
+    /// `|direct| / |dE/dx_L|` at the first: what the shortcuts alone let through.
+    pub attenuation: f64,
+    /// Eq. 8's product of the shortcuts' factors; of a gate and of a dropout mask the mean counts.
+    pub expected_attenuation: f64,
+}
+
+impl Propagation {
+    /// Passes a batch of images `[batch, 3, height, width]` through a network in training mode, forward and back. The network and
+    /// the images must lie on a device with autodiff. Dropout masks follow from `seed`. Nothing is learnt.
+    ///
+    /// # Errors
+    /// When the images do not fit the network.
+    pub fn of(network: &ResNet, images: Tensor<4>, labels: &[u16], seed: u64) -> Result<Self, NetworkError> {
+        let pass = Pass::train(seed, 0);
+        let count = network.units().count();
+        let mut inputs = vec![cut(network.forward_stem(images, &mut pass.clone())?.values)];
+        for unit in 0..count {
+            let output = network.forward_units(unit..unit + 1, leaf(&inputs[unit]).into(), &mut pass.clone());
+            inputs.push(cut(output.values));
+        }
+        let last = leaf(&inputs[count]);
+        let logits = network.forward_head(FeatureMap::from(last.clone()), &mut pass.clone());
+        let loss = cross_entropy(logits, labels);
+        let value = f64::from(to_host(loss.clone().inner())[0]);
+        let gradient = last.grad(&loss.backward()).unwrap_or_else(|| inputs[count].zeros_like());
+
+        let measured = Measured { network, pass, inputs };
+        let mut gradients = vec![gradient];
+        for unit in (0..count).rev() {
+            let behind = gradients[gradients.len() - 1].clone();
+            gradients.push(measured.whole_unit(unit, behind));
+        }
+        gradients.reverse();
+        Ok(measured.propagation(value, &gradients))
+    }
+}
+
+/// A network and what enters each of its units; the last is what leaves the last unit.
+struct Measured<'a> {
+    network: &'a ResNet,
+    pass: Pass,
+    inputs: Vec<Tensor<4>>,
+}
+
+/// A unit's own vector-Jacobian products.
+struct Products {
+    trace: UnitTrace,
+    /// Of the branch, with the gradient behind the unit.
+    branch: Tensor<4>,
+    /// Of the derivative of what the signal is multiplied by, with the same.
+    gate: Tensor<4>,
+    carried: f64,
+}
+
+impl Measured<'_> {
+    fn propagation(&self, loss: f64, gradients: &[Tensor<4>]) -> Propagation {
+        let plans: Vec<_> = self.network.units().map(|unit| unit.plan()).collect();
+        let names =
+            self.network.stages.iter().enumerate().flat_map(|(stage, units)| {
+                (0..units.len()).map(move |unit| format!("stages.{stage}.{unit}"))
+            });
+        let mut units: Vec<UnitPropagation> = Vec::with_capacity(plans.len());
+        let mut stages = Vec::new();
+        // From the last unit back; the sums begin anew where dimensions change.
+        let mut sums: Option<Sums> = None;
+        for (index, (name, plan)) in names.zip(&plans).enumerate().collect::<Vec<_>>().into_iter().rev() {
+            let behind = &gradients[index + 1];
+            let products = self.products(index, behind);
+            let breaks_chain = breaks_chain(plan);
+            let mut sum =
+                sums.take().unwrap_or_else(|| Sums::begin(&self.inputs[index + 1], behind, index + 1));
+            sum.add(self, index, &products);
+            let (input, gradient) = (&self.inputs[index], &gradients[index]);
+            let (forward_error, backward_error) = match breaks_chain {
+                true => (None, None),
+                false => (Some(sum.forward_error(input)), Some(sum.backward_error(gradient))),
+            };
+            units.push(UnitPropagation {
+                name,
+                breaks_chain,
+                input: norm(input),
+                residual: norm(&products.trace.residual),
+                gradient: norm(gradient),
+                carried: products.carried,
+                direct: norm(&sum.direct),
+                weight: norm(&sum.weight),
+                forward_error,
+                backward_error,
+            });
+            if breaks_chain {
+                continue;
+            }
+            let begins_stage = index == 0 || self::breaks_chain(plans[index - 1]);
+            if begins_stage {
+                stages.push(StagePropagation {
+                    units: index..sum.end,
+                    attenuation: norm(&sum.direct) / norm(&gradients[sum.end]),
+                    expected_attenuation: sum.expected,
+                });
+            } else {
+                sums = Some(sum);
+            }
+        }
+        units.reverse();
+        stages.reverse();
+        let late = norm(&gradients[gradients.len() - 1]);
+        Propagation { loss, units, stages, early_over_late: norm(&gradients[0]) / late }
+    }
+
+    /// The gradient of a unit's input by the backward pass of the whole unit.
+    fn whole_unit(&self, unit: usize, behind: Tensor<4>) -> Tensor<4> {
+        let input = leaf(&self.inputs[unit]);
+        let output = self.network.forward_units(unit..unit + 1, input.clone().into(), &mut self.pass.clone());
+        pulled_back(&input, output.values, behind)
+    }
+
+    /// The gradient of a unit's input by a part of the unit alone. Each part is passed anew: a backward pass uses its graph up.
+    fn part(&self, unit: usize, part: impl FnOnce(UnitTrace) -> Tensor<4>, gradient: Tensor<4>) -> Tensor<4> {
+        let (input, trace) = self.traced(unit);
+        pulled_back(&input, part(trace), gradient)
+    }
+
+    /// What the shortcut's signal carries back of a gradient, what it is multiplied by held fast.
+    fn direct(&self, unit: usize, attenuation: Option<&Tensor<4>>, gradient: &Tensor<4>) -> Tensor<4> {
+        let attenuated = match attenuation {
+            Some(attenuation) => gradient.clone() * attenuation.clone(),
+            None => gradient.clone(),
+        };
+        self.part(unit, |trace| trace.signal, attenuated)
+    }
+
+    fn traced(&self, unit: usize) -> (Tensor<4>, UnitTrace) {
+        let input = leaf(&self.inputs[unit]);
+        let mut pass = self.pass.clone().with_traces();
+        self.network.forward_units(unit..unit + 1, input.clone().into(), &mut pass);
+        (input, pass.traces()[0].clone())
+    }
+
+    fn products(&self, unit: usize, behind: &Tensor<4>) -> Products {
+        let (_, trace) = self.traced(unit);
+        let trace =
+            UnitTrace { residual: cut(trace.residual), attenuation: trace.attenuation.map(cut), ..trace };
+        let direct = self.direct(unit, trace.attenuation.as_ref(), behind);
+        let gate = match trace.attenuation {
+            None => direct.zeros_like(),
+            Some(_) => self.part(unit, |trace| trace.shortcut, behind.clone()) - direct.clone(),
+        };
+        let branch = self.part(unit, |trace| trace.residual, behind.clone());
+        Products { trace, branch, gate, carried: norm(&direct) / norm(behind) }
+    }
+}
+
+/// Whether the shortcut of a unit is no identity whatever its kind.
+fn breaks_chain(plan: &UnitPlan) -> bool {
+    plan.stride() != 1
+        || plan.inputs() != plan.outputs()
+        || plan.entry == Entry::Activated && plan.projection.is_none()
+}
+
+/// The equations' sums from the end of a stage down to a unit.
+struct Sums {
+    end: usize,
+    output: Tensor<4>,
+    residuals: Tensor<4>,
+    direct: Tensor<4>,
+    weight: Tensor<4>,
+    expected: f64,
+}
+
+impl Sums {
+    fn begin(output: &Tensor<4>, gradient: &Tensor<4>, end: usize) -> Self {
+        Self {
+            end,
+            output: output.clone(),
+            residuals: output.zeros_like(),
+            direct: gradient.clone(),
+            weight: gradient.zeros_like(),
+            expected: 1.,
+        }
+    }
+
+    fn add(&mut self, measured: &Measured<'_>, unit: usize, products: &Products) {
+        let Products { trace, branch, gate, .. } = products;
+        let attenuation = trace.attenuation.as_ref();
+        self.residuals = self.residuals.clone() + trace.residual.clone();
+        self.direct = measured.direct(unit, attenuation, &self.direct);
+        self.weight = measured.direct(unit, attenuation, &self.weight) + branch.clone() + gate.clone();
+        self.expected *= match (measured.network.config().shortcut, attenuation) {
+            (Shortcut::ConstantScaling { shortcut, .. }, _) => shortcut,
+            (_, Some(attenuation)) => f64::from(to_host(attenuation.clone().mean())[0]),
+            (_, None) => 1.,
+        };
+    }
+
+    fn forward_error(&self, input: &Tensor<4>) -> f64 {
+        norm(&(self.output.clone() - input.clone() - self.residuals.clone())) / norm(&self.output)
+    }
+
+    fn backward_error(&self, gradient: &Tensor<4>) -> f64 {
+        norm(&(gradient.clone() - self.direct.clone() - self.weight.clone())) / norm(gradient)
+    }
+}
+
+/// The gradient of a leaf, given that of something computed from it; zeros where it does not depend on it.
+fn pulled_back(input: &Tensor<4>, output: Tensor<4>, gradient: Tensor<4>) -> Tensor<4> {
+    let gradients = ops::backward(output, gradient);
+    input.grad(&gradients).unwrap_or_else(|| input.clone().inner().zeros_like())
+}
+
+/// Without a graph.
+fn cut(values: Tensor<4>) -> Tensor<4> {
+    values.inner()
+}
+
+/// The beginning of a graph.
+fn leaf(values: &Tensor<4>) -> Tensor<4> {
+    values.clone().autodiff().require_grad()
+}
+
+/// Euclidean norm, summed in f64.
+fn norm(values: &Tensor<4>) -> f64 {
+    to_host(values.clone()).iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::nn::NetworkOptions;
+
+    /// A network of four units a stage on eight random images.
+    fn measure(ordering: &str, shortcut: &str) -> Propagation {
+        let options = NetworkOptions {
+            ordering: Some(ordering.parse().unwrap()),
+            shortcut: Some(shortcut.parse().unwrap()),
+            ..NetworkOptions::named("resnet26")
+        };
+        let device = Device::flex().autodiff();
+        let network = options.resolve(10).unwrap().init(1, &device).unwrap();
+        let pixels: Vec<f32> = (0..8 * 3 * 256u32).map(|k| ((k * 7919 % 1009) as f32 / 504.) - 1.).collect();
+        let images = Tensor::from_data(TensorData::new(pixels, [8, 3, 16, 16]), &device);
+        Propagation::of(&network, images, &[0, 1, 2, 3, 4, 5, 6, 7], 3).unwrap()
+    }
+
+    fn worst(propagation: &Propagation, error: impl Fn(&UnitPropagation) -> Option<f64>) -> f64 {
+        let errors: Vec<_> = propagation.units.iter().filter_map(error).collect();
+        assert!(errors.len() >= 8, "{}", errors.len());
+        errors.into_iter().fold(0., f64::max)
+    }
+
+    #[test]
+    fn both_equations_hold_where_nothing_follows_the_addition() {
+        for ordering in ["relu-before-add", "relu-preact", "preact"] {
+            let found = measure(ordering, "identity");
+            assert!(worst(&found, |unit| unit.forward_error) < 1e-5, "{ordering}");
+            assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{ordering}");
+            for stage in &found.stages {
+                assert!((stage.attenuation - 1.).abs() < 1e-6 && stage.expected_attenuation == 1.);
+                for unit in &found.units[stage.units.clone()] {
+                    assert!((unit.carried - 1.).abs() < 1e-6 && unit.weight > 0.);
+                }
+            }
+            assert!(found.loss > 1. && found.early_over_late > 0.);
+        }
+    }
+
+    #[test]
+    fn both_equations_fail_where_something_follows_the_addition_or_the_shortcut_is_scaled() {
+        for ordering in ["original", "bn-after-add"] {
+            let found = measure(ordering, "identity");
+            assert!(worst(&found, |unit| unit.forward_error) > 0.01, "{ordering}");
+            assert!(worst(&found, |unit| unit.backward_error) > 0.01, "{ordering}");
+        }
+        assert!(worst(&measure("preact", "scale:0.999,1"), |unit| unit.forward_error) > 1e-4);
+    }
+
+    #[test]
+    fn scaled_shortcuts_attenuate_by_the_product_of_their_factors() {
+        for (factor, units) in [(0.5, 4), (1.1, 4)] {
+            let found = measure("preact", &format!("scale:{factor},1"));
+            let stage = &found.stages[found.stages.len() - 1];
+            let expected = f64::powi(factor, units - 1);
+            assert_eq!(stage.units.len(), 3);
+            assert!((stage.expected_attenuation - expected).abs() < 1e-9 * expected);
+            assert!((stage.attenuation / expected - 1.).abs() < 1e-5, "{} {expected}", stage.attenuation);
+            assert!(worst(&found, |unit| unit.backward_error) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn the_two_terms_make_the_gradient_for_every_shortcut() {
+        for shortcut in ["exclusive-gate:-1", "shortcut-gate:0", "conv1x1", "dropout:0.5", "scale:0.5,0.5"] {
+            let found = measure("preact", shortcut);
+            assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{shortcut}");
+            let stage = &found.stages[0];
+            if shortcut != "conv1x1" {
+                // A mask or a gate lets through what its mean says, roughly.
+                let ratio = stage.attenuation / stage.expected_attenuation;
+                assert!(ratio > 0.7 && ratio < 6., "{shortcut}: {ratio}");
+            }
+        }
+    }
+}
