@@ -4,9 +4,11 @@ mod bench;
 mod completions;
 mod download;
 mod evaluate;
+mod interrupt;
 mod machine;
 mod network;
 mod output;
+mod paper;
 mod predict;
 mod progress;
 mod propagate;
@@ -44,6 +46,7 @@ enum Action {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Summary(summary::Arguments),
+    Paper(paper::Arguments),
     Propagate(propagate::Arguments),
     Runs(runs::Arguments),
     Report(report::Arguments),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
+        Action::Paper(arguments) => paper::run(arguments),
         Action::Propagate(arguments) => propagate::run(&arguments),
         Action::Runs(arguments) => runs::run(&arguments),
         Action::Report(arguments) => report::run(&arguments),

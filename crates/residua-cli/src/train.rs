@@ -4,11 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source, Split};
 use residua::nn::{NamedTensors, NetworkError};
@@ -18,6 +15,7 @@ use residua::train::{
 };
 use serde_json::json;
 
+use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments};
 use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
@@ -418,22 +416,4 @@ fn blame(error: TrainError, path: Option<&Path>) -> anyhow::Error {
         (TrainError::Network(error @ NetworkError::Memory { .. }), _) => impossible_training(&error).into(),
         (error, _) => error.into(),
     }
-}
-
-/// Set by the first Ctrl-C (or SIGTERM); the second ends the process at once.
-fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (flag, first) = (stop.clone(), OnceLock::new());
-    ctrlc::set_handler(move || match first.get() {
-        None => {
-            let _ = first.set(Instant::now());
-            flag.store(true, Ordering::SeqCst);
-            tell("\nstopping after this step; press Ctrl-C again to stop at once");
-        }
-        // Some programs signal a process and then its group: one wish, said twice.
-        Some(first) if first.elapsed() < Duration::from_millis(500) => {}
-        Some(_) => std::process::exit(130),
-    })
-    .context("cannot listen to Ctrl-C")?;
-    Ok(stop)
 }

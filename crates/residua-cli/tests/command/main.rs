@@ -8,6 +8,7 @@ mod contract;
 mod download;
 mod file_systems;
 mod output;
+mod paper;
 mod pictures;
 mod propagate;
 mod reports;

@@ -8,7 +8,7 @@ use crate::train::Record;
 /// A chart: curves over the iterations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Chart {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// What a point belongs to: an iteration, or a unit.
     pub(crate) step: &'static str,
     pub(crate) left: Axis,
@@ -46,21 +46,11 @@ const MOST_POINTS: usize = 2000;
 
 /// The charts of some runs, those that have nothing to show left out.
 pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
-    let percent =
-        Axis { label: "test error, %", is_logarithmic: false, is_switchable: false, has_zero: true };
-    let loss = Axis { label: "training loss", is_logarithmic: true, is_switchable: true, has_zero: false };
+    let named = named(runs);
+    let runs = named.as_slice();
+    let learning = learning("Test error and training loss", runs);
     let linear = |label| Axis { label, is_logarithmic: false, is_switchable: false, has_zero: true };
     let rate = Axis { label: "learning rate", is_logarithmic: true, is_switchable: false, has_zero: false };
-
-    let mut learning = Chart::new("Test error and training loss", percent, Some(loss));
-    learning.add(runs, "test error", false, false, |record| match record {
-        Record::Evaluation { test_error, .. } => Some(*test_error),
-        _ => None,
-    });
-    learning.add(runs, "training loss", true, true, |record| match record {
-        Record::Training { loss, .. } => Some(*loss),
-        _ => None,
-    });
 
     let mut training = Chart::new("Training error", linear("training error, %"), None);
     training.add(runs, "training error", false, false, |record| match record {
@@ -83,11 +73,56 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
         _ => None,
     });
     let mut charts = vec![learning, training, rates, speed, memory];
-    if let [run] = runs {
+    if let [(_, run)] = runs {
         charts.extend(norms(run));
     }
     charts.retain(|chart| !chart.curves.is_empty());
     charts
+}
+
+/// A run's name in a legend, and the run.
+pub(crate) type Named<'a> = (String, &'a RunSummary);
+
+const TEST_ERROR: Axis =
+    Axis { label: "test error, %", is_logarithmic: false, is_switchable: false, has_zero: true };
+const TRAINING_LOSS: Axis =
+    Axis { label: "training loss", is_logarithmic: true, is_switchable: true, has_zero: false };
+
+/// Test error on the left, training loss dashed on the right, as the paper's figures have them.
+pub(crate) fn learning(title: impl Into<String>, runs: &[Named<'_>]) -> Chart {
+    let mut chart = Chart::new(title, TEST_ERROR, Some(TRAINING_LOSS));
+    chart.add(runs, "test error", false, false, test_error);
+    chart.add(runs, "training loss", true, true, training_loss);
+    chart
+}
+
+/// Test error and training loss of many runs, each in a chart of its own.
+pub(crate) fn learning_apart(runs: &[Named<'_>]) -> [Chart; 2] {
+    let mut errors = Chart::new("Test error", TEST_ERROR, None);
+    errors.add(runs, "test error", false, false, test_error);
+    let mut losses = Chart::new("Training loss", TRAINING_LOSS, None);
+    losses.add(runs, "training loss", false, false, training_loss);
+    [errors, losses]
+}
+
+fn test_error(record: &Record) -> Option<f64> {
+    match record {
+        Record::Evaluation { test_error, .. } => Some(*test_error),
+        _ => None,
+    }
+}
+
+fn training_loss(record: &Record) -> Option<f64> {
+    match record {
+        Record::Training { loss, .. } => Some(*loss),
+        _ => None,
+    }
+}
+
+/// The runs by their folders' names; one by itself needs none.
+fn named<'a>(runs: &[&'a RunSummary]) -> Vec<Named<'a>> {
+    let name = |run: &RunSummary| if runs.len() == 1 { String::new() } else { run.name() };
+    runs.iter().map(|&run| (name(run), run)).collect()
 }
 
 /// The norms of a run's weights and gradients, a curve for each stage.
@@ -115,20 +150,20 @@ fn norms(run: &RunSummary) -> [Chart; 2] {
 }
 
 impl Chart {
-    fn new(title: &'static str, left: Axis, right: Option<Axis>) -> Self {
-        Self { title, step: "iteration", left, right, curves: Vec::new(), is_thinned: false }
+    fn new(title: impl Into<String>, left: Axis, right: Option<Axis>) -> Self {
+        Self { title: title.into(), step: "iteration", left, right, curves: Vec::new(), is_thinned: false }
     }
 
     fn add(
         &mut self,
-        runs: &[&RunSummary],
+        runs: &[Named<'_>],
         what: &str,
         is_dashed: bool,
         is_on_right: bool,
         value: impl Fn(&Record) -> Option<f64>,
     ) {
-        for (index, run) in runs.iter().enumerate() {
-            let label = if runs.len() == 1 { what.to_owned() } else { format!("{}: {what}", run.name()) };
+        for (index, (name, run)) in runs.iter().enumerate() {
+            let label = if name.is_empty() { what.to_owned() } else { format!("{name}: {what}") };
             self.add_curve(label, index, is_dashed, is_on_right, &run.records, &value);
         }
     }

@@ -142,7 +142,7 @@ fn comparison(runs: &[&RunSummary]) -> Markup {
                 table.results {
                     thead {
                         tr { th {} @for (index, run) in runs.iter().enumerate() {
-                            th scope="col" { span.mark data-run=(index % 8) {} (run.name()) }
+                            th scope="col" { span.mark data-run=(index % 12) {} (run.name()) }
                         } }
                     }
                     tbody {
@@ -430,7 +430,12 @@ mod tests {
         for classes in [2, 30] {
             let mut evil = run(vec![training(10)]);
             evil.folder = EVIL.replace('/', "|").into();
-            evil.state = RunState::Failed(Failure { message: EVIL.into(), iteration: 3, time: None });
+            evil.state = RunState::Failed(Failure {
+                message: EVIL.into(),
+                iteration: 3,
+                time: None,
+                is_divergence: false,
+            });
             let reported = || ReportedRun { run: evil.clone(), examined: examined(classes) };
             for runs in [vec![reported()], vec![reported(), reported()]] {
                 let page = page(&runs);

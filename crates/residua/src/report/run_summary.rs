@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::nn::NetworkError;
 use crate::train::{Recipe, Record, RunState, TrainError, is_run, read_metrics, saved_recipe};
 
 /// A run as its folder tells it. It may be going on, or damaged in parts.
@@ -40,6 +41,17 @@ pub enum ReportError {
         /// A run that may have been meant, or nothing.
         suggestion: String,
     },
+    /// A run lies where another belongs.
+    #[error("{}: {reason}; move it away, or keep the paper's runs elsewhere with --out", .folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// What is another.
+        reason: String,
+    },
+    /// A network that cannot be.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A folder cannot be listed.
     #[error("cannot list {}: {reason}", .folder.display())]
     Unlisted {

@@ -6,7 +6,7 @@ function draw(figure, chart) {
   const plot = figure.querySelector('.plot'), tip = figure.querySelector('.tip'), legend = figure.querySelector('.legend');
   const hidden = new Set();
   const axes = [chart.left, chart.right].filter(Boolean);
-  const colour = curve => `var(--run-${curve.run % 8})`;
+  const colour = curve => `var(--run-${curve.run % 12})`;
   const dash = curve => curve.is_dashed ? '4 3' : 'none';
   const thickness = curve => curve.is_dashed ? 1.25 : 2;
   let scale = null, at = null;

@@ -1,5 +1,6 @@
-//! What the paper derives, measured.
+//! The paper, reproduced: what it derives, measured, and its experiments.
 
+pub mod paper;
 mod propagation;
 mod propagation_page;
 

@@ -52,7 +52,7 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                     tbody {
                         @for (index, (name, found)) in networks.iter().enumerate() {
                             tr {
-                                th scope="row" { span.mark data-run=(index % 8) {} (name) }
+                                th scope="row" { span.mark data-run=(index % 12) {} (name) }
                                 td { (short(found.early_over_late)) }
                                 td { (short(found.worst(|unit| unit.forward_error))) }
                                 td { (short(found.worst(|unit| unit.backward_error))) }
@@ -90,7 +90,7 @@ fn chart(
     };
     let curves = networks.iter().enumerate().map(curve).filter(|curve| !curve.points.is_empty()).collect();
     let left = Axis { label, is_logarithmic: true, is_switchable: true, has_zero: false };
-    Chart { title, step: "unit", left, right: None, curves, is_thinned: false }
+    Chart { title: title.to_owned(), step: "unit", left, right: None, curves, is_thinned: false }
 }
 
 fn short(value: f64) -> String {

@@ -27,6 +27,11 @@ pub fn draw_curves(title: &str, records: &[Record], folder: &Path) -> Result<(),
     write_file(&folder.join("curves.png"), &png(title, &runs))
 }
 
+/// The same figure of several runs by name, as the text of an SVG file.
+pub fn curves_svg(title: &str, runs: &[(&str, &[Record])]) -> String {
+    svg(title, &runs.iter().map(|(name, records)| Run::new(name, records)).collect::<Vec<_>>())
+}
+
 /// What is drawn of a run.
 struct Run<'a> {
     /// What the legend calls it, where there are several.
@@ -61,8 +66,19 @@ const SIZE: (u32, u32) = (720 * DOTS, 460 * DOTS);
 fn svg(title: &str, runs: &[Run<'_>]) -> String {
     let mut svg = String::new();
     draw(SVGBackend::with_string(&mut svg, SIZE), title, runs);
-    let size = |dots| format!("width=\"{}\" height=\"{}\"", SIZE.0 / dots, SIZE.1 / dots);
-    svg.replacen(&size(1), &size(DOTS), 1)
+    whole_pixels(&svg, SIZE, DOTS)
+}
+
+/// An SVG that was drawn in dots, shown at its size in pixels.
+pub(crate) fn whole_pixels(svg: &str, size: (u32, u32), dots: u32) -> String {
+    let size = |dots| format!("width=\"{}\" height=\"{}\"", size.0 / dots, size.1 / dots);
+    svg.replacen(&size(1), &size(dots), 1)
+}
+
+/// Makes the font that comes with the program known to plotters.
+pub(crate) fn register_plot_font() {
+    // Only a damaged font fails, which the first text reports.
+    let _ = register_font(FONT, FontStyle::Normal, dejavu::sans::regular());
 }
 
 /// Half as large as drawn, which smooths it.
@@ -95,8 +111,7 @@ fn draw_on<Backend: DrawingBackend>(
     title: &str,
     runs: &[Run<'_>],
 ) -> Result<(), DrawingAreaErrorKind<Backend::ErrorType>> {
-    // Only a damaged font fails, which the first text reports.
-    let _ = register_font(FONT, FontStyle::Normal, dejavu::sans::regular());
+    register_plot_font();
     let text = |size: u32| (FONT, size * DOTS).into_font();
     // Control characters have no glyphs and no place in XML.
     let title: String = title.chars().filter(|character| !character.is_control()).collect();

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::atomic_file::{FileError, cannot, read_file, write_file};
+use super::error::TrainError;
 use super::metrics::now;
 
 /// Why the last process that trained in a run's folder ended before its time: `failure.json`, which goes when the run
@@ -19,6 +20,9 @@ pub struct Failure {
     pub iteration: u64,
     /// Unix time in seconds.
     pub time: Option<f64>,
+    /// Whether the loss or a weight was no number any more.
+    #[serde(default)]
+    pub is_divergence: bool,
 }
 
 const FAILURE: &str = "failure.json";
@@ -30,8 +34,9 @@ impl Failure {
     }
 
     /// Leaves the note.
-    pub(super) fn note(folder: &Path, message: String, iteration: u64) -> Result<(), FileError> {
-        let failure = Self { message, iteration, time: now() };
+    pub(super) fn note(folder: &Path, error: &TrainError, iteration: u64) -> Result<(), FileError> {
+        let is_divergence = matches!(error, TrainError::Diverged { .. });
+        let failure = Self { message: error.to_string(), iteration, time: now(), is_divergence };
         let text = serde_json::to_string(&failure).expect("a text and numbers can be written as JSON");
         write_file(&folder.join(FAILURE), format!("{text}\n").as_bytes())
     }

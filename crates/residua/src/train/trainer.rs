@@ -220,7 +220,7 @@ impl Trainer {
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
         self.train(observer).inspect_err(|error| {
             // What has ended the run is about to be told; that no note of it could be left is no second error.
-            let _ = Failure::note(&self.folder, error.to_string(), self.state.iteration);
+            let _ = Failure::note(&self.folder, error, self.state.iteration);
         })
     }
 
