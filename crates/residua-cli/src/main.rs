@@ -17,6 +17,7 @@ mod runs;
 mod summary;
 mod train;
 mod usage;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use clap::Args;
 use residua::data::{Normalisation, NormalisationKind, Source, Split, evaluation_batches};
 use residua::device::Device;
 use residua::nn::{NetworkOptions, ResNet};
-use residua::study::{Propagation, propagation_page};
+use residua::study::{Propagation, propagation_page, propagation_picture};
 use residua::train::{Trained, images, write_file};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Measure how signals and gradients propagate through networks: the paper's Eqs. 4, 5 and 8.
 ///
-/// One batch goes through each network in training mode, forward and back; nothing is learnt. Per unit: the norms of its input x, of
+/// A batch goes through each network in training mode, forward and back; nothing is learnt. Per unit: the norms of its input x, of
 /// its branch F and of dE/dx; what its shortcut carries back of the gradient; the direct and the weight term of Eq. 5; and the errors of Eqs. 4 and 5
 /// within its stage, where F and the terms are taken from the branches themselves.
 #[derive(Debug, Args)]
@@ -38,15 +38,18 @@ pub(crate) struct Arguments {
     /// Whose training images to take: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR.
     #[arg(long, default_value_t = Source::Shapes, value_name = "DATA")]
     data: Source,
-    /// Images of the batch.
+    /// Batches, each of other images; values are their means, errors the largest.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count)]
+    batches: NonZeroUsize,
+    /// Images of a batch.
     #[arg(long, default_value = "32", value_name = "N", value_parser = count)]
     batch: NonZeroUsize,
     /// What initial weights and dropout masks follow from.
     #[arg(long, default_value = "1", value_name = "N")]
     seed: u64,
-    /// Write a page of all units' values.
+    /// Write a page of all units' values, or a picture if the name ends in .svg; may be given twice.
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    out: Vec<PathBuf>,
     /// Print one line of JSON with every unit.
     #[arg(long)]
     json: bool,
@@ -55,7 +58,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { networks, data, batch, seed, out, json, machine } = arguments;
+    let Arguments { networks, data, batches: count, batch, seed, out, json, machine } = arguments;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
@@ -74,11 +77,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ))
             .into());
         }
-        let mut batches = evaluation_batches(&training_set, &normalisation, *batch)?;
-        let images_and_labels = batches.next().context("the data set is empty")??;
-        let propagation =
-            Propagation::of(&network, images(&images_and_labels, &device), &images_and_labels.labels, *seed)
-                .map_err(|error| UsageError::new(format_args!("{name}: {error}")))?;
+        let mut measured = Vec::new();
+        for batch in evaluation_batches(&training_set, &normalisation, *batch)?.take(count.get()) {
+            let batch = batch?;
+            let propagation = Propagation::of(&network, images(&batch, &device), &batch.labels, *seed);
+            measured.push(propagation.map_err(|error| UsageError::new(format_args!("{name}: {error}")))?);
+        }
+        let propagation = Propagation::mean(&measured).context("the data set is empty")?;
         tell(format_args!("{name}: measured {} units", propagation.units.len()));
         found.push((name.clone(), propagation));
     }
@@ -89,9 +94,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         print(table(&found))?;
     }
-    if let Some(out) = out {
-        write_file(out, propagation_page(&found).as_bytes())?;
-        tell(format_args!("the page is {}", out.display()));
+    for out in out {
+        let is_picture = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+        let text = if is_picture { propagation_picture(&found) } else { propagation_page(&found) };
+        write_file(out, text.as_bytes())?;
+        tell(format_args!("the {} is {}", if is_picture { "picture" } else { "page" }, out.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,20 +120,35 @@ fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisat
 fn table(found: &[(String, Propagation)]) -> String {
     let width = found.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().max(7);
     let head = format!(
-        "{:<width$}  {:>12}  {:>10}  {:>10}  {:>22}  {:>22}",
-        "network", "early / late", "Eq. 4 off", "Eq. 5 off", "attenuation of stages", "by Eq. 8"
+        "{:<width$}  {:>12}  {:>10}  {:>10}  {:>24}  {:>24}  {:>12}  {:>20}",
+        "network",
+        "early / late",
+        "Eq. 4 off",
+        "Eq. 5 off",
+        "attenuation of stages",
+        "by Eq. 8",
+        "direct share",
+        "projections' shares"
     );
     let row = |(name, found): &(String, Propagation)| {
-        let list =
-            |values: Vec<f64>| values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(" ");
+        let list = |values: Vec<f64>| values.into_iter().map(number).collect::<Vec<_>>().join(" ");
         format!(
-            "{name:<width$}  {:>12.4}  {:>10.1e}  {:>10.1e}  {:>22}  {:>22}",
+            "{name:<width$}  {:>12.4}  {:>10.1e}  {:>10.1e}  {:>24}  {:>24}  {:>12}  {:>20}",
             found.early_over_late,
             found.worst(|unit| unit.forward_error),
             found.worst(|unit| unit.backward_error),
             list(found.stages.iter().map(|stage| stage.attenuation).collect()),
-            list(found.stages.iter().map(|stage| stage.expected_attenuation).collect())
+            list(found.stages.iter().map(|stage| stage.expected_attenuation).collect()),
+            number(found.direct_share_across()),
+            list(found.projection_shares())
         )
     };
     std::iter::once(head).chain(found.iter().map(row)).collect::<Vec<_>>().join("\n")
+}
+
+fn number(value: f64) -> String {
+    match value {
+        0. | 0.001..1000. => format!("{value:.3}"),
+        _ => format!("{value:.1e}"),
+    }
 }

@@ -1,6 +1,6 @@
 //! `residua train`: trains a network and keeps the run in a folder.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -21,6 +21,7 @@ use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::usage::{UsageError, count, impossible_training};
+use crate::watch::Watch;
 
 const EXAMPLES: &str = "Examples:
   residua train
@@ -172,10 +173,17 @@ struct IntervalArguments {
     /// Iterations between measurements of the norms of weights and gradients, stage by stage [default: not measured].
     #[arg(long, value_name = "N")]
     log_norms: Option<u64>,
+    /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
+    /// first 32 training images; takes about as long as three steps of 128 each time [default: not measured].
+    #[arg(long, value_name = "K")]
+    watch: Option<NonZeroU64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
 }
+
+/// Images that are watched.
+const WATCHED: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let recipe = arguments.recipe()?;
@@ -205,7 +213,20 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
     tell(format_args!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display()));
     let mut terminal = Terminal::new(done, iterations, stop);
-    let ending = trainer.run(&mut terminal);
+    let watched = match arguments.intervals.watch {
+        Some(every) => trainer.first_images(WATCHED)?.map(|batch| (every, batch)),
+        None => None,
+    };
+    let ending = match watched {
+        None => trainer.run(&mut terminal),
+        Some((every, batch)) => {
+            let seed = trainer.recipe().seed;
+            let mut watch = Watch { terminal, every, batch, seed };
+            let ending = trainer.run(&mut watch);
+            terminal = watch.terminal;
+            ending
+        }
+    };
     terminal.finish();
     report(&ending?, &folder, arguments.json)
 }

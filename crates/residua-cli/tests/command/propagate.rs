@@ -44,3 +44,41 @@ fn trained_networks_and_wrong_names() {
         assert!(ended.code == Some(2) && ended.stderr.contains(part), "{line}: {ended:?}");
     }
 }
+
+#[test]
+fn a_run_is_watched_without_being_changed() {
+    let sandbox = Sandbox::new();
+    let line = "train --data cifar10:data --model preresnet8 --batch 8 --iterations 4 --threads 1";
+    sandbox.succeed(&format!("{line} --out plain"));
+    sandbox.succeed(&format!("{line} --out watched --watch 2"));
+    let weights =
+        |run: &str| fs::read(sandbox.at(run).join("checkpoints/iteration-00000004/weights.safetensors"));
+    assert!(weights("plain").unwrap() == weights("watched").unwrap());
+    let metrics = fs::read_to_string(sandbox.at("watched/metrics.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = metrics
+        .lines()
+        .filter(|line| line.contains("early_over_late"))
+        .map(|line| line.parse().unwrap())
+        .collect();
+    let iterations: Vec<_> = lines.iter().map(|line| line["iteration"].as_u64().unwrap()).collect();
+    assert_eq!(iterations, [2, 4]);
+    for line in &lines {
+        assert!(line["equation_4_error"].as_f64().unwrap() < 1e-4, "{line}");
+        assert!(line["equation_5_error"].as_f64().unwrap() < 1e-4, "{line}");
+        assert_eq!(line["gradients"].as_array().unwrap().len(), 3);
+    }
+    let page = sandbox.succeed("report watched --no-evaluate").stdout;
+    assert!(fs::read_to_string(sandbox.at(page.trim())).unwrap().contains("early / late gradient"));
+}
+
+#[test]
+fn several_batches_make_a_picture() {
+    let sandbox = Sandbox::new();
+    let line = "propagate preresnet8 resnet8/exclusive-gate:-6 --data cifar10:data --batch 4 --batches 2 --threads 1";
+    let networks = sandbox.succeed(&format!("{line} --json --out picture.svg --out page.html")).json();
+    let unit = &networks[0]["propagation"]["units"][1];
+    assert!(unit["direct_across"].as_f64().unwrap() > 0. && unit["shortcut_share"].as_f64().unwrap() > 0.);
+    let picture = fs::read_to_string(sandbox.at("picture.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("resnet8/exclusive-gate:-6"), "{picture}");
+    assert!(fs::read_to_string(sandbox.at("page.html")).unwrap().contains("across stages"));
+}

@@ -72,7 +72,15 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
         Record::Training { peak_memory_bytes, .. } => peak_memory_bytes.map(|bytes| bytes as f64 / 1e9),
         _ => None,
     });
-    let mut charts = vec![learning, training, rates, speed, memory];
+    let gradients =
+        Axis { label: "early / late", is_logarithmic: true, is_switchable: true, has_zero: false };
+    let mut propagation =
+        Chart::new("Gradient of the first unit's input over the last unit's", gradients, None);
+    propagation.add(runs, "early / late gradient", false, false, |record| match record {
+        Record::Propagation { early_over_late, .. } => Some(*early_over_late),
+        _ => None,
+    });
+    let mut charts = vec![learning, training, rates, speed, memory, propagation];
     if let [(_, run)] = runs {
         charts.extend(norms(run));
     }

@@ -12,6 +12,10 @@
 //!
 //! For an identity shortcut `direct_l` is `g_L` itself and `weight_l` the sum of the branches' own vector-Jacobian products, which
 //! is Eq. 5; with a constant `a` the direct term is Eq. 8's product times `g_L`. The bracket is the derivative of a gate, apart. The
+//! Carried on through the units that change dimensions, by their projections or zero-padding instead of an identity, the same sums reach
+//! over the whole network: the terms across stages.
+//!
+//! The
 //! sum of both must be `dE/dx_l`, which is found by other means: the backward pass of whole units. Where something follows the addition
 //! (orderings a and b) it is not.
 
@@ -22,7 +26,7 @@ use serde::Serialize;
 
 use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, Shortcut, UnitPlan, UnitTrace};
 use crate::ops;
-use crate::train::{cross_entropy, to_host};
+use crate::train::{Record, cross_entropy, now, to_host};
 
 /// What a batch shows of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,6 +39,8 @@ pub struct Propagation {
     pub stages: Vec<StagePropagation>,
     /// Norm of the gradient of the first unit's input over that of the last unit's output.
     pub early_over_late: f64,
+    /// The largest of `|g_l - direct_l - weight_l| / |g_l|` with the terms across stages.
+    pub across_error: f64,
 }
 
 /// A residual unit on a batch. Norms are Euclidean, over the whole batch.
@@ -52,10 +58,16 @@ pub struct UnitPropagation {
     pub gradient: f64,
     /// What its shortcut carries back of the gradient behind it, `|J_signal^T (a * g)| / |g|`: 1 for an identity.
     pub carried: f64,
+    /// The same over `|dE/dx_l|`: the share of the shortcut alone, which is a projection where the chain breaks.
+    pub shortcut_share: f64,
     /// Norms of Eq. 5's direct and weight terms, from the end of its stage.
     pub direct: f64,
     /// See `direct`.
     pub weight: f64,
+    /// Norms of the direct and weight terms across stages, from the last unit's output.
+    pub direct_across: f64,
+    /// See `direct_across`.
+    pub weight_across: f64,
     /// `|x_L - x_l - sum F_i| / |x_L|` to the end of its stage (Eq. 4); none where it breaks the chain.
     pub forward_error: Option<f64>,
     /// `|g_l - direct_l - weight_l| / |g_l|` to the end of its stage (Eq. 5); none where it breaks the chain.
@@ -102,6 +114,63 @@ impl Propagation {
         gradients.reverse();
         Ok(measured.propagation(value, &gradients))
     }
+
+    /// What several batches show of one network: the means of all values, the largest of the errors. None of no batch.
+    pub fn mean(batches: &[Self]) -> Option<Self> {
+        let mut mean = batches.first()?.clone();
+        let over =
+            |value: &dyn Fn(&Self) -> f64| batches.iter().map(value).sum::<f64>() / batches.len() as f64;
+        let worst = |error: &dyn Fn(&Self) -> Option<f64>| batches.iter().filter_map(error).reduce(f64::max);
+        mean.loss = over(&|batch| batch.loss);
+        mean.early_over_late = over(&|batch| batch.early_over_late);
+        mean.across_error = batches.iter().map(|batch| batch.across_error).fold(0., f64::max);
+        for (index, unit) in mean.units.iter_mut().enumerate() {
+            let of = |value: fn(&UnitPropagation) -> f64| over(&|batch| value(&batch.units[index]));
+            unit.input = of(|unit| unit.input);
+            unit.residual = of(|unit| unit.residual);
+            unit.gradient = of(|unit| unit.gradient);
+            unit.carried = of(|unit| unit.carried);
+            unit.shortcut_share = of(|unit| unit.shortcut_share);
+            unit.direct = of(|unit| unit.direct);
+            unit.weight = of(|unit| unit.weight);
+            unit.direct_across = of(|unit| unit.direct_across);
+            unit.weight_across = of(|unit| unit.weight_across);
+            unit.forward_error = worst(&|batch| batch.units[index].forward_error);
+            unit.backward_error = worst(&|batch| batch.units[index].backward_error);
+        }
+        for (index, stage) in mean.stages.iter_mut().enumerate() {
+            stage.attenuation = over(&|batch| batch.stages[index].attenuation);
+            stage.expected_attenuation = over(&|batch| batch.stages[index].expected_attenuation);
+        }
+        Some(mean)
+    }
+
+    /// Of the gradient of the first unit's input, the share that has come through shortcuts alone, projections among them.
+    pub fn direct_share_across(&self) -> f64 {
+        self.units.first().map_or(1., |unit| unit.direct_across / unit.gradient)
+    }
+
+    /// The share of the gradient at its input that each unit's shortcut brings where dimensions change: the projections' shares.
+    pub fn projection_shares(&self) -> Vec<f64> {
+        self.units.iter().filter(|unit| unit.breaks_chain).map(|unit| unit.shortcut_share).collect()
+    }
+
+    /// The measurement as a line of a run's metrics.
+    pub fn record(&self, iteration: u64) -> Record {
+        let of = |value: fn(&UnitPropagation) -> f64| self.units.iter().map(value).collect();
+        Record::Propagation {
+            iteration,
+            early_over_late: self.early_over_late,
+            equation_4_error: self.worst(|unit| unit.forward_error),
+            equation_5_error: self.worst(|unit| unit.backward_error),
+            inputs: of(|unit| unit.input),
+            residuals: of(|unit| unit.residual),
+            gradients: of(|unit| unit.gradient),
+            direct: of(|unit| unit.direct),
+            weight: of(|unit| unit.weight),
+            time: now(),
+        }
+    }
 }
 
 /// A network and what enters each of its units; the last is what leaves the last unit.
@@ -118,6 +187,7 @@ struct Products {
     branch: Tensor<4>,
     /// Of the derivative of what the signal is multiplied by, with the same.
     gate: Tensor<4>,
+    /// Norm of what the shortcut carries back of that gradient.
     carried: f64,
 }
 
@@ -130,8 +200,10 @@ impl Measured<'_> {
             });
         let mut units: Vec<UnitPropagation> = Vec::with_capacity(plans.len());
         let mut stages = Vec::new();
-        // From the last unit back; the sums begin anew where dimensions change.
+        // From the last unit back; the sums begin anew where dimensions change, but for the terms across stages.
         let mut sums: Option<Sums> = None;
+        let mut across = Terms::begin(&gradients[gradients.len() - 1]);
+        let mut across_error = 0f64;
         for (index, (name, plan)) in names.zip(&plans).enumerate().collect::<Vec<_>>().into_iter().rev() {
             let behind = &gradients[index + 1];
             let products = self.products(index, behind);
@@ -139,20 +211,25 @@ impl Measured<'_> {
             let mut sum =
                 sums.take().unwrap_or_else(|| Sums::begin(&self.inputs[index + 1], behind, index + 1));
             sum.add(self, index, &products);
+            across.add(self, index, &products);
             let (input, gradient) = (&self.inputs[index], &gradients[index]);
             let (forward_error, backward_error) = match breaks_chain {
                 true => (None, None),
-                false => (Some(sum.forward_error(input)), Some(sum.backward_error(gradient))),
+                false => (Some(sum.forward_error(input)), Some(sum.terms.error(gradient))),
             };
+            across_error = across_error.max(across.error(gradient));
             units.push(UnitPropagation {
                 name,
                 breaks_chain,
                 input: norm(input),
                 residual: norm(&products.trace.residual),
                 gradient: norm(gradient),
-                carried: products.carried,
-                direct: norm(&sum.direct),
-                weight: norm(&sum.weight),
+                carried: products.carried / norm(behind),
+                shortcut_share: products.carried / norm(gradient),
+                direct: norm(&sum.terms.direct),
+                weight: norm(&sum.terms.weight),
+                direct_across: norm(&across.direct),
+                weight_across: norm(&across.weight),
                 forward_error,
                 backward_error,
             });
@@ -163,7 +240,7 @@ impl Measured<'_> {
             if begins_stage {
                 stages.push(StagePropagation {
                     units: index..sum.end,
-                    attenuation: norm(&sum.direct) / norm(&gradients[sum.end]),
+                    attenuation: norm(&sum.terms.direct) / norm(&gradients[sum.end]),
                     expected_attenuation: sum.expected,
                 });
             } else {
@@ -173,13 +250,15 @@ impl Measured<'_> {
         units.reverse();
         stages.reverse();
         let late = norm(&gradients[gradients.len() - 1]);
-        Propagation { loss, units, stages, early_over_late: norm(&gradients[0]) / late }
+        Propagation { loss, units, stages, early_over_late: norm(&gradients[0]) / late, across_error }
     }
 
-    /// The gradient of a unit's input by the backward pass of the whole unit.
+    /// The gradient of a unit's input by the backward pass of the whole unit, by the operations that its parts are found by: others
+    /// round otherwise, and where an activation lies that near to 0 its ReLU would be open in one and closed in the other.
     fn whole_unit(&self, unit: usize, behind: Tensor<4>) -> Tensor<4> {
         let input = leaf(&self.inputs[unit]);
-        let output = self.network.forward_units(unit..unit + 1, input.clone().into(), &mut self.pass.clone());
+        let mut pass = self.pass.clone().with_traces();
+        let output = self.network.forward_units(unit..unit + 1, input.clone().into(), &mut pass);
         pulled_back(&input, output.values, behind)
     }
 
@@ -215,7 +294,7 @@ impl Measured<'_> {
             Some(_) => self.part(unit, |trace| trace.shortcut, behind.clone()) - direct.clone(),
         };
         let branch = self.part(unit, |trace| trace.residual, behind.clone());
-        Products { trace, branch, gate, carried: norm(&direct) / norm(behind) }
+        Products { trace, branch, gate, carried: norm(&direct) }
     }
 }
 
@@ -226,35 +305,49 @@ fn breaks_chain(plan: &UnitPlan) -> bool {
         || plan.entry == Entry::Activated && plan.projection.is_none()
 }
 
-/// The equations' sums from the end of a stage down to a unit.
-struct Sums {
-    end: usize,
-    output: Tensor<4>,
-    residuals: Tensor<4>,
+/// Eq. 5's two terms, from the end of a chain down to a unit.
+struct Terms {
     direct: Tensor<4>,
     weight: Tensor<4>,
-    expected: f64,
 }
 
-impl Sums {
-    fn begin(output: &Tensor<4>, gradient: &Tensor<4>, end: usize) -> Self {
-        Self {
-            end,
-            output: output.clone(),
-            residuals: output.zeros_like(),
-            direct: gradient.clone(),
-            weight: gradient.zeros_like(),
-            expected: 1.,
-        }
+impl Terms {
+    fn begin(gradient: &Tensor<4>) -> Self {
+        Self { direct: gradient.clone(), weight: gradient.zeros_like() }
     }
 
     fn add(&mut self, measured: &Measured<'_>, unit: usize, products: &Products) {
         let Products { trace, branch, gate, .. } = products;
         let attenuation = trace.attenuation.as_ref();
-        self.residuals = self.residuals.clone() + trace.residual.clone();
         self.direct = measured.direct(unit, attenuation, &self.direct);
         self.weight = measured.direct(unit, attenuation, &self.weight) + branch.clone() + gate.clone();
-        self.expected *= match (measured.network.config().shortcut, attenuation) {
+    }
+
+    fn error(&self, gradient: &Tensor<4>) -> f64 {
+        norm(&(gradient.clone() - self.direct.clone() - self.weight.clone())) / norm(gradient)
+    }
+}
+
+/// The equations' sums from the end of a stage down to a unit.
+struct Sums {
+    end: usize,
+    output: Tensor<4>,
+    residuals: Tensor<4>,
+    terms: Terms,
+    expected: f64,
+}
+
+impl Sums {
+    fn begin(output: &Tensor<4>, gradient: &Tensor<4>, end: usize) -> Self {
+        let (output, residuals) = (output.clone(), output.zeros_like());
+        Self { end, output, residuals, terms: Terms::begin(gradient), expected: 1. }
+    }
+
+    fn add(&mut self, measured: &Measured<'_>, unit: usize, products: &Products) {
+        let Products { trace, .. } = products;
+        self.residuals = self.residuals.clone() + trace.residual.clone();
+        self.terms.add(measured, unit, products);
+        self.expected *= match (measured.network.config().shortcut, trace.attenuation.as_ref()) {
             (Shortcut::ConstantScaling { shortcut, .. }, _) => shortcut,
             (_, Some(attenuation)) => f64::from(to_host(attenuation.clone().mean())[0]),
             (_, None) => 1.,
@@ -263,10 +356,6 @@ impl Sums {
 
     fn forward_error(&self, input: &Tensor<4>) -> f64 {
         norm(&(self.output.clone() - input.clone() - self.residuals.clone())) / norm(&self.output)
-    }
-
-    fn backward_error(&self, gradient: &Tensor<4>) -> f64 {
-        norm(&(gradient.clone() - self.direct.clone() - self.weight.clone())) / norm(gradient)
     }
 }
 
@@ -331,6 +420,14 @@ mod tests {
                 }
             }
             assert!(found.loss > 1. && found.early_over_late > 0.);
+            // The sums go on through projections.
+            assert!(found.across_error < 1e-4, "{ordering}: {}", found.across_error);
+            let [first, .., last] = found.units.as_slice() else { panic!("no units") };
+            assert!(first.direct_across != first.direct && last.direct_across == last.direct);
+            assert_eq!(
+                found.projection_shares().len(),
+                found.stages.len() - usize::from(ordering == "relu-before-add")
+            );
         }
     }
 
@@ -355,6 +452,18 @@ mod tests {
             assert!((stage.attenuation / expected - 1.).abs() < 1e-5, "{} {expected}", stage.attenuation);
             assert!(worst(&found, |unit| unit.backward_error) < 1e-4);
         }
+    }
+
+    #[test]
+    fn several_batches_are_averaged() {
+        let one = measure("preact", "identity");
+        assert_eq!(Propagation::mean(&[]), None);
+        let mut other = one.clone();
+        other.units[3].gradient *= 3.;
+        other.units[3].forward_error = Some(0.5);
+        let mean = Propagation::mean(&[one.clone(), other]).unwrap();
+        assert!((mean.units[3].gradient / one.units[3].gradient - 2.).abs() < 1e-12);
+        assert_eq!((mean.units[3].forward_error, mean.units[2].input), (Some(0.5), one.units[2].input));
     }
 
     #[test]

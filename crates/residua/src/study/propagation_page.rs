@@ -23,6 +23,9 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
         chart("Weight term of Eq. 5 over the gradient", "|weight| / |dE/dx_l|", networks, |_, unit| {
             Some(unit.weight / unit.gradient)
         }),
+        chart("Direct term across stages over the gradient", "|direct| / |dE/dx_l|", networks, |_, unit| {
+            Some(unit.direct_across / unit.gradient)
+        }),
         chart("Features", "|x_l|", networks, |_, unit| Some(unit.input)),
         chart("Residuals over features", "|F_l| / |x_l|", networks, |_, unit| {
             Some(unit.residual / unit.input)
@@ -48,6 +51,8 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                         th scope="col" { "error of Eq. 5" }
                         th scope="col" { "attenuation of the stages" }
                         th scope="col" { "by Eq. 8" }
+                        th scope="col" { "direct share across stages" }
+                        th scope="col" { "projections' shares" }
                     } }
                     tbody {
                         @for (index, (name, found)) in networks.iter().enumerate() {
@@ -58,12 +63,15 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                                 td { (short(found.worst(|unit| unit.backward_error))) }
                                 td { (list(found.stages.iter().map(|stage| stage.attenuation))) }
                                 td { (list(found.stages.iter().map(|stage| stage.expected_attenuation))) }
+                                td { (short(found.direct_share_across())) }
+                                td { (list(found.projection_shares().into_iter())) }
                             }
                         }
                     }
                 }
             }
-            p.note { "Errors are the largest of all units that a stage's equations reach. They hold where nothing follows the addition and the shortcut is the identity." }
+            p.note { "Errors are the largest of all units that a stage's equations reach. They hold where nothing follows the addition and the shortcut is the identity. The direct share across stages is what of the first unit's gradient has come \
+                through shortcuts alone; a projection's share is what of the gradient at a unit that changes dimensions has come through its projection." }
         }
     };
     document("Propagation", &head, &charts, &html! {})

@@ -52,7 +52,10 @@ impl<'a> Run<'a> {
                 Record::Evaluation { iteration, test_error, .. } if test_error.is_finite() => {
                     run.errors.push((iteration as f64, test_error));
                 }
-                Record::Training { .. } | Record::Evaluation { .. } | Record::Norms { .. } => {}
+                Record::Training { .. }
+                | Record::Evaluation { .. }
+                | Record::Norms { .. }
+                | Record::Propagation { .. } => {}
             }
         }
         run

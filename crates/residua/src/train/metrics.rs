@@ -64,6 +64,29 @@ pub enum Record {
         /// Unix time in seconds; not the same from run to run.
         time: Option<f64>,
     },
+    /// How signals and gradients go through the network on a batch of its own, on request; lists have a value for each unit.
+    Propagation {
+        /// Finished iterations.
+        iteration: u64,
+        /// Norm of the gradient of the first unit's input over that of the last unit's output.
+        early_over_late: f64,
+        /// The largest relative error of the paper's Eq. 4 within a stage.
+        equation_4_error: f64,
+        /// The same of Eq. 5.
+        equation_5_error: f64,
+        /// Norms of the units' inputs `x_l`.
+        inputs: Vec<f64>,
+        /// Norms of their residuals `F_l`.
+        residuals: Vec<f64>,
+        /// Norms of `dE/dx_l`.
+        gradients: Vec<f64>,
+        /// Norms of Eq. 5's direct terms, from the end of a unit's stage.
+        direct: Vec<f64>,
+        /// Norms of Eq. 5's weight terms.
+        weight: Vec<f64>,
+        /// Unix time in seconds; not the same from run to run.
+        time: Option<f64>,
+    },
 }
 
 impl Record {
@@ -72,14 +95,18 @@ impl Record {
         match self {
             Self::Training { iteration, .. }
             | Self::Evaluation { iteration, .. }
-            | Self::Norms { iteration, .. } => *iteration,
+            | Self::Norms { iteration, .. }
+            | Self::Propagation { iteration, .. } => *iteration,
         }
     }
 
     /// When it was measured: Unix time in seconds.
     pub fn time(&self) -> Option<f64> {
         match self {
-            Self::Training { time, .. } | Self::Evaluation { time, .. } | Self::Norms { time, .. } => *time,
+            Self::Training { time, .. }
+            | Self::Evaluation { time, .. }
+            | Self::Norms { time, .. }
+            | Self::Propagation { time, .. } => *time,
         }
     }
 
@@ -100,6 +127,17 @@ impl Record {
             Self::Norms { ref weight_norms, ref gradient_norms, .. } => {
                 let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
                 weights.chain(gradient_norms.values().map(|&norm| ("gradient_norms", norm))).collect()
+            }
+            Self::Propagation {
+                early_over_late, equation_4_error, equation_5_error, ref gradients, ..
+            } => {
+                let gradients = gradients.iter().map(|&norm| ("gradients", norm));
+                let numbers = [
+                    ("early_over_late", early_over_late),
+                    ("equation_4_error", equation_4_error),
+                    ("equation_5_error", equation_5_error),
+                ];
+                numbers.into_iter().chain(gradients).collect()
             }
         };
         numbers.into_iter().find(|(_, number)| !number.is_finite())
@@ -187,7 +225,7 @@ impl MetricsLog {
 }
 
 /// The present Unix time in seconds.
-pub(super) fn now() -> Option<f64> {
+pub(crate) fn now() -> Option<f64> {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64())
 }
 

@@ -42,6 +42,7 @@ pub use error::TrainError;
 pub use evaluation::{Evaluation, evaluate};
 pub use failure::Failure;
 pub use loader_benchmark::measure_loader;
+pub(crate) use metrics::now;
 pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
 pub use norms::StageNorms;
 pub use recipe::{

@@ -29,7 +29,7 @@ use super::sgd::Sgd;
 use super::step::{StepOutcome, step_looked_at};
 use super::tensorboard::EventFile;
 use super::weights_info::WeightsInfo;
-use crate::data::{Images, Loader, Normalisation};
+use crate::data::{Batch, Images, Loader, Normalisation, evaluation_batches};
 use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
 
@@ -55,6 +55,13 @@ pub struct Machine {
 pub trait Observer {
     /// After every step.
     fn stepped(&mut self, _progress: &Progress) {}
+    /// Shown the network after every step; what comes back becomes a line of the metrics.
+    ///
+    /// # Errors
+    /// Those of what is measured; they end the run.
+    fn look(&mut self, _iteration: u64, _network: &ResNet) -> Result<Option<Record>, TrainError> {
+        Ok(None)
+    }
     /// After every evaluation.
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
     /// Once for each file of images that could not be read, with the reason.
@@ -203,6 +210,15 @@ impl Trainer {
         &self.recipe
     }
 
+    /// The first `count` training images, neither cropped nor mirrored at random; none where none of them can be read.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, TrainError> {
+        let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
+        Ok(batches.next().transpose()?)
+    }
+
     /// Finished iterations.
     pub fn iteration(&self) -> u64 {
         self.state.iteration
@@ -235,6 +251,11 @@ impl Trainer {
             let iteration = self.state.iteration;
             clock.images += self.batch_size.get() as u64;
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
+            let started = Instant::now();
+            if let Some(record) = observer.look(iteration, &self.network)? {
+                self.record(&record)?;
+                clock.pause(started);
+            }
             self.training_set.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
 
             let is_last = iteration == iterations;

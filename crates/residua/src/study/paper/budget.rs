@@ -18,8 +18,8 @@ use crate::train::{Intervals, NamedRecipe, Recipe, Schedule, TrainError, Warmup}
 /// | `smoke` | 110 -> 8, 164 -> 11, 1001 -> 20 layers | 20 | 18 layers, 2 iterations of 8 | 1 |
 ///
 /// The learning rate drops where it does in the paper in proportion: at a half and three quarters (ImageNet: a third and two
-/// thirds). The warm-up of CIFAR networks keeps its 400 iterations in `short`: what it is for, the first steps of a deep
-/// network, takes as many of them in a short run. Figure 1 in `short` is the first 300 iterations of the paper's own runs, at
+/// thirds). The 400 iterations of warm-up are not shortened in `short`, for the first steps of a deep network take as many of
+/// them in a short run; networks of 56 layers begin without one, as *Deep Residual Learning* trained them. Figure 1 in `short` is the first 300 iterations of the paper's own runs, at
 /// 1001 layers. Smaller mini-batches take as many epochs, so more iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Budget {
@@ -240,7 +240,8 @@ impl Budget {
                 Schedule { iterations: BEGINNING, ..steps(of(64_000), Some(400)) }
             }
             (Self::Full, _) => steps(of(64_000), Some(400)),
-            (Self::Short, _) => steps(of(3_000), Some(400)),
+            // The warm-up's end throws an original network of 56 layers back to chance, from where it takes hundreds of iterations.
+            (Self::Short, _) => steps(of(3_000), (self.depth(trial) > 56).then_some(400)),
             (Self::Smoke, _) => steps(of(20), Some(5)),
         }
     }
@@ -294,12 +295,13 @@ mod tests {
         let Plan { recipe, name } = plan(Budget::Short, &gated);
         assert_eq!(name, "resnet56-exclusive-gate--6-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (3000, vec![1500, 2250]));
-        assert_eq!(recipe.schedule.warmup.map(|warmup| warmup.iterations), Some(400));
+        assert_eq!(recipe.schedule.warmup, None);
 
         let deepest = Trial { batch: 64, ..Trial::proposed(1001, Block::Bottleneck) };
         let Plan { recipe, name } = plan(Budget::Short, &deepest);
         assert_eq!(name, "preresnet290-bottleneck-batch-64-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.network.bn_group), (6000, None));
+        assert_eq!(recipe.schedule.warmup.map(|warmup| warmup.iterations), Some(400));
         let first = Trial { is_about_the_beginning: true, ..Trial::proposed(1001, Block::Bottleneck) };
         let Plan { recipe, name } = plan(Budget::Short, &first);
         assert_eq!(name, "preresnet1001-first-300-seed3");
