@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::data::{Augmentation, Source};
 use residua::nn::NetworkOptions;
-use residua::train::{Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_loader};
+use residua::train::{
+    Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_inception, measure_loader,
+};
 use serde_json::json;
 
 use crate::machine::{MachineArguments, MemoryArguments};
@@ -17,6 +19,7 @@ use crate::usage::{UsageError, count, impossible_training};
 const EXAMPLES: &str = "Examples:
   residua bench --model preresnet164 --batch 64 --steps 5
   residua bench --model resnet110 --mode infer --batch 1 --threads 1 --json
+  residua bench --model inception-v3 --batch 8
   residua bench --load folder:flowers --model preresnet50 --workers 2";
 
 /// Measure training or inference on random images that are in memory already.
@@ -61,12 +64,19 @@ pub(crate) struct Arguments {
     memory: MemoryArguments,
 }
 
+/// The network that is no residual one.
+pub(crate) const INCEPTION: &str = "inception-v3";
+const INCEPTION_SIDE: usize = 299;
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
+    }
+    if options.model == INCEPTION {
+        return inception(arguments, threads);
     }
     let (network, size) = arguments.images.resolve(&options)?;
     let memory = arguments.memory.memory.resolve(&network, batch.get(), size[0], size[1]);
@@ -116,6 +126,34 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Inception-v3 for 1000 classes, beside which the paper puts its networks; on Burn's own operations.
+fn inception(arguments: &Arguments, threads: NonZeroUsize) -> anyhow::Result<ExitCode> {
+    let Arguments { batch, steps, mode, machine, .. } = arguments;
+    let device = machine.open_device()?;
+    let measured = measure_inception(*mode, batch.get(), INCEPTION_SIDE, steps.get(), &device)?;
+    if arguments.json {
+        print(json!({
+            "engine": format!("residua {} composed", env!("CARGO_PKG_VERSION")),
+            "model": INCEPTION,
+            "mode": mode.as_str(),
+            "batch": batch,
+            "steps": steps,
+            "device": machine.device,
+            "threads": threads,
+            "parameters": measured.parameters,
+            "images_per_second_median": measured.images_per_second_median,
+            "images_per_second": measured.images_per_second,
+            "peak_memory_bytes": measured.peak_memory_bytes,
+        }))?;
+    } else {
+        print(format_args!(
+            "{INCEPTION} {mode}, {INCEPTION_SIDE}x{INCEPTION_SIDE}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps)",
+            machine.device, measured.images_per_second_median
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -104,6 +104,16 @@ pub enum NetworkError {
         /// Images in a group.
         group: usize,
     },
+    /// An image that the network's strides leave nothing of.
+    #[error("images of {height}x{width} pixels are too small; their sides must be {least} or more")]
+    TooSmall {
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+        /// The least possible side.
+        least: usize,
+    },
     /// One value per channel has no variance.
     #[error(
         "one value per channel: a batch of {group} image(s) of {height}x{width} pixels leaves nothing to take batch statistics of; use larger batches or images"

@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+mod inception;
 mod initialise;
 mod layers;
 mod memory;
@@ -16,6 +17,7 @@ mod weights;
 
 pub use config::{NetworkOptions, ResNetConfig};
 pub use error::NetworkError;
+pub use inception::{InceptionCost, InceptionOutput, InceptionV3};
 pub(crate) use layers::FeatureMap;
 pub use layers::{BatchNorm, Classifier, Convolution, Gate, Projection};
 pub use memory::{Memory, MemoryPlan};

@@ -73,37 +73,51 @@ impl Benchmark {
     pub fn run(&self, device: &Device) -> Result<Measurement, TrainError> {
         let [height, width] = self.size;
         let batch = random_batch(self.batch, height, width, self.network.classes);
-        let mut network = self.network.init(0, &device.clone().autodiff())?;
+        let network = self.network.init(0, &device.clone().autodiff())?;
         let parameters = network.parameters() as u64;
         let mut sgd = Sgd::new(&OptimiserOptions::default());
-        let mut seconds = Vec::with_capacity(self.steps + WARM_UP);
         let evaluated = network.valid();
-        for iteration in 0..self.steps + WARM_UP {
-            let start = Instant::now();
+        let mut network = Some(network);
+        timed(self.steps, self.batch, parameters, |iteration| {
             match self.mode {
                 BenchmarkMode::Train => {
-                    let pass =
-                        Pass::train(0, iteration as u64).with_engine(self.engine).with_memory(self.memory);
+                    let pass = Pass::train(0, iteration).with_engine(self.engine).with_memory(self.memory);
+                    let Some(trained) = network.take() else { return Ok(()) };
                     // Random labels cannot be learnt: a small rate keeps the numbers in range.
-                    (network, _) = step(network, &mut sgd, &batch, pass, 0.001)?;
+                    network = Some(step(trained, &mut sgd, &batch, pass, 0.001)?.0);
                 }
                 BenchmarkMode::Infer => {
                     let mut pass = Pass::evaluate().with_engine(self.engine);
                     to_host(evaluated.forward(images(&batch, &evaluated.device()), &mut pass)?);
                 }
             }
-            seconds.push(start.elapsed().as_secs_f64());
-        }
-        let mut counted = seconds.split_off(WARM_UP);
-        counted.sort_by(f64::total_cmp);
-        let rate = |seconds: f64| self.batch as f64 / seconds;
-        Ok(Measurement {
-            images_per_second_median: rate(median(&counted)),
-            images_per_second: rate(counted.first().copied().unwrap_or(f64::NAN)),
-            peak_memory_bytes: peak_memory_bytes(),
-            parameters,
+            Ok(())
         })
     }
+}
+
+/// Times the steps after those that warm up.
+pub(super) fn timed(
+    steps: usize,
+    batch: usize,
+    parameters: u64,
+    mut step: impl FnMut(u64) -> Result<(), TrainError>,
+) -> Result<Measurement, TrainError> {
+    let mut seconds = Vec::with_capacity(steps + WARM_UP);
+    for iteration in 0..steps + WARM_UP {
+        let start = Instant::now();
+        step(iteration as u64)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let mut counted = seconds.split_off(WARM_UP);
+    counted.sort_by(f64::total_cmp);
+    let rate = |seconds: f64| batch as f64 / seconds;
+    Ok(Measurement {
+        images_per_second_median: rate(median(&counted)),
+        images_per_second: rate(counted.first().copied().unwrap_or(f64::NAN)),
+        peak_memory_bytes: peak_memory_bytes(),
+        parameters,
+    })
 }
 
 /// The largest resident memory that this process has had.
@@ -120,7 +134,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
     None
 }
 
-fn random_batch(count: usize, height: usize, width: usize, classes: usize) -> Batch {
+pub(super) fn random_batch(count: usize, height: usize, width: usize, classes: usize) -> Batch {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let images = (0..count * height * width * 3).map(|_| StandardNormal.sample(&mut random)).collect();
     let labels = (0..count).map(|_| (random.next_u64() % classes as u64) as u16).collect();
