@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::data::{Augmentation, Source};
 use residua::nn::NetworkOptions;
+use residua::study::Compared;
 use residua::train::{
     Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_inception, measure_loader,
 };
@@ -64,8 +65,6 @@ pub(crate) struct Arguments {
     memory: MemoryArguments,
 }
 
-/// The network that is no residual one.
-pub(crate) const INCEPTION: &str = "inception-v3";
 const INCEPTION_SIDE: usize = 299;
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -75,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
-    if options.model == INCEPTION {
+    if options.model == Compared::INCEPTION {
         return inception(arguments, threads);
     }
     let (network, size) = arguments.images.resolve(&options)?;
@@ -139,7 +138,7 @@ fn inception(arguments: &Arguments, threads: NonZeroUsize) -> anyhow::Result<Exi
     if arguments.json {
         print(json!({
             "engine": format!("residua {} composed", env!("CARGO_PKG_VERSION")),
-            "model": INCEPTION,
+            "model": Compared::INCEPTION,
             "mode": mode.as_str(),
             "batch": batch,
             "steps": steps,
@@ -152,8 +151,10 @@ fn inception(arguments: &Arguments, threads: NonZeroUsize) -> anyhow::Result<Exi
         }))?;
     } else {
         print(format_args!(
-            "{INCEPTION} {mode}, {INCEPTION_SIDE}x{INCEPTION_SIDE}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps)",
-            machine.device, measured.images_per_second_median
+            "{} {mode}, {INCEPTION_SIDE}x{INCEPTION_SIDE}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps)",
+            Compared::INCEPTION,
+            machine.device,
+            measured.images_per_second_median
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod cost;
 mod download;
 mod evaluate;
 mod interrupt;
@@ -47,6 +48,7 @@ enum Action {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Summary(summary::Arguments),
+    Cost(cost::Arguments),
     Paper(paper::Arguments),
     Propagate(propagate::Arguments),
     Runs(runs::Arguments),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
+        Action::Cost(arguments) => cost::run(&arguments),
         Action::Paper(arguments) => paper::run(arguments),
         Action::Propagate(arguments) => propagate::run(&arguments),
         Action::Runs(arguments) => runs::run(&arguments),

@@ -5,6 +5,7 @@ mod tiny_cifar;
 
 mod bad_input;
 mod contract;
+mod cost;
 mod download;
 mod file_systems;
 mod output;

@@ -13,6 +13,7 @@ mod page;
 mod run_summary;
 
 pub use comparison::{Difference, differences};
+pub(crate) use document::still_document;
 pub use examination::{Examination, HardImage};
 pub use network_table::network_table;
 pub use page::{Examined, ReportedRun, page};

@@ -15,6 +15,7 @@ mod row;
 mod rows;
 mod view_test;
 
+pub(crate) use agreement::median;
 pub use agreement::{Agreement, Ranked, agreement};
 pub use budget::{Budget, Plan, Sources};
 pub use experiment::{Experiment, Panel};

@@ -1,0 +1,55 @@
+//! `residua cost`: what networks cost, beside their errors.
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn networks_are_counted_and_measured() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed("train --data cifar10:data --model preresnet8 --batch 8 --iterations 2 --threads 1 --out runs/own");
+    let line = "cost preresnet8 resnet8/scale:0.5,0.5 --batch 4 --steps 1 --threads 1 --runs runs";
+    let costs = sandbox.succeed(&format!("{line} --json --out cost.html --out cost.svg")).json();
+    let [own, scaled] = costs.as_array().unwrap().as_slice() else { panic!("{costs}") };
+    for cost in [own, scaled] {
+        for mode in ["training", "inference"] {
+            assert!(cost[mode]["images_per_second"].as_f64().unwrap() > 1., "{cost}");
+        }
+        assert!(cost["training"]["peak_memory_bytes"].as_u64().unwrap() > 1_000_000, "{cost}");
+        assert!(cost["published"].is_null());
+    }
+    assert_eq!(own["parameters"], 75_290);
+    assert_eq!((&own["ours"]["iterations"], &own["ours"]["runs"]), (&2.into(), &1.into()));
+    assert!(scaled["ours"].is_null());
+    let page = fs::read_to_string(sandbox.at("cost.html")).unwrap();
+    assert!(page.contains("resnet8/scale:0.5,0.5") && page.contains("<svg") && !page.contains("<script"));
+    assert!(fs::read_to_string(sandbox.at("cost.svg")).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn the_usual_networks_are_listed_with_published_errors() {
+    let sandbox = Sandbox::new();
+    let costs = sandbox.succeed("cost --set imagenet --counts-only --json").json();
+    let inception = costs.as_array().unwrap().iter().find(|cost| cost["name"] == "inception-v3").unwrap();
+    assert_eq!((&inception["parameters"], &inception["published"]["error"]), (&23_834_568.into(), &21.2.into()));
+    assert_eq!(sandbox.succeed("cost --counts-only").stdout.lines().count(), 11);
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let sandbox = Sandbox::new();
+    for (line, part) in [
+        ("cost renset20", "did you mean 'resnet20'?"),
+        ("cost resnet20 --set cifra", "did you mean 'cifar'?"),
+        ("cost resnet20/scael:1,1", "no ordering, shortcut"),
+    ] {
+        let ended = sandbox.run(line);
+        assert!(ended.code == Some(2) && ended.stderr.contains(part), "{line}: {ended:?}");
+    }
+    // A network that does not fit is told of, the others are measured.
+    let some = sandbox.succeed("cost preresnet110 --batch 64 --steps 1 --threads 1 --memory 1MB --json");
+    assert!(some.stderr.contains("no speed in train: --memory"), "{}", some.stderr);
+    assert!(some.json()[0]["training"].is_null());
+    let nowhere = sandbox.run("cost resnet20 --counts-only --runs nowhere");
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("nowhere"), "{nowhere:?}");
+}
