@@ -23,7 +23,8 @@ for (const page of pages) {
       tab.on('request', request => check(request.url() === address || request.url().startsWith('data:'), `request: ${request.url()}`));
       await tab.goto(address);
       const figures = await tab.$$('figure[data-chart]');
-      check(figures.length >= 4, `${figures.length} charts`);
+      const isStill = path.basename(page).startsWith('cost');
+      check(isStill || figures.length > 0, 'no charts');
       for (const figure of figures) {
         const title = await figure.$eval('h2', heading => heading.textContent);
         const segments = await figure.$$eval('.plot path', paths => paths.map(path => path.getAttribute('d').split('L').length));
@@ -35,7 +36,7 @@ for (const page of pages) {
         const box = await plot.boundingBox();
         await tab.mouse.move(box.x + box.width * 0.6, box.y + box.height * 0.5);
         const tip = await figure.$eval('.tip', tip => tip.hidden ? '' : tip.textContent);
-        check(/^iteration [\d,]+\D/.test(tip), `${title}: no values where the pointer is: "${tip}"`);
+        check(/^(iteration|unit) [\d,]+\D/.test(tip), `${title}: no values where the pointer is: "${tip}"`);
         const over = await figure.$eval('.tip', tip => { const box = tip.getBoundingClientRect(); return box.left < 0 || box.right > innerWidth; });
         check(!over, `${title}: the values do not fit`);
         await tab.mouse.move(0, 0);
@@ -45,14 +46,16 @@ for (const page of pages) {
         check((await figure.$$('.plot path')).length === before - 1, `${title}: a curve cannot be hidden`);
         await button.click();
       }
-      const scale = await tab.$('.legend button.scale');
-      const label = await scale.textContent();
-      await scale.click();
-      check((await scale.textContent()) !== label, 'the scale does not change');
-      await scale.click();
-      await tab.focus('.plot');
-      await tab.keyboard.press('ArrowRight');
-      check(await tab.$eval('.tip', tip => !tip.hidden), 'the arrow keys show no values');
+      if (!isStill) {
+        const scale = await tab.$('.legend button.scale');
+        const label = await scale.textContent();
+        await scale.click();
+        check((await scale.textContent()) !== label, 'the scale does not change');
+        await scale.click();
+        await tab.focus('.plot');
+        await tab.keyboard.press('ArrowRight');
+        check(await tab.$eval('.tip', tip => !tip.hidden), 'the arrow keys show no values');
+      }
       const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       check(overflow <= 0, `${overflow} pixels too wide`);
       for (const summary of await tab.$$('details.run > summary')) await summary.click();

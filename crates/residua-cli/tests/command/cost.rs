@@ -7,7 +7,9 @@ use crate::sandbox::Sandbox;
 #[test]
 fn networks_are_counted_and_measured() {
     let sandbox = Sandbox::new();
-    sandbox.succeed("train --data cifar10:data --model preresnet8 --batch 8 --iterations 2 --threads 1 --out runs/own");
+    sandbox.succeed(
+        "train --data cifar10:data --model preresnet8 --batch 8 --iterations 2 --threads 1 --out runs/own",
+    );
     let line = "cost preresnet8 resnet8/scale:0.5,0.5 --batch 4 --steps 1 --threads 1 --runs runs";
     let costs = sandbox.succeed(&format!("{line} --json --out cost.html --out cost.svg")).json();
     let [own, scaled] = costs.as_array().unwrap().as_slice() else { panic!("{costs}") };
@@ -31,7 +33,10 @@ fn the_usual_networks_are_listed_with_published_errors() {
     let sandbox = Sandbox::new();
     let costs = sandbox.succeed("cost --set imagenet --counts-only --json").json();
     let inception = costs.as_array().unwrap().iter().find(|cost| cost["name"] == "inception-v3").unwrap();
-    assert_eq!((&inception["parameters"], &inception["published"]["error"]), (&23_834_568.into(), &21.2.into()));
+    assert_eq!(
+        (&inception["parameters"], &inception["published"]["error"]),
+        (&23_834_568.into(), &21.2.into())
+    );
     assert_eq!(sandbox.succeed("cost --counts-only").stdout.lines().count(), 11);
 }
 

@@ -107,9 +107,9 @@ pub(crate) fn learning(title: impl Into<String>, runs: &[Named<'_>]) -> Chart {
 /// Test error and training loss of many runs, each in a chart of its own.
 pub(crate) fn learning_apart(runs: &[Named<'_>]) -> [Chart; 2] {
     let mut errors = Chart::new("Test error", TEST_ERROR, None);
-    errors.add(runs, "test error", false, false, test_error);
+    errors.add(runs, "", false, false, test_error);
     let mut losses = Chart::new("Training loss", TRAINING_LOSS, None);
-    losses.add(runs, "training loss", false, false, training_loss);
+    losses.add(runs, "", false, false, training_loss);
     [errors, losses]
 }
 
@@ -171,7 +171,11 @@ impl Chart {
         value: impl Fn(&Record) -> Option<f64>,
     ) {
         for (index, (name, run)) in runs.iter().enumerate() {
-            let label = if name.is_empty() { what.to_owned() } else { format!("{name}: {what}") };
+            let label = match (name.as_str(), what) {
+                ("", what) => what.to_owned(),
+                (name, "") => name.to_owned(),
+                (name, what) => format!("{name}: {what}"),
+            };
             self.add_curve(label, index, is_dashed, is_on_right, &run.records, &value);
         }
     }

@@ -30,8 +30,11 @@ pub fn cost_page(costs: &[Cost], machine: &str) -> String {
                 }
             }
             p.note {
-                "Published errors: CIFAR-10, median of five runs; ImageNet, top-1 on single crops of 320 (Inception-v3: 299). Errors of one's own \
-                 are medians of finished runs of the iterations given, and no more comparable with the published ones than their iterations."
+                "Published errors: CIFAR-10, median of five runs; ImageNet, top-1 on single crops of 320 after training on crops of 224, \
+                 Inception-v3 on crops of 299. Costs are of the images in the second column; testing on crops of 320 takes twice as much as on \
+                 224. Inception-v3 runs on Burn's own operations, the others on the fused ones where there are such: its speed is no \
+                 judgement on the architecture. Errors of one's own are medians of finished runs of the iterations given, and no more \
+                 comparable with the published ones than their iterations."
             }
         }
     };

@@ -70,6 +70,13 @@ fn diagram(cost: &'static str, costs: &[Cost], value: impl Fn(&Cost) -> Option<f
     }
 }
 
+/// 1, 2 and 5 times powers of ten.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let ticks = powers.flat_map(|power| [1., 2., 5.].map(|digit| digit * 10f64.powi(power)));
+    ticks.filter(|tick| (low..=high).contains(tick)).collect()
+}
+
 fn draw<Backend: DrawingBackend>(
     area: &DrawingArea<Backend, Shift>,
     Diagram { cost, points }: &Diagram,
@@ -89,7 +96,10 @@ fn draw<Backend: DrawingBackend>(
         .x_label_area_size(44 * DOTS)
         .y_label_area_size(56 * DOTS)
         // Names stand to the right of their points.
-        .build_cartesian_2d((least / 1.3..most * 2.2).log_scale(), (best - room).max(0.)..worst + room)?;
+        .build_cartesian_2d(
+            (least / 1.3..most * 2.2).log_scale().with_key_points(ticks(least / 1.3, most * 2.2)),
+            (best - room).max(0.)..worst + room,
+        )?;
     chart
         .configure_mesh()
         .max_light_lines(0)

@@ -189,9 +189,12 @@ impl Budget {
                 checkpoint: iterations / 30,
                 ..Intervals::default()
             },
-            Self::Smoke => {
-                Intervals { log: 5, evaluate: iterations, checkpoint: iterations, ..Intervals::default() }
-            }
+            Self::Smoke => Intervals {
+                log: 5,
+                evaluate: (iterations / 2).max(1),
+                checkpoint: iterations,
+                ..Intervals::default()
+            },
         };
         recipe.intervals.keep = 1;
         let data = recipe.data.source.short_name();
