@@ -138,7 +138,12 @@ fn table(found: &[(String, Propagation)]) -> String {
             found.worst(|unit| unit.forward_error),
             found.worst(|unit| unit.backward_error),
             list(found.stages.iter().map(|stage| stage.attenuation).collect()),
-            list(found.stages.iter().map(|stage| stage.expected_attenuation).collect()),
+            found
+                .stages
+                .iter()
+                .map(|stage| stage.expected_attenuation.map_or_else(|| "-".to_owned(), number))
+                .collect::<Vec<_>>()
+                .join(" "),
             number(found.direct_share_across()),
             list(found.projection_shares())
         )

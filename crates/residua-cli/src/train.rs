@@ -174,7 +174,7 @@ struct IntervalArguments {
     #[arg(long, value_name = "N")]
     log_norms: Option<u64>,
     /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
-    /// first 32 training images; takes about as long as three steps of 128 each time [default: not measured].
+    /// first 32 training images; takes about as long as two steps of 128 each time [default: not measured].
     #[arg(long, value_name = "K")]
     watch: Option<NonZeroU64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].

@@ -81,8 +81,9 @@ pub struct StagePropagation {
     pub units: Range<usize>,
     /// `|direct| / |dE/dx_L|` at the first: what the shortcuts alone let through.
     pub attenuation: f64,
-    /// Eq. 8's product of the shortcuts' factors; of a gate and of a dropout mask the mean counts.
-    pub expected_attenuation: f64,
+    /// Eq. 8's product of the shortcuts' factors; of a gate and of a dropout mask the mean counts. None for 1x1 convolutions, which
+    /// multiply by no number.
+    pub expected_attenuation: Option<f64>,
 }
 
 impl Propagation {
@@ -140,7 +141,10 @@ impl Propagation {
         }
         for (index, stage) in mean.stages.iter_mut().enumerate() {
             stage.attenuation = over(&|batch| batch.stages[index].attenuation);
-            stage.expected_attenuation = over(&|batch| batch.stages[index].expected_attenuation);
+            if stage.expected_attenuation.is_some() {
+                let expected = over(&|batch| batch.stages[index].expected_attenuation.unwrap_or_default());
+                stage.expected_attenuation = Some(expected);
+            }
         }
         Some(mean)
     }
@@ -334,24 +338,26 @@ struct Sums {
     output: Tensor<4>,
     residuals: Tensor<4>,
     terms: Terms,
-    expected: f64,
+    expected: Option<f64>,
 }
 
 impl Sums {
     fn begin(output: &Tensor<4>, gradient: &Tensor<4>, end: usize) -> Self {
         let (output, residuals) = (output.clone(), output.zeros_like());
-        Self { end, output, residuals, terms: Terms::begin(gradient), expected: 1. }
+        Self { end, output, residuals, terms: Terms::begin(gradient), expected: Some(1.) }
     }
 
     fn add(&mut self, measured: &Measured<'_>, unit: usize, products: &Products) {
         let Products { trace, .. } = products;
         self.residuals = self.residuals.clone() + trace.residual.clone();
         self.terms.add(measured, unit, products);
-        self.expected *= match (measured.network.config().shortcut, trace.attenuation.as_ref()) {
-            (Shortcut::ConstantScaling { shortcut, .. }, _) => shortcut,
-            (_, Some(attenuation)) => f64::from(to_host(attenuation.clone().mean())[0]),
-            (_, None) => 1.,
+        let factor = match (measured.network.config().shortcut, trace.attenuation.as_ref()) {
+            (Shortcut::ConstantScaling { shortcut, .. }, _) => Some(shortcut),
+            (Shortcut::Conv1x1, _) => None,
+            (_, Some(attenuation)) => Some(f64::from(to_host(attenuation.clone().mean())[0])),
+            (_, None) => Some(1.),
         };
+        self.expected = self.expected.zip(factor).map(|(product, factor)| product * factor);
     }
 
     fn forward_error(&self, input: &Tensor<4>) -> f64 {
@@ -414,7 +420,7 @@ mod tests {
             assert!(worst(&found, |unit| unit.forward_error) < 1e-5, "{ordering}");
             assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{ordering}");
             for stage in &found.stages {
-                assert!((stage.attenuation - 1.).abs() < 1e-6 && stage.expected_attenuation == 1.);
+                assert!((stage.attenuation - 1.).abs() < 1e-6 && stage.expected_attenuation == Some(1.));
                 for unit in &found.units[stage.units.clone()] {
                     assert!((unit.carried - 1.).abs() < 1e-6 && unit.weight > 0.);
                 }
@@ -448,7 +454,7 @@ mod tests {
             let stage = &found.stages[found.stages.len() - 1];
             let expected = f64::powi(factor, units - 1);
             assert_eq!(stage.units.len(), 3);
-            assert!((stage.expected_attenuation - expected).abs() < 1e-9 * expected);
+            assert!((stage.expected_attenuation.unwrap() - expected).abs() < 1e-9 * expected);
             assert!((stage.attenuation / expected - 1.).abs() < 1e-5, "{} {expected}", stage.attenuation);
             assert!(worst(&found, |unit| unit.backward_error) < 1e-4);
         }
@@ -472,9 +478,10 @@ mod tests {
             let found = measure("preact", shortcut);
             assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{shortcut}");
             let stage = &found.stages[0];
-            if shortcut != "conv1x1" {
+            assert_eq!(stage.expected_attenuation.is_none(), shortcut == "conv1x1");
+            if let Some(expected) = stage.expected_attenuation {
                 // A mask or a gate lets through what its mean says, roughly.
-                let ratio = stage.attenuation / stage.expected_attenuation;
+                let ratio = stage.attenuation / expected;
                 assert!(ratio > 0.7 && ratio < 6., "{shortcut}: {ratio}");
             }
         }

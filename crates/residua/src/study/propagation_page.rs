@@ -62,7 +62,7 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                                 td { (short(found.worst(|unit| unit.forward_error))) }
                                 td { (short(found.worst(|unit| unit.backward_error))) }
                                 td { (list(found.stages.iter().map(|stage| stage.attenuation))) }
-                                td { (list(found.stages.iter().map(|stage| stage.expected_attenuation))) }
+                                td { (expected(found)) }
                                 td { (short(found.direct_share_across())) }
                                 td { (list(found.projection_shares().into_iter())) }
                             }
@@ -111,4 +111,10 @@ fn short(value: f64) -> String {
 
 fn list(values: impl Iterator<Item = f64>) -> String {
     values.map(short).collect::<Vec<_>>().join(", ")
+}
+
+/// Eq. 8's products, stage by stage.
+fn expected(found: &Propagation) -> String {
+    let product = |product: Option<f64>| product.map_or_else(|| "-".to_owned(), short);
+    found.stages.iter().map(|stage| product(stage.expected_attenuation)).collect::<Vec<_>>().join(", ")
 }
