@@ -207,7 +207,7 @@ impl Convolution {
         });
     }
 
-    fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         if self.size == 3
             && self.stride == 1
             && self.algorithm == Algorithm::Winograd
@@ -231,21 +231,30 @@ impl Convolution {
     /// Calls `work` with the weights in the layout that the plan wants.
     fn with_packed(&self, plan: Plan, weights: &[f32], direction: Direction, work: impl FnOnce(View) + Send) {
         scratch::with_shared(plan.packed_len(), |packed| {
-            match plan {
-                Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
-                Plan::Winograd(winograd) => {
-                    let (inputs, outputs) = (winograd.input.channels, winograd.outputs);
-                    let to = ViewMut::new(packed);
-                    let is_flipped = direction == Direction::Backward;
-                    let to_channels = if is_flipped { inputs } else { outputs };
-                    blocks(to_channels).collect::<Vec<_>>().into_par_iter().for_each(|block| {
-                        let task = Transform { weights, inputs, outputs, is_flipped, block, to };
-                        self.instructions.run(task);
-                    });
-                }
-            }
+            self.pack_for(plan, weights, direction, packed);
             work(View::new(packed));
         });
+    }
+
+    /// The weights in the layout that the plan wants for the forward pass.
+    pub(crate) fn pack(&self, plan: Plan, weights: &[f32], packed: &mut [f32]) {
+        self.pack_for(plan, weights, Direction::Forward, packed);
+    }
+
+    fn pack_for(&self, plan: Plan, weights: &[f32], direction: Direction, packed: &mut [f32]) {
+        match plan {
+            Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
+            Plan::Winograd(winograd) => {
+                let (inputs, outputs) = (winograd.input.channels, winograd.outputs);
+                let to = ViewMut::new(packed);
+                let is_flipped = direction == Direction::Backward;
+                let to_channels = if is_flipped { inputs } else { outputs };
+                blocks(to_channels).collect::<Vec<_>>().into_par_iter().for_each(|block| {
+                    let task = Transform { weights, inputs, outputs, is_flipped, block, to };
+                    self.instructions.run(task);
+                });
+            }
+        }
     }
 }
 
@@ -256,7 +265,7 @@ enum Direction {
 }
 
 #[derive(Clone, Copy)]
-enum Plan {
+pub(crate) enum Plan {
     Winograd(Winograd),
     Direct(Direct),
 }
@@ -269,7 +278,7 @@ impl Plan {
         }
     }
 
-    fn packed_len(self) -> usize {
+    pub(crate) fn packed_len(self) -> usize {
         match self {
             Self::Winograd(Winograd { input, outputs }) => Winograd::weights_len(input.channels, outputs),
             Self::Direct(direct) => direct.weights_len(),

@@ -14,6 +14,7 @@
 pub mod choice;
 pub mod data;
 pub mod device;
+pub mod infer;
 pub mod nn;
 pub mod ops;
 pub mod report;

@@ -114,6 +114,14 @@ pub enum NetworkError {
         /// The least possible side.
         least: usize,
     },
+    /// The system gives no threads.
+    #[error("cannot start {threads} threads: {reason}; try fewer")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
     /// One value per channel has no variance.
     #[error(
         "one value per channel: a batch of {group} image(s) of {height}x{width} pixels leaves nothing to take batch statistics of; use larger batches or images"

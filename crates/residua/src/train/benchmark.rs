@@ -97,7 +97,7 @@ impl Benchmark {
 }
 
 /// Times the steps after those that warm up.
-pub(super) fn timed(
+pub(crate) fn timed(
     steps: usize,
     batch: usize,
     parameters: u64,
@@ -134,7 +134,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
     None
 }
 
-pub(super) fn random_batch(count: usize, height: usize, width: usize, classes: usize) -> Batch {
+pub(crate) fn random_batch(count: usize, height: usize, width: usize, classes: usize) -> Batch {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let images = (0..count * height * width * 3).map(|_| StandardNormal.sample(&mut random)).collect();
     let labels = (0..count).map(|_| (random.next_u64() % classes as u64) as u16).collect();

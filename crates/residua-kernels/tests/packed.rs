@@ -1,0 +1,55 @@
+//! Convolutions for inference against the f64 reference: random shapes, every epilogue and instruction set, both algorithms.
+
+mod reference;
+
+use proptest::prelude::*;
+use reference::{random, wide};
+use residua_kernels::{Activation, Algorithm, Epilogue, Input, Instructions, MapShape, PackedConvolution};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn packed_convolutions_are_the_references(
+        (batch, height, width) in (1usize..6, 1usize..12, 1usize..12),
+        (channels, outputs) in (prop_oneof![Just(16usize), Just(64), 1usize..40], prop_oneof![Just(16usize), Just(64), 1usize..40]),
+        (size, stride) in (prop_oneof![Just(1usize), Just(3), Just(5)], 1usize..3),
+        (adds, is_activated, activation) in (any::<bool>(), any::<bool>(), 0usize..3),
+        seed: u64,
+    ) {
+        let input = MapShape { batch, height, width, channels };
+        let output = reference::output_shape(input, outputs, stride);
+        let x = random(input.len(), seed);
+        let weights = random(outputs * channels * size * size, seed ^ 1);
+        let [scale, shift] = [2, 3].map(|more| random(outputs, seed ^ more));
+        let addend = random(output.len(), seed ^ 4);
+        let activation = [Activation::None, Activation::Before, Activation::After][activation];
+        let factor = 0.75;
+
+        let relu = |value: f64, is_there: bool| if is_there { value.max(0.) } else { value };
+        let read: Vec<f64> = wide(&x).into_iter().map(|value| relu(value, is_activated)).collect();
+        let sums = reference::convolve(input, &read, outputs, size, stride, &wide(&weights));
+        let bound = 1e-5 * (channels * size * size) as f64 + 1e-5;
+        let epilogue = Epilogue::new(&scale, &shift, factor, activation);
+        for instructions in Instructions::available() {
+            for algorithm in [Algorithm::Winograd, Algorithm::Direct] {
+                let packed = PackedConvolution::new(channels, outputs, size, stride, algorithm, instructions, &weights);
+                prop_assert_eq!(packed.output(input), output);
+                let mut y = vec![f32::NAN; output.len()];
+                let values = Input { values: &x, norm: None, is_activated };
+                packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut y);
+                for (at, found) in y.iter().enumerate() {
+                    let channel = at % outputs;
+                    let [scale, shift] = [f64::from(scale[channel]), f64::from(shift[channel])];
+                    let addend = if adds { f64::from(factor) * f64::from(addend[at]) } else { 0. };
+                    let expected = match activation {
+                        Activation::Before => relu(scale * sums[at] + shift, true) + addend,
+                        activation => relu(scale * (sums[at] + addend) + shift, activation == Activation::After),
+                    };
+                    let difference = (f64::from(*found) - expected).abs();
+                    prop_assert!(difference <= bound, "{instructions:?} {algorithm:?} at {at}: {found}, not {expected}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A network that classifies, for any number of callers at once.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::permits::Permits;
+use super::program::{Program, Workspace};
+use crate::device::Device;
+use crate::nn::{NamedTensors, NetworkError, ResNetConfig};
+use crate::train::{Prediction, TrainError, Trained, WeightsInfo};
+
+/// A trained network, ready to classify.
+///
+/// It can be shared between threads: as many callers compute at once as it was given threads, others wait for their turn. A batch is divided
+/// between its threads; a few images are computed by their caller.
+#[derive(Debug)]
+pub struct Classifier {
+    program: Program,
+    /// Images that go through the network together.
+    together: usize,
+    classes: usize,
+    pool: ThreadPool,
+    permits: Permits,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// Images that go through the network together: enough that the last stage of a CIFAR network, of four tiles an image, fills a
+/// matrix product, few enough that their feature maps stay in the caches.
+const TOGETHER: usize = 4;
+/// Pixels of larger images fill it by themselves.
+const MANY_PIXELS: usize = 64 * 64;
+
+impl Classifier {
+    /// The network of a run's folder (its last checkpoint), a checkpoint's folder or a `.safetensors` file written by Residua, and what that says of
+    /// itself. Images are of the size in there.
+    ///
+    /// # Errors
+    /// When there is no such file or it is damaged.
+    pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), TrainError> {
+        let Trained { network, info, .. } = Trained::load(path, &Device::flex())?;
+        let size = [info.height, info.width];
+        Ok((Self::new(&info.network, &network.tensors(), size, threads)?, info))
+    }
+
+    /// A network with these tensors, for images of `size`, height and width.
+    ///
+    /// # Errors
+    /// When there is no such network, it does not take such images, or a tensor is missing.
+    pub fn new(
+        config: &ResNetConfig,
+        tensors: &NamedTensors,
+        size: [usize; 2],
+        threads: NonZeroUsize,
+    ) -> Result<Self, NetworkError> {
+        let program = Program::of(config, tensors, size)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
+        let pool = pool
+            .map_err(|error| NetworkError::Threads { threads: threads.get(), reason: error.to_string() })?;
+        let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
+        Ok(Self {
+            program,
+            together,
+            classes: config.classes,
+            pool,
+            permits: Permits::new(threads.get()),
+            workspaces: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Outputs of the network.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Numbers of an image, `[height, width, 3]`.
+    pub fn image_len(&self) -> usize {
+        self.program.image.len()
+    }
+
+    /// Writes the logits `[batch, classes]` of normalised images `[batch, height, width, 3]`.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn logits(&self, images: &[f32], logits: &mut [f32]) {
+        let image = self.image_len();
+        assert!(images.len().is_multiple_of(image), "images are [batch, height, width, 3]");
+        assert_eq!(logits.len(), images.len() / image * self.classes, "logits");
+        if images.is_empty() {
+            return;
+        }
+        if images.len() <= self.together * image {
+            let _permit = self.permits.take();
+            return self.run(images, logits);
+        }
+        let chunks = (self.together * image, self.together * self.classes);
+        self.pool.install(|| {
+            let images = images.par_chunks(chunks.0);
+            images.zip(logits.par_chunks_mut(chunks.1)).for_each(|(images, logits)| self.run(images, logits));
+        });
+    }
+
+    /// The likeliest classes of an image by its logits, likeliest first.
+    pub fn likeliest(&self, logits: &[f32], count: usize) -> Vec<Prediction> {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let sum: f32 = exponentials.iter().sum();
+        let mut predictions: Vec<Prediction> = exponentials
+            .into_iter()
+            .enumerate()
+            .map(|(class, exponential)| Prediction { class, probability: exponential / sum })
+            .collect();
+        predictions.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.class.cmp(&b.class)));
+        predictions.truncate(count);
+        predictions
+    }
+
+    fn run(&self, images: &[f32], logits: &mut [f32]) {
+        let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = kept().pop();
+        let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
+        self.program.run(images, &mut workspace, logits);
+        kept().push(workspace);
+    }
+}

@@ -1,0 +1,64 @@
+//! Batch normalisation with running statistics: a factor and a summand for each channel.
+
+use residua_kernels::Normalisation;
+
+use crate::nn::{NamedTensors, NetworkError, TensorValues};
+
+/// As in [`crate::nn::BatchNorm`].
+const EPSILON: f64 = 1e-5;
+
+/// `norm(x) = scale * x + shift` per channel.
+#[derive(Debug, Clone)]
+pub(super) struct Affine {
+    pub(super) scale: Vec<f32>,
+    pub(super) shift: Vec<f32>,
+}
+
+impl Affine {
+    /// That changes nothing.
+    pub(super) fn identity(channels: usize) -> Self {
+        Self { scale: vec![1.; channels], shift: vec![0.; channels] }
+    }
+
+    /// The normalisation of this name, and BN's parts in the order of `normalisation`.
+    pub(super) fn of(tensors: &NamedTensors, name: &str) -> Result<Self, NetworkError> {
+        let [gamma, beta, mean, variance] = parts(tensors, name)?;
+        let scale: Vec<f64> = gamma
+            .iter()
+            .zip(variance)
+            .map(|(gamma, variance)| f64::from(*gamma) / (f64::from(*variance) + EPSILON).sqrt())
+            .collect();
+        let shift = scale.iter().zip(beta.iter().zip(mean));
+        let shift =
+            shift.map(|(scale, (beta, mean))| (f64::from(*beta) - scale * f64::from(*mean)) as f32).collect();
+        Ok(Self { scale: scale.into_iter().map(|scale| scale as f32).collect(), shift })
+    }
+
+    /// The output channels of weights `[outputs, ...]` multiplied by the scale, and by `factor`.
+    pub(super) fn fold_into(&self, weights: &[f32], factor: f64) -> Vec<f32> {
+        let each = weights.len() / self.scale.len();
+        let of_output = |(weights, scale): (&[f32], &f32)| -> Vec<f32> {
+            let scale = f64::from(*scale) * factor;
+            weights.iter().map(|weight| (f64::from(*weight) * scale) as f32).collect()
+        };
+        weights.chunks_exact(each).zip(&self.scale).flat_map(of_output).collect()
+    }
+}
+
+/// The normalisation of this name for a kernel that applies it while it reads.
+pub(super) fn normalisation(tensors: &NamedTensors, name: &str) -> Result<Normalisation, NetworkError> {
+    let [gamma, beta, mean, variance] = parts(tensors, name)?;
+    Ok(Normalisation::new(&[mean, variance].concat(), gamma, beta, EPSILON))
+}
+
+fn parts<'a>(tensors: &'a NamedTensors, name: &str) -> Result<[&'a [f32]; 4], NetworkError> {
+    let part = |part: &str| values(tensors, &format!("{name}.{part}"));
+    Ok([part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?])
+}
+
+/// The values of a tensor.
+pub(super) fn values<'a>(tensors: &'a NamedTensors, name: &str) -> Result<&'a [f32], NetworkError> {
+    let missing = || NetworkError::Weights(format!("'{name}' is missing"));
+    let TensorValues { values, .. } = tensors.get(name).ok_or_else(missing)?;
+    Ok(values)
+}

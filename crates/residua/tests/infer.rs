@@ -1,0 +1,163 @@
+//! Inference without tensors against the training path's evaluation mode.
+
+use std::num::NonZeroUsize;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use residua::infer::Classifier;
+use residua::nn::{NamedTensors, NetworkOptions, Ordering, Pass, ResNet};
+use residua::train::to_host;
+
+const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+/// The network with normalisations that are none of the initial ones.
+fn network(options: &NetworkOptions, classes: usize, seed: u64) -> (ResNet, NamedTensors) {
+    let device = Device::flex();
+    let network = options.resolve(classes).unwrap().init(seed, &device).unwrap();
+    let mut tensors = network.tensors();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for (name, tensor) in &mut tensors {
+        let is_norm = name.contains("norm.") || name.contains(".norm");
+        for value in tensor.values.iter_mut().filter(|_| is_norm) {
+            let u: f32 = random.random_range(-1f32..1.);
+            *value =
+                if name.ends_with("weight") || name.ends_with("running_var") { 1. + u / 2. } else { u / 3. };
+        }
+    }
+    let network = network.with_tensors(&tensors).unwrap();
+    (network, tensors)
+}
+
+/// Logits by both ways, of images `[batch, height, width, 3]`.
+fn both(options: &NetworkOptions, batch: usize, size: [usize; 2], seed: u64) -> [Vec<f32>; 2] {
+    let classes = 7;
+    let (network, tensors) = network(options, classes, seed);
+    let [height, width] = size;
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 1);
+    let images: Vec<f32> = (0..batch * height * width * 3).map(|_| random.random_range(-2f32..2.)).collect();
+    let tensor =
+        Tensor::<4>::from_data(TensorData::new(images.clone(), [batch, height, width, 3]), &Device::flex());
+    let expected = network.forward(tensor.permute([0, 3, 1, 2]), &mut Pass::evaluate()).unwrap();
+    let classifier = Classifier::new(network.config(), &tensors, size, THREADS).unwrap();
+    let mut logits = vec![f32::NAN; batch * classes];
+    classifier.logits(&images, &mut logits);
+    [logits, to_host(expected)]
+}
+
+/// The largest difference over the largest logit.
+fn difference([found, expected]: [Vec<f32>; 2]) -> f32 {
+    let largest = expected.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+    let worst = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
+    // A comparison that NaN fails.
+    worst.fold(0f32, |worst, difference| if difference <= worst { worst } else { difference }) / largest
+}
+
+#[test]
+fn every_ordering_and_shortcut_gives_the_training_paths_logits() {
+    let shortcuts = [
+        "identity",
+        "scale:0.5,0.7",
+        "scale:0.9,-0.5",
+        "exclusive-gate:-1",
+        "shortcut-gate:0.5",
+        "conv1x1",
+        "dropout:0.3",
+    ];
+    for &ordering in Ordering::ALL {
+        for shortcut in shortcuts {
+            for (model, block) in [("resnet14", "single"), ("resnet14", "basic"), ("resnet20", "bottleneck")]
+            {
+                for dimensions in ["a", "b"] {
+                    let options = NetworkOptions {
+                        ordering: Some(ordering),
+                        shortcut: Some(shortcut.parse().unwrap()),
+                        block: Some(block.parse().unwrap()),
+                        dimensions: Some(dimensions.parse().unwrap()),
+                        ..NetworkOptions::named(model)
+                    };
+                    let worst = difference(both(&options, 5, [16, 12], 3));
+                    assert!(worst < 1e-5, "{ordering} {shortcut} {block} {dimensions}: {worst}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn deep_and_imagenet_networks_agree() {
+    for (model, batch, size) in [
+        ("preresnet110", 2, [32, 32]),
+        ("resnet164", 1, [32, 32]),
+        ("preresnet50", 1, [64, 96]),
+        ("resnet18", 2, [64, 64]),
+        ("preresnet18", 1, [32, 64]),
+    ] {
+        let worst = difference(both(&NetworkOptions::named(model), batch, size, 5));
+        assert!(worst < 2e-5, "{model}: {worst}");
+    }
+    let middle = NetworkOptions {
+        stride_placement: Some("middle".parse().unwrap()),
+        ..NetworkOptions::named("resnet50")
+    };
+    let worst = difference(both(&middle, 1, [64, 64], 5));
+    assert!(worst < 2e-5, "{worst}");
+}
+
+#[test]
+fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
+    let options = NetworkOptions::named("preresnet20");
+    let (network, tensors) = network(&options, 10, 1);
+    let classifier = Classifier::new(network.config(), &tensors, [32, 32], THREADS).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let images: Vec<f32> = (0..11 * classifier.image_len()).map(|_| random.random_range(-2f32..2.)).collect();
+    let logits = |images: &[f32]| {
+        let mut logits = vec![0.; images.len() / classifier.image_len() * 10];
+        classifier.logits(images, &mut logits);
+        logits
+    };
+    let together = logits(&images);
+    let one_by_one: Vec<f32> = images.chunks(classifier.image_len()).flat_map(&logits).collect();
+    let close = |a: &[f32], b: &[f32]| difference([a.to_vec(), b.to_vec()]) < 1e-5;
+    assert!(close(&together, &one_by_one));
+    std::thread::scope(|scope| {
+        for caller in 0..8 {
+            let (logits, images, together) = (&logits, &images, &together);
+            scope.spawn(move || {
+                for image in (0..11).cycle().skip(caller).take(22) {
+                    let length = images.len() / 11;
+                    let alone = logits(&images[image * length..(image + 1) * length]);
+                    assert!(close(&alone, &together[image * 10..(image + 1) * 10]), "{caller} {image}");
+                }
+            });
+        }
+    });
+    assert_eq!(logits(&[]), [0f32; 0]);
+}
+
+#[test]
+fn probabilities_are_a_softmax_and_wrong_networks_are_refused() {
+    let (network, mut tensors) = network(&NetworkOptions::named("preresnet8"), 3, 1);
+    let classifier = Classifier::new(network.config(), &tensors, [32, 32], THREADS).unwrap();
+    let likeliest = classifier.likeliest(&[1., 1000., 1000.], 2);
+    assert_eq!(likeliest.iter().map(|prediction| prediction.class).collect::<Vec<_>>(), [1, 2]);
+    assert!(likeliest.iter().all(|prediction| (prediction.probability - 0.5).abs() < 1e-6));
+    let refused = |size, tensors: &NamedTensors| {
+        Classifier::new(network.config(), tensors, size, THREADS).unwrap_err().to_string()
+    };
+    assert!(refused([30, 32], &tensors).contains("multiple"), "{}", refused([30, 32], &tensors));
+    tensors.remove("stages.1.0.norm1.bias");
+    assert!(refused([32, 32], &tensors).contains("'stages.1.0.norm1.bias' is missing"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_batch_and_size_agrees(batch in 1usize..7, height in 1usize..9, width in 1usize..9, seed: u64, is_pre: bool) {
+        let model = if is_pre { "preresnet14" } else { "resnet14" };
+        let worst = difference(both(&NetworkOptions::named(model), batch, [4 * height, 4 * width], seed));
+        prop_assert!(worst < 1e-5, "{worst}");
+    }
+}
