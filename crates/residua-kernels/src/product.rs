@@ -127,6 +127,43 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     }
 }
 
+/// Rows of a product of few rows.
+pub(crate) const FEW_ROWS: usize = 4;
+
+/// Multiplies four rows of `a` (its panels `pitch` numbers apart) by `B` blocks of weights side by side, which keeps as many accumulators
+/// busy as sixteen rows by one: `out[block][row][lane]`, blocks `pitch` numbers apart. The sums are [`product`]'s, in its order.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn few_rows<V: Vector, const B: usize>(
+    (a, pitch): (View, usize),
+    depth_blocks: usize,
+    weights: View,
+    (to, to_pitch): (ViewMut, usize),
+) {
+    unsafe {
+        let mut sums = [[V::zero(); FEW_ROWS]; B];
+        for block in 0..depth_blocks {
+            let a = a.from(block * pitch);
+            let b = weights.from(block * SQUARE);
+            for k in 0..LANES {
+                for (output, sums) in sums.iter_mut().enumerate() {
+                    let b = b.load::<V>(output * depth_blocks * SQUARE + k * LANES);
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        *sum = V::splat(a.get(row * LANES + k)).mul_add(b, *sum);
+                    }
+                }
+            }
+        }
+        for (output, sums) in sums.into_iter().enumerate() {
+            for (row, sum) in sums.into_iter().enumerate() {
+                to.store(output * to_pitch + row * LANES, sum);
+            }
+        }
+    }
+}
+
 /// Adds to `sum: [LANES][LANES]` the products of one panel of `a` with one panel of `g`, over `rows` rows; the first add to
 /// nothing, whatever `sum` holds.
 ///

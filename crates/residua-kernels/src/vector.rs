@@ -29,6 +29,9 @@ pub(crate) const LANES: usize = 16;
 /// All methods: the machine has the instructions; pointers are valid for [`LANES`] (or the given count of) f32, of
 /// any alignment.
 pub(crate) trait Vector: Copy {
+    /// Whether sixteen accumulators and what is multiplied fit in registers.
+    const HAS_MANY_REGISTERS: bool;
+
     /// [`product::product`] with as many rows of accumulators as there are registers for.
     unsafe fn product(
         a: View,

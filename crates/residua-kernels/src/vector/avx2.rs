@@ -29,6 +29,8 @@ macro_rules! each {
 }
 
 impl Vector for Avx2 {
+    const HAS_MANY_REGISTERS: bool = false;
+
     // Six rows of two registers, the weights' two, and one broadcast: fifteen of sixteen. Four divides the tiles.
     #[inline(always)]
     unsafe fn product(

@@ -14,6 +14,8 @@ fn mask(count: usize) -> __mmask16 {
 }
 
 impl Vector for Avx512 {
+    const HAS_MANY_REGISTERS: bool = true;
+
     // Sixteen accumulators, the weights, and broadcasts straight from memory leave registers to spare; more rows gain
     // nothing once the latency of a multiply-add is hidden.
     #[inline(always)]

@@ -17,6 +17,8 @@ impl Neon {
 }
 
 impl Vector for Neon {
+    const HAS_MANY_REGISTERS: bool = false;
+
     // Five rows of four registers, the weights' four and one broadcast fit in thirty-two; four divides the tiles.
     #[inline(always)]
     unsafe fn product(

@@ -18,6 +18,8 @@ impl Portable {
 }
 
 impl Vector for Portable {
+    const HAS_MANY_REGISTERS: bool = false;
+
     #[inline(always)]
     unsafe fn product(
         a: View,
