@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::backward::sums;
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
-use crate::map::{Block, Chunks, MapShape, blocks, padded};
+use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
@@ -375,8 +375,10 @@ impl Task for Forward<'_> {
         let Self { plan, source, weights, sink, images } = self;
         unsafe {
             match plan {
-                Plan::Winograd(winograd) => winograd.forward::<V>(&source, weights, &sink, images),
-                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images),
+                Plan::Winograd(winograd) => {
+                    winograd.forward::<V>(&source, weights, &sink, images, Part::WHOLE)
+                }
+                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, Part::WHOLE),
             }
             V::fence();
         }
@@ -404,7 +406,7 @@ impl Task for Backward<'_> {
                         winograd.weights_gradient::<V>(&source, &gradient, partial, images.clone());
                     }
                     if let Some((weights, sink)) = weights {
-                        winograd.transposed().forward::<V>(&gradient, weights, sink, images);
+                        winograd.transposed().forward::<V>(&gradient, weights, sink, images, Part::WHOLE);
                     }
                 }
                 Plan::Direct(direct) => direct.backward::<V>(&source, &gradient, weights, partial, images),

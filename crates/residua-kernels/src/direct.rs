@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::map::{MapShape, blocks, padded};
+use crate::map::{MapShape, Part, blocks, padded};
 use crate::multiply::Multiply;
 use crate::plane::Plane;
 use crate::product::{Ahead, Nothing, Panel, ROWS, SQUARE, panel};
@@ -130,6 +130,7 @@ impl Direct {
         weights: View,
         sink: &impl AnySink,
         images: Range<usize>,
+        part: Part,
     ) {
         let (plane, pixels, depth) = (self.plane(), self.pixels(), self.depth());
         let plane_len = if self.is_pointwise() { 0 } else { plane.len(self.input.channels) };
@@ -141,8 +142,9 @@ impl Direct {
                 if !self.is_pointwise() {
                     plane.fill::<V>(source, self.input, image, plane_memory);
                 }
-                for first in (0..self.output.pixels()).step_by(pixels) {
-                    let count = pixels.min(self.output.pixels() - first);
+                let own = part.share(self.output.pixels(), ROWS);
+                for first in own.clone().step_by(pixels) {
+                    let count = pixels.min(own.end - first);
                     let ahead =
                         self.gather::<V>(source, plane, plane_memory.read(), image, first, count, patches);
                     sink.run::<V>(Multiply {

@@ -55,16 +55,37 @@ pub(crate) struct Block {
 /// The blocks of `channels` channels.
 #[inline(always)]
 pub(crate) fn blocks(channels: usize) -> impl Iterator<Item = Block> {
-    (0..channels.div_ceil(LANES)).map(move |index| Block {
-        index,
-        channel: index * LANES,
-        count: LANES.min(channels - index * LANES),
-    })
+    (0..channels.div_ceil(LANES)).map(move |index| block_at(channels, index))
+}
+
+/// The block of this index.
+#[inline(always)]
+pub(crate) fn block_at(channels: usize, index: usize) -> Block {
+    Block { index, channel: index * LANES, count: LANES.min(channels - index * LANES) }
 }
 
 /// `channels`, rounded up to whole blocks.
 pub(crate) fn padded(channels: usize) -> usize {
     channels.next_multiple_of(LANES)
+}
+
+/// A part of a convolution's work on a run of images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+impl Part {
+    pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// Its share of `count` things, in pieces of `piece`.
+    #[inline(always)]
+    pub(crate) fn share(self, count: usize, piece: usize) -> std::ops::Range<usize> {
+        let pieces = count.div_ceil(piece);
+        let begin = |part: usize| (part * pieces / self.of * piece).min(count);
+        begin(self.index)..begin(self.index + 1)
+    }
 }
 
 /// A batch cut into runs of consecutive images. The cut depends on the shape alone: whatever is summed within runs and

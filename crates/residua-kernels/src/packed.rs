@@ -1,10 +1,11 @@
-//! Convolutions for inference: weights packed once, an epilogue with everything that may follow, no threads of their own.
+//! Convolutions for inference: weights packed once, an epilogue with everything that may follow.
 
 use std::ops::Range;
 
+use crate::awake;
 use crate::convolution::{Algorithm, Convolution, Plan};
 use crate::instructions::{Instructions, Task};
-use crate::map::{Block, MapShape, padded};
+use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;
 use crate::scratch::Lines;
 use crate::sink::{AnySink, Sink, WithSink, for_flag};
@@ -99,7 +100,8 @@ impl PackedConvolution {
         self.convolution(input).output()
     }
 
-    /// `output = epilogue(weights * input, addend)` of the whole batch, on the calling thread.
+    /// `output = epilogue(weights * input, addend)` of the whole batch, in `parts` parts: one on the calling thread, others on those of its
+    /// pool, which are best kept awake ([`with_threads_awake`](crate::with_threads_awake)). The results are the same to the bit.
     ///
     /// # Panics
     /// When a slice has another length than its shape says.
@@ -110,6 +112,7 @@ impl PackedConvolution {
         epilogue: &Epilogue,
         addend: Option<&[f32]>,
         output: &mut [f32],
+        parts: usize,
     ) {
         assert_eq!(shape.channels, self.inputs, "channels of the input");
         assert_eq!(epilogue.channels, self.outputs, "channels of the epilogue");
@@ -130,13 +133,15 @@ impl PackedConvolution {
             adds: addend.is_some(),
             activation: epilogue.activation,
         };
-        self.instructions.run(Infer {
-            plan: convolution.plan(),
-            source: input.source(shape),
-            weights: View::new(self.weights.numbers()),
-            sink,
-            images: 0..shape.batch,
-        });
+        let (plan, source) = (convolution.plan(), input.source(shape));
+        let weights = View::new(self.weights.numbers());
+        let work = |part| {
+            self.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
+        };
+        match parts {
+            1 => work(Part::WHOLE),
+            parts => awake::for_each(parts, |index| work(Part { index, of: parts })),
+        }
     }
 
     fn convolution(&self, input: MapShape) -> Convolution {
@@ -151,16 +156,17 @@ struct Infer<'a> {
     weights: View<'a>,
     sink: InferenceSink<'a>,
     images: Range<usize>,
+    part: Part,
 }
 
 impl Task for Infer<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { plan, source, weights, sink, images } = self;
+        let Self { plan, source, weights, sink, images, part } = self;
         unsafe {
             match plan {
-                Plan::Winograd(winograd) => winograd.forward::<V>(&source, weights, &sink, images),
-                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images),
+                Plan::Winograd(winograd) => winograd.forward::<V>(&source, weights, &sink, images, part),
+                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, part),
             }
         }
     }

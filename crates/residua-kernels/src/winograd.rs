@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use crate::map::{Block, MapShape, blocks};
+use crate::map::{Block, MapShape, Part, block_at};
 use crate::plane::Plane;
 use crate::product::{Ahead, FEW_ROWS, Nothing, Panel, ROWS, SQUARE, few_rows};
 use crate::scratch::Scratch;
@@ -104,10 +104,15 @@ impl Winograd {
         weights: View,
         sink: &impl AnySink,
         images: Range<usize>,
+        part: Part,
     ) {
         let Self { input, outputs } = self;
         let (plane, band) = (self.plane(), self.band());
         let (blocks, output_blocks) = (input.channels.div_ceil(LANES), outputs.div_ceil(LANES));
+        // Where tiles are too few to be divided, the outputs are.
+        let divides_tiles = self.tiles() >= 2 * TILES;
+        let (of_tiles, of_outputs) = if divides_tiles { (part, Part::WHOLE) } else { (Part::WHOLE, part) };
+        let own = of_outputs.share(output_blocks, 1);
         let lengths = [plane.len(input.channels) * band, blocks * BLOCK, output_blocks * BLOCK];
         let mut scratch = Scratch::take();
         let [planes, tiles, results] = scratch.pieces(lengths);
@@ -126,25 +131,18 @@ impl Winograd {
                     [input.channels, outputs],
                     output_blocks,
                 );
-                for tile in (0..count * self.tiles()).step_by(TILES) {
-                    let tiles_here = TILES.min(count * self.tiles() - tile);
+                let own_tiles = of_tiles.share(count * self.tiles(), TILES);
+                for tile in own_tiles.clone().step_by(TILES) {
+                    let tiles_here = TILES.min(own_tiles.end - tile);
                     self.transform_input::<V>(plane, planes.read(), tile, tiles_here, blocks, tiles);
+                    let to = (results, output_blocks, own.clone());
                     if tiles_here <= FEW_TILES {
-                        few_products::<V>(
-                            (tiles.read(), blocks),
-                            tiles_here,
-                            weights,
-                            (results, output_blocks),
-                        );
+                        few_products::<V>((tiles.read(), blocks), tiles_here, weights, to);
                     } else {
-                        products::<V>(
-                            (tiles.read(), blocks),
-                            weights,
-                            (results, output_blocks),
-                            ahead.from(tile / TILES * FREQUENCIES * output_blocks),
-                        );
+                        let ahead = ahead.from(tile / TILES * FREQUENCIES * output_blocks);
+                        products::<V>((tiles.read(), blocks), weights, to, ahead);
                     }
-                    self.finish::<V>(results.read(), outputs, first, tile, tiles_here, sink);
+                    self.finish::<V>(results.read(), outputs, own.clone(), first, tile, tiles_here, sink);
                 }
             }
         }
@@ -273,6 +271,7 @@ impl Winograd {
         self,
         results: View,
         channels: usize,
+        own: Range<usize>,
         first_image: usize,
         first: usize,
         count: usize,
@@ -283,7 +282,8 @@ impl Winograd {
             let Position { image, row, column } = self.position(first + tile);
             let image = first_image + image;
             let is_first = row == 0 && column == 0;
-            for block in blocks(channels) {
+            for index in own.clone() {
+                let block = block_at(channels, index);
                 unsafe {
                     let from = results.from(block.index * BLOCK + tile * LANES);
                     let outputs = transform::to_output::<V>(|frequency| from.load(frequency * FREQUENCY));
@@ -326,11 +326,11 @@ impl Spread<'_> {
 unsafe fn products<V: Vector>(
     (tiles, depth): (View, usize),
     weights: View,
-    (results, output_blocks): (ViewMut, usize),
+    (results, output_blocks, own): (ViewMut, usize, Range<usize>),
     mut ahead: Spread,
 ) {
     for frequency in 0..FREQUENCIES {
-        for block in 0..output_blocks {
+        for block in own.clone() {
             unsafe {
                 let weights = weights.from((frequency * output_blocks + block) * depth * SQUARE);
                 let mut to = Panel(results.from(block * BLOCK + frequency * FREQUENCY));
@@ -349,7 +349,7 @@ unsafe fn few_products<V: Vector>(
     (tiles, depth): (View, usize),
     count: usize,
     weights: View,
-    (results, output_blocks): (ViewMut, usize),
+    (results, output_blocks, own): (ViewMut, usize, Range<usize>),
 ) {
     for frequency in 0..FREQUENCIES {
         unsafe {
@@ -357,20 +357,20 @@ unsafe fn few_products<V: Vector>(
             for row in (0..count).step_by(FEW_ROWS) {
                 let a = tiles.from(frequency * FREQUENCY + row * LANES);
                 let to = results.from(frequency * FREQUENCY + row * LANES);
-                let mut block = 0;
+                let mut block = own.start;
                 if V::HAS_MANY_REGISTERS {
-                    while block + 4 <= output_blocks {
+                    while block + 4 <= own.end {
                         let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                         few_rows::<V, 4>((a, BLOCK), depth, weights, (to, BLOCK));
                         block += 4;
                     }
                 }
-                while block + 2 <= output_blocks {
+                while block + 2 <= own.end {
                     let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                     few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
                     block += 2;
                 }
-                if block < output_blocks {
+                if block < own.end {
                     let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                     few_rows::<V, 1>((a, BLOCK), depth, weights, (to, BLOCK));
                 }

@@ -37,7 +37,10 @@ proptest! {
                 prop_assert_eq!(packed.output(input), output);
                 let mut y = vec![f32::NAN; output.len()];
                 let values = Input { values: &x, norm: None, is_activated };
-                packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut y);
+                packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut y, 1);
+                let mut in_parts = vec![f32::NAN; output.len()];
+                packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut in_parts, 3);
+                prop_assert!(y.iter().zip(&in_parts).all(|(y, part)| y.to_bits() == part.to_bits()));
                 for (at, found) in y.iter().enumerate() {
                     let channel = at % outputs;
                     let [scale, shift] = [f64::from(scale[channel]), f64::from(shift[channel])];

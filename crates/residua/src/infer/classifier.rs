@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use residua_kernels::with_threads_awake;
 
 use super::permits::Permits;
 use super::program::{Program, Workspace};
@@ -16,13 +17,14 @@ use crate::train::{Prediction, TrainError, Trained, WeightsInfo};
 /// A trained network, ready to classify.
 ///
 /// It can be shared between threads: as many callers compute at once as it was given threads, others wait for their turn. A batch is divided
-/// between its threads; a few images are computed by their caller.
+/// between its threads; so are the convolutions of a few images if their caller is alone, else the caller computes them.
 #[derive(Debug)]
 pub struct Classifier {
     program: Program,
     /// Images that go through the network together.
     together: usize,
     classes: usize,
+    threads: usize,
     pool: ThreadPool,
     permits: Permits,
     workspaces: Mutex<Vec<Workspace>>,
@@ -65,6 +67,7 @@ impl Classifier {
             program,
             together,
             classes: config.classes,
+            threads: threads.get(),
             pool,
             permits: Permits::new(threads.get()),
             workspaces: Mutex::new(Vec::new()),
@@ -93,13 +96,21 @@ impl Classifier {
             return;
         }
         if images.len() <= self.together * image {
+            // Alone, a caller has all threads.
+            let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
+            if let Some(_all) = alone {
+                let run = || with_threads_awake(|| self.run(images, logits, self.threads));
+                return self.pool.install(run);
+            }
             let _permit = self.permits.take();
-            return self.run(images, logits);
+            return self.run(images, logits, 1);
         }
         let chunks = (self.together * image, self.together * self.classes);
         self.pool.install(|| {
             let images = images.par_chunks(chunks.0);
-            images.zip(logits.par_chunks_mut(chunks.1)).for_each(|(images, logits)| self.run(images, logits));
+            images
+                .zip(logits.par_chunks_mut(chunks.1))
+                .for_each(|(images, logits)| self.run(images, logits, 1));
         });
     }
 
@@ -118,11 +129,11 @@ impl Classifier {
         predictions
     }
 
-    fn run(&self, images: &[f32], logits: &mut [f32]) {
+    fn run(&self, images: &[f32], logits: &mut [f32], parts: usize) {
         let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = kept().pop();
         let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
-        self.program.run(images, &mut workspace, logits);
+        self.program.run(images, &mut workspace, logits, parts);
         kept().push(workspace);
     }
 }

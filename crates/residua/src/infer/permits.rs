@@ -10,7 +10,10 @@ pub(super) struct Permits {
 }
 
 /// Returned when it is dropped.
-pub(super) struct Permit<'a>(&'a Permits);
+pub(super) struct Permit<'a> {
+    permits: &'a Permits,
+    count: usize,
+}
 
 impl Permits {
     pub(super) fn new(count: usize) -> Self {
@@ -23,13 +26,24 @@ impl Permits {
         let mut free =
             self.returned.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
-        Permit(self)
+        Permit { permits: self, count: 1 }
+    }
+
+    /// All `count` permits, if nobody has any.
+    pub(super) fn take_all(&self, count: usize) -> Option<Permit<'_>> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if *free < count {
+            return None;
+        }
+        *free -= count;
+        Some(Permit { permits: self, count })
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.returned.notify_one();
+        let Self { permits, count } = *self;
+        *permits.free.lock().unwrap_or_else(PoisonError::into_inner) += count;
+        permits.returned.notify_all();
     }
 }

@@ -108,12 +108,13 @@ impl Program {
         }
     }
 
-    /// Logits `[batch, classes]` of images `[batch, height, width, 3]`, of which there are no more than the workspace is for.
-    pub(super) fn run(&self, images: &[f32], workspace: &mut Workspace, logits: &mut [f32]) {
+    /// Logits `[batch, classes]` of images `[batch, height, width, 3]`, of which there are no more than the workspace is for. With several
+    /// parts, convolutions are divided between the threads of the pool that this runs in.
+    pub(super) fn run(&self, images: &[f32], workspace: &mut Workspace, logits: &mut [f32], parts: usize) {
         let batch = images.len() / self.image.len();
         workspace.slots[Slot::Trunk(false).index()][..images.len()].copy_from_slice(images);
         for step in &self.steps {
-            step.run(batch, workspace);
+            step.run(batch, workspace, parts);
         }
         let (slot, shape) = self.features;
         let channels = shape.channels;
@@ -130,7 +131,7 @@ impl Program {
 }
 
 impl Step {
-    fn run(&self, batch: usize, workspace: &mut Workspace) {
+    fn run(&self, batch: usize, workspace: &mut Workspace, parts: usize) {
         let of = |shape: MapShape| MapShape { batch, ..shape };
         let slots = &mut workspace.slots;
         // Taken out while it is written, put back behind: nothing is allocated.
@@ -143,7 +144,14 @@ impl Step {
                 let values =
                     Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
                 let addend = addend.map(|slot| read(slot, shape));
-                convolution.forward(of(*input), values, epilogue, addend, &mut output[..of(shape).len()]);
+                convolution.forward(
+                    of(*input),
+                    values,
+                    epilogue,
+                    addend,
+                    &mut output[..of(shape).len()],
+                    parts,
+                );
             }
             Self::Activate { from, shape, norm, .. } => {
                 activate(read(*from, *shape), norm, &mut output[..of(*shape).len()]);
