@@ -19,8 +19,8 @@ fn uniform(tensor: u32, count: usize) -> impl Iterator<Item = f64> {
 fn weights(network: &InceptionV3) -> NamedTensors {
     let tensors = network.tensors();
     let value = |name: &str, shape: &[usize], u: f64| match shape {
-        &[_, inputs, height, width] => u * (6. / (inputs * height * width) as f64).sqrt(),
-        &[_, inputs] => u / (inputs as f64).sqrt(),
+        [_, inputs, height, width] => u * (6. / (inputs * height * width) as f64).sqrt(),
+        [_, inputs] => u / (*inputs as f64).sqrt(),
         _ if name.ends_with("bn.weight") || name.ends_with("running_var") => 1. + u / 2.,
         _ => u / 10.,
     };

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Inference throughput of the paper's CIFAR networks in ONNX Runtime and OpenVINO, one JSON line per engine and batch.
+
+    inference_bench.py --model preresnet110 --batch 1 128 --threads 2
+
+The network is built by torch_networks.py with random weights and random BN statistics, exported to ONNX, and run in f32.
+Figures: images_per_second of the best and of the median call. Needs `pip install torch onnx onnxscript onnxruntime openvino`.
+"""
+import argparse
+import json
+import statistics
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "crates/residua/tests/fixtures"))
+import torch_networks  # noqa: E402
+
+
+def throughput(call, batch):
+    call()
+    times = []
+    until = time.perf_counter() + 3
+    while len(times) < 5 or time.perf_counter() < until:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return {"images_per_second": batch / min(times), "images_per_second_median": batch / statistics.median(times)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="preresnet110")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 128])
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    model = torch_networks.build(args.model).eval()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        torch.onnx.export(model, (torch.randn(2, 3, 32, 32),), file.name, input_names=["x"], output_names=["y"],
+                          dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = args.threads
+        session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+        core = openvino.Core()
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": str(args.threads), "INFERENCE_PRECISION_HINT": "f32"})
+        for batch in args.batch:
+            images = np.random.randn(batch, 3, 32, 32).astype(np.float32)
+            network = core.read_model(file.name)
+            network.reshape({"x": [batch, 3, 32, 32]})
+            request = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+            for engine, call in ((f"onnxruntime {onnxruntime.__version__}", lambda: session.run(None, {"x": images})),
+                                 (f"openvino {openvino.__version__.split('-')[0]}", lambda: request.infer({"x": images}))):
+                print(json.dumps({"engine": engine, "model": args.model, "mode": "infer", "batch": batch,
+                                  "threads": args.threads, **throughput(call, batch)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
