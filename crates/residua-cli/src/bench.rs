@@ -5,10 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Augmentation, Source};
-use residua::device::DeviceChoice;
 use residua::infer::measure_classifier;
 use residua::nn::NetworkOptions;
-use residua::ops::Engine;
 use residua::study::Compared;
 use residua::train::{
     Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_inception, measure_loader,
@@ -92,10 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         engine: machine.engine,
         memory,
     };
-    let is_without_tensors = *mode == BenchmarkMode::Infer
-        && machine.device == DeviceChoice::Cpu
-        && machine.engine == Engine::Fused;
-    let measured = match is_without_tensors {
+    let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
         true => measure_classifier(&network, batch.get(), size, steps.get(), threads),
         false => benchmark.run(&machine.open_device()?),
     };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Crops, ImageFolder, Source, Split, View};
+use residua::infer::Classifier;
 use residua::train::{TrainError, Trained, evaluate, saved_recipe};
 use serde_json::json;
 
@@ -54,7 +55,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, data, batch, json, machine, max_unreadable, .. } = arguments;
-    machine.start_threads()?;
+    let threads = machine.start_threads()?;
     let trained = Trained::load(checkpoint, &machine.open_device()?)?;
     let source = match data {
         Some(source) => source.clone(),
@@ -80,7 +81,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let result = evaluate(&trained.network, &test_set, &trained.info.normalisation, *batch, machine.engine)?;
+    let normalisation = &trained.info.normalisation;
+    let result = if machine.infers_without_tensors() {
+        let size = [view.height, view.width];
+        let classifier = Classifier::new(&trained.info.network, &trained.network.tensors(), size, threads)?;
+        classifier.evaluate(&test_set, normalisation, *batch)?
+    } else {
+        evaluate(&trained.network, &test_set, normalisation, *batch, machine.engine)?
+    };
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));
     }

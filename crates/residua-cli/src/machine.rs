@@ -48,6 +48,11 @@ impl MachineArguments {
         Ok(threads)
     }
 
+    /// Whether networks are run by [`residua::infer`]: on the CPU, unless the reference is asked for.
+    pub(crate) fn infers_without_tensors(&self) -> bool {
+        self.device == DeviceChoice::Cpu && self.engine == Engine::Fused
+    }
+
     /// The device, ready to compute.
     pub(crate) fn open_device(&self) -> anyhow::Result<Device> {
         Ok(self.device.open()?)

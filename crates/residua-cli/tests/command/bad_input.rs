@@ -187,7 +187,8 @@ fn pictures_that_are_none_are_named_and_the_others_go_on() {
         ("text.png", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
         ("cut.png", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
         ("cut.jpg", "give a whole JPEG, PNG, WebP, BMP or GIF file"),
-        ("data", "give a file"),
+        ("data", "there is no picture in data"),
+        ("no*.png", "there is no picture in no*.png"),
     ] {
         assert_refused(&sandbox, 1, &format!("predict --checkpoint run {name}"), &[name, part]);
     }

@@ -1,7 +1,9 @@
 //! Training on a folder of pictures.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use image::{Rgb, RgbImage};
 
@@ -128,4 +130,50 @@ fn evaluation_wants_the_classes_of_training() {
     );
     let ended = sandbox.run("eval --checkpoint run --size 40 --scale 20");
     assert!(ended.code == Some(2) && ended.stderr.contains("is smaller than a crop"), "{}", ended.stderr);
+}
+
+#[test]
+fn pictures_are_found_in_folders_patterns_and_standard_input() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(
+        "train --data cifar10:data --model preresnet8 --batch 8 --iterations 2 --threads 1 --out run",
+    );
+    fs::create_dir_all(sandbox.at("album/deeper, \"one\"")).unwrap();
+    for (number, name) in
+        ["album/b.png", "album/a.PNG", "album/deeper, \"one\"/c.jpg"].into_iter().enumerate()
+    {
+        image::RgbImage::from_pixel(40, 30, image::Rgb([80 * number as u8, 10, 200]))
+            .save(sandbox.at(name))
+            .unwrap();
+    }
+    fs::write(sandbox.at("album/notes.txt"), "no picture").unwrap();
+    fs::write(sandbox.at("album/broken.png"), "no picture").unwrap();
+
+    let folder = sandbox.run("predict --checkpoint run --top 2 --csv album");
+    assert_eq!(folder.code, Some(1));
+    assert_eq!(folder.stderr.matches("error: ").count(), 1, "{}", folder.stderr);
+    let lines: Vec<&str> = folder.stdout.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("image,rank,class,probability", 7));
+    let images: Vec<&str> =
+        lines[1..].iter().step_by(2).map(|line| line.rsplitn(4, ',').last().unwrap()).collect();
+    assert_eq!(images, ["album/a.PNG", "album/b.png", "\"album/deeper, \"\"one\"\"/c.jpg\""]);
+
+    let pattern = sandbox.succeed("predict --checkpoint run --json album/[ab].* --batch 1");
+    assert_eq!(pattern.stdout.lines().count(), 2);
+    assert!(pattern.stderr.contains("2 pictures in"), "{}", pattern.stderr);
+
+    let mut command = sandbox.command("predict --checkpoint run --json -");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"album/b.png\r\n\nalbum/a.PNG\n").unwrap();
+    let piped = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    // The same pictures by the reference, batches of another size, in another order.
+    let reference =
+        sandbox.succeed("predict --checkpoint run --json --engine composed album/b.png album/a.PNG").stdout;
+    for (found, expected) in piped.lines().zip(reference.lines()) {
+        let [found, expected]: [serde_json::Value; 2] = [found, expected].map(|line| line.parse().unwrap());
+        assert_eq!(found["image"], expected["image"]);
+        let first = |line: &serde_json::Value| line["predictions"][0]["probability"].as_f64().unwrap();
+        assert!((first(&found) - first(&expected)).abs() < 1e-5, "{found} {expected}");
+    }
+    assert_eq!(piped.lines().count(), 2);
 }

@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use residua_kernels::with_threads_awake;
+use residua_kernels::{MapShape, with_threads_awake};
 
 use super::permits::Permits;
 use super::program::{Program, Workspace};
+use crate::data::{Images, Normalisation};
 use crate::device::Device;
 use crate::nn::{NamedTensors, NetworkError, ResNetConfig};
-use crate::train::{Prediction, TrainError, Trained, WeightsInfo};
+use crate::train::{Evaluation, Prediction, TrainError, Trained, WeightsInfo, evaluate_by};
 
 /// A trained network, ready to classify.
 ///
@@ -112,6 +113,50 @@ impl Classifier {
                 .zip(logits.par_chunks_mut(chunks.1))
                 .for_each(|(images, logits)| self.run(images, logits, 1));
         });
+    }
+
+    /// Loss and error over all images of a test set, as their view shows them, `batch` images at a time. Of several crops of an image the mean of
+    /// their probabilities counts.
+    ///
+    /// # Errors
+    /// When the images are of another size, or too many files cannot be read.
+    pub fn evaluate(
+        &self,
+        test_set: &Images,
+        normalisation: &Normalisation,
+        batch: NonZeroUsize,
+    ) -> Result<Evaluation, TrainError> {
+        evaluate_by(test_set, normalisation, batch, self.classes, |batch| {
+            let mut logits = vec![0.; batch.images.len() / self.image_len() * self.classes];
+            self.logits(&batch.images, &mut logits);
+            Ok(logits)
+        })
+    }
+
+    /// The likeliest classes of each of some pictures, likeliest first. Each is `[height, width, 3]` bytes of the network's size.
+    ///
+    /// # Errors
+    /// When the normalisation is not one for such images.
+    ///
+    /// # Panics
+    /// When a picture has another size.
+    pub fn classify(
+        &self,
+        pictures: &[&[u8]],
+        normalisation: &Normalisation,
+        count: usize,
+    ) -> Result<Vec<Vec<Prediction>>, TrainError> {
+        let MapShape { height, width, .. } = self.program.image;
+        normalisation.check(height, width)?;
+        let image = self.image_len();
+        let mut values = vec![0.; pictures.len() * image];
+        for (pixels, values) in pictures.iter().zip(values.chunks_exact_mut(image)) {
+            assert_eq!(pixels.len(), image, "a picture's size");
+            normalisation.apply(pixels, values);
+        }
+        let mut logits = vec![0.; pictures.len() * self.classes];
+        self.logits(&values, &mut logits);
+        Ok(logits.chunks_exact(self.classes).map(|logits| self.likeliest(logits, count)).collect())
     }
 
     /// The likeliest classes of an image by its logits, likeliest first.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::error::TrainError;
 use super::step::{images, misclassified, to_host};
-use crate::data::{Images, Normalisation, evaluation_batches};
+use crate::data::{Batch, Images, Normalisation, evaluation_batches};
 use crate::nn::{Pass, ResNet};
 use crate::ops::Engine;
 
@@ -36,12 +36,24 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let network = network.valid();
     let device = network.device();
+    evaluate_by(test_set, normalisation, batch_size, network.config().classes, |batch| {
+        let mut pass = Pass::evaluate().with_engine(engine);
+        Ok(to_host(network.forward(images(batch, &device), &mut pass)?))
+    })
+}
+
+/// As [`evaluate`], by whatever finds the logits `[image, crop, class]` of a batch.
+pub(crate) fn evaluate_by(
+    test_set: &Images,
+    normalisation: &Normalisation,
+    batch_size: NonZeroUsize,
+    classes: usize,
+    mut logits_of: impl FnMut(&Batch) -> Result<Vec<f32>, TrainError>,
+) -> Result<Evaluation, TrainError> {
     let (mut loss, mut wrong, mut count) = (0., 0, 0);
     for batch in evaluation_batches(test_set, normalisation, batch_size)? {
         let batch = batch?;
-        let mut pass = Pass::evaluate().with_engine(engine);
-        let logits = to_host(network.forward(images(&batch, &device), &mut pass)?);
-        let logits = mean_over_crops(logits, batch.crops, network.config().classes);
+        let logits = mean_over_crops(logits_of(&batch)?, batch.crops, classes);
         // Image by image, so that the sum does not depend on the batches.
         loss = cross_entropies(&logits, &batch.labels).fold(loss, |sum, image| sum + image);
         wrong += misclassified(&logits, &batch.labels);

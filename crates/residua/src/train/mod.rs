@@ -41,6 +41,7 @@ pub use checkpoint_store::{CheckpointStore, Resumed, locate_weights};
 pub use curves::{curves_svg, draw_curves};
 pub(crate) use curves::{register_plot_font, whole_pixels};
 pub use error::TrainError;
+pub(crate) use evaluation::evaluate_by;
 pub use evaluation::{Evaluation, evaluate};
 pub use failure::Failure;
 pub use inception_benchmark::measure_inception;
