@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let network = match machine.infers_without_tensors() {
         true => {
             let (classifier, info) = Classifier::load(checkpoint, threads)?;
-            Network::Folded(classifier, Box::new(info))
+            Network::Folded(Box::new(classifier), Box::new(info))
         }
         false => Network::Tensors(Box::new(Trained::load(checkpoint, &machine.open_device()?)?)),
     };
@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// What finds the classes.
 enum Network {
-    Folded(Classifier, Box<WeightsInfo>),
+    Folded(Box<Classifier>, Box<WeightsInfo>),
     Tensors(Box<Trained>),
 }
 
