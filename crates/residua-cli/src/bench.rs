@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Augmentation, Source};
-use residua::infer::measure_classifier;
+use residua::infer::{Latency, measure_classifier, measure_latency};
 use residua::nn::NetworkOptions;
 use residua::study::Compared;
 use residua::train::{
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// train or infer.
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE")]
     mode: BenchmarkMode,
+    /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
+    #[arg(long, value_name = "N", value_parser = count)]
+    callers: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArguments,
     /// Measure how fast training images of this data set are made, without any network: shapes, cifar10[:DIR],
@@ -79,6 +82,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return inception(arguments, threads);
     }
     let (network, size) = arguments.images.resolve(&options)?;
+    if let Some(callers) = arguments.callers {
+        if *mode != BenchmarkMode::Infer || !machine.infers_without_tensors() {
+            return Err(UsageError::new("--callers is for --mode infer on the cpu").into());
+        }
+        let measured = measure_latency(&network, batch.get(), size, (callers, *steps), threads);
+        return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
+    }
     let memory = arguments.memory.memory.resolve(&network, batch.get(), size[0], size[1]);
     let memory = memory.map_err(|error| impossible_training(&error))?;
     let benchmark = Benchmark {
@@ -94,10 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         true => measure_classifier(&network, batch.get(), size, steps.get(), threads),
         false => benchmark.run(&machine.open_device()?),
     };
-    let measured = measured.map_err(|error| match error {
-        TrainError::Network(error) => UsageError::new(error).into(),
-        error => anyhow::Error::new(error),
-    })?;
+    let measured = measured.map_err(impossible_inference)?;
     if arguments.json {
         let report = json!({
             "engine": format!("residua {} {}", env!("CARGO_PKG_VERSION"), machine.engine),
@@ -130,6 +137,44 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn impossible_inference(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Network(error) => UsageError::new(error).into(),
+        error => anyhow::Error::new(error),
+    }
+}
+
+/// What callers at once have to wait.
+fn latency(
+    arguments: &Arguments,
+    model: &str,
+    callers: NonZeroUsize,
+    measured: &Latency,
+) -> anyhow::Result<ExitCode> {
+    let Arguments { batch, steps, .. } = arguments;
+    let Latency { median, percentile_99, images_per_second } = measured;
+    if arguments.json {
+        print(json!({
+            "engine": concat!("residua ", env!("CARGO_PKG_VERSION")),
+            "model": model,
+            "batch": batch,
+            "callers": callers,
+            "calls": steps,
+            "seconds_median": median,
+            "seconds_percentile_99": percentile_99,
+            "images_per_second": images_per_second,
+        }))?;
+    } else {
+        print(format_args!(
+            "{model}, batch {batch}, {callers} callers with {steps} calls each: median {:.2} ms, 99 % within {:.2} ms, \
+             {images_per_second:.0} images/s",
+            1e3 * median,
+            1e3 * percentile_99
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::network::{impossible, parse_network};
 use crate::output::{print, tell};
+use crate::table::table;
 use crate::usage::{UsageError, count};
 
 const EXAMPLES: &str = "Examples:
@@ -93,7 +94,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print(serde_json::to_string(&costs)?)?;
     } else {
-        print(table(&costs))?;
+        let head = HEADINGS.map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(head).chain(costs.iter().map(Cost::cells)).collect();
+        print(table(&rows, 1))?;
     }
     for out in &arguments.out {
         let is_picture = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
@@ -185,17 +188,4 @@ fn options_of(options: &NetworkOptions) -> Vec<String> {
     arguments
         .extend(refinements.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
     arguments
-}
-
-fn table(costs: &[Cost]) -> String {
-    let rows: Vec<[String; 9]> =
-        std::iter::once(HEADINGS.map(str::to_owned)).chain(costs.iter().map(Cost::cells)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let cell = |(column, text): (usize, &String)| match column {
-        0 => format!("{text:<0$}", widths[column]),
-        _ => format!("{text:>0$}", widths[column]),
-    };
-    let line = |row: &[String; 9]| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

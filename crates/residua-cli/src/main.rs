@@ -16,6 +16,7 @@ mod propagate;
 mod report;
 mod runs;
 mod summary;
+mod table;
 mod train;
 mod usage;
 mod watch;

@@ -10,6 +10,7 @@ use residua::train::RunState;
 use serde_json::{Value, json};
 
 use crate::output::{print, tell};
+use crate::table::table;
 
 const EXAMPLES: &str = "Examples:
   residua runs
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ["run", "model", "data", "state", "iteration", "best error", "loss", "images/s", "written"];
         let head = head.map(str::to_owned);
         let cells: Vec<_> = [head].into_iter().chain(rows.iter().filter_map(Row::cells)).collect();
-        print(table(&cells))?;
+        print(table(&cells, 4))?;
         for Row { folder, run } in &rows {
             match run {
                 Err(error) => tell(format_args!("damaged: {}: {error}", folder.display())),
@@ -131,16 +132,4 @@ fn ago(time: f64) -> String {
         3600..172_800 => format!("{} h ago", seconds / 3600),
         _ => format!("{} days ago", seconds / 86_400),
     }
-}
-
-/// Rows with the cells of a column below each other: four of words, then numbers.
-fn table(rows: &[[String; 9]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let cell = |(column, text): (usize, &String)| match column {
-        0..4 => format!("{text:<0$}", widths[column]),
-        _ => format!("{text:>0$}", widths[column]),
-    };
-    let line = |row: &[String; 9]| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

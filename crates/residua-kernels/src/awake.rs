@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 /// Looks for work between two times that the thread offers its core to others.
 const LOOKS: usize = 64;
 
+/// More threads do not share one kernel.
+const MOST_THREADS: usize = 64;
+
 /// Runs `work` on a thread of the current pool, whose other threads meanwhile look for work without going to sleep. Waiting
 /// threads offer their cores to whoever else wants them.
 pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
@@ -34,12 +37,14 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// Calls `work` with 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
 /// The calling thread waits for the last calls awake: they take less time than falling asleep and being woken.
 pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
-    let threads = rayon::current_num_threads().min(count);
+    let threads = rayon::current_num_threads().min(count).min(MOST_THREADS);
     if threads <= 1 {
         return (0..count).for_each(work);
     }
     let begin = |run: usize| run * count / threads;
-    let next: Vec<AtomicUsize> = (0..threads).map(|run| AtomicUsize::new(begin(run))).collect();
+    // On the stack: kernels allocate nothing.
+    let next: [AtomicUsize; MOST_THREADS] =
+        std::array::from_fn(|run| AtomicUsize::new(begin(run.min(threads))));
     let finished = AtomicUsize::new(0);
     let work_off = |own: usize| {
         for run in (own..threads).chain(0..own) {

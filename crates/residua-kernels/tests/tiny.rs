@@ -5,9 +5,10 @@ mod reference;
 
 use reference::{Factors, difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
 use residua_kernels::{
-    Algorithm, AveragePool, Convolution, GateGradient, Input, InputGradient, Instructions, MapShape, MaxPool,
-    Merge, OutputGradient, Sgd, SumGradient, TrainedTensor, WeightedMerge, Weights, cross_entropy,
-    finish_gradient, finish_gradient_in_place, moments,
+    Activation, Algorithm, AveragePool, Convolution, Epilogue, GateGradient, Input, InputGradient,
+    Instructions, MapShape, MaxPool, Merge, OutputGradient, PackedConvolution, Sgd, SumGradient,
+    TrainedTensor, WeightedMerge, Weights, cross_entropy, finish_gradient, finish_gradient_in_place, moments,
+    with_threads_awake,
 };
 
 const TOLERANCE: f64 = 1e-4;
@@ -221,4 +222,33 @@ fn sgd() {
     sgd.step(&mut [tensor], Instructions::Portable);
     // d = 1 + 0.5 * 2, v = 0.5 * 4 + d, w = 2 - 0.5 * (d + 0.5 * v)
     assert_eq!((weight, momentum), ([0f32; 17], [4f32; 17]));
+}
+
+#[test]
+fn packed_convolutions_in_parts_by_threads_that_are_awake() {
+    let shape = MapShape { batch: 1, height: 5, width: 4, channels: 17 };
+    let outputs = 18;
+    for (size, algorithm) in [(3, Algorithm::Winograd), (1, Algorithm::Direct)] {
+        let (x, weights) = (random(shape.len(), 1), random(outputs * shape.channels * size * size, 2));
+        let packed = PackedConvolution::new(
+            shape.channels,
+            outputs,
+            size,
+            1,
+            algorithm,
+            Instructions::Portable,
+            &weights,
+        );
+        let epilogue = Epilogue::new(&[1.; 18], &[0.25; 18], 1., Activation::None);
+        let input = Input { values: &x, norm: None, is_activated: false };
+        let mut y = vec![f32::NAN; packed.output(shape).len()];
+        with_threads_awake(|| {
+            for _ in 0..3 {
+                packed.forward(shape, input, &epilogue, None, &mut y, 2);
+            }
+        });
+        let expected = reference::convolve(shape, &wide(&x), outputs, size, 1, &wide(&weights));
+        let expected: Vec<f64> = expected.iter().map(|value| value + 0.25).collect();
+        assert!(difference(&expected, &y) < TOLERANCE, "{size}");
+    }
 }

@@ -58,3 +58,19 @@ fn what_cannot_be_measured_is_said() {
     let nowhere = sandbox.run("cost resnet20 --counts-only --runs nowhere");
     assert!(nowhere.code == Some(1) && nowhere.stderr.contains("nowhere"), "{nowhere:?}");
 }
+
+#[test]
+fn callers_at_once_are_measured() {
+    let sandbox = Sandbox::new();
+    let line = "bench --model preresnet8 --mode infer --batch 1 --steps 5 --callers 3 --threads 2";
+    let report = sandbox.succeed(&format!("{line} --json")).json();
+    let seconds = |name: &str| report[name].as_f64().unwrap();
+    assert!(seconds("seconds_median") > 0. && seconds("seconds_percentile_99") >= seconds("seconds_median"));
+    assert!(seconds("images_per_second") > 1., "{report}");
+    assert!(sandbox.succeed(line).stdout.contains("3 callers with 5 calls each"));
+    let refused = sandbox.run("bench --callers 3");
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("--callers is for --mode infer"),
+        "{refused:?}"
+    );
+}

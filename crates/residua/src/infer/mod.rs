@@ -12,5 +12,5 @@ mod folded;
 mod permits;
 mod program;
 
-pub use benchmark::measure_classifier;
+pub use benchmark::{Latency, measure_classifier, measure_latency};
 pub use classifier::Classifier;

@@ -196,7 +196,13 @@ impl Reproduction {
             seeds => format!("seeds 1 to {seeds}"),
         };
         let budget = self.budget;
-        format!("Budget {budget}: {}. {seeds}; {over} of {planned} runs are over.", budget.description())
+        let description = match (self.experiment, budget) {
+            (Experiment::Fig1, Budget::Short) => {
+                "the beginning alone, the first 300 of 64,000 iterations of the paper's own runs at 1001 layers"
+            }
+            _ => budget.description(),
+        };
+        format!("Budget {budget}: {description}. {seeds}; {over} of {planned} runs are over.")
     }
 }
 
