@@ -11,9 +11,10 @@ use residua_kernels::{MapShape, with_threads_awake};
 use super::permits::Permits;
 use super::program::{Program, Workspace};
 use crate::data::{Images, Normalisation};
-use crate::device::Device;
 use crate::nn::{NamedTensors, NetworkError, ResNetConfig};
-use crate::train::{Evaluation, Prediction, TrainError, Trained, WeightsInfo, evaluate_by};
+use crate::train::{
+    Evaluation, Prediction, TrainError, WeightsInfo, evaluate_by, locate_weights, read_weights,
+};
 
 /// A trained network, ready to classify.
 ///
@@ -44,9 +45,13 @@ impl Classifier {
     /// # Errors
     /// When there is no such file or it is damaged.
     pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), TrainError> {
-        let Trained { network, info, .. } = Trained::load(path, &Device::flex())?;
+        let path = locate_weights(path)?;
+        let (tensors, metadata) = read_weights(&path)?;
+        let info = WeightsInfo::from_metadata(&metadata)
+            .map_err(|reason| TrainError::UnknownWeights { path: path.clone(), reason })?;
         let size = [info.height, info.width];
-        Ok((Self::new(&info.network, &network.tensors(), size, threads)?, info))
+        let classifier = Self::new(&info.network, &tensors, size, threads);
+        Ok((classifier.map_err(|error| TrainError::Weights { path, error })?, info))
     }
 
     /// A network with these tensors, for images of `size`, height and width.
@@ -59,6 +64,7 @@ impl Classifier {
         size: [usize; 2],
         threads: NonZeroUsize,
     ) -> Result<Self, NetworkError> {
+        config.check_tensors(tensors)?;
         let program = Program::of(config, tensors, size)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
         let pool = pool

@@ -10,6 +10,7 @@ mod memory_choice;
 mod pass;
 mod plan;
 mod resnet;
+mod shapes;
 mod summary;
 mod unit;
 mod variants;

@@ -7,6 +7,7 @@ use burn::tensor::{Gradients, Tensor, TensorData};
 
 use super::error::NetworkError;
 use super::resnet::ResNet;
+use super::shapes::check;
 
 /// The values of a tensor, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,24 +90,8 @@ impl ResNet {
     /// # Errors
     /// When a tensor is missing, has another shape, or does not belong to this network.
     pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self, NetworkError> {
-        let known = self.shapes();
-        let mut problems = Vec::new();
-        for (name, shape) in &known {
-            match tensors.get(name) {
-                None => problems.push(format!("'{name}' is missing")),
-                Some(tensor) if tensor.shape != *shape => {
-                    problems.push(format!("'{name}' has shape {:?}, not {shape:?}", tensor.shape));
-                }
-                Some(_) => {}
-            }
-        }
-        let strangers = tensors.keys().filter(|name| !known.contains_key(*name));
-        problems.extend(strangers.map(|name| format!("'{name}' is unknown")));
-        match problems.as_slice() {
-            [] => Ok(self.map_named(&mut Replacer(tensors))),
-            [one] => Err(NetworkError::Weights(one.clone())),
-            [first, rest @ ..] => Err(NetworkError::Weights(format!("{first} (and {} more)", rest.len()))),
-        }
+        check(&self.shapes(), tensors)?;
+        Ok(self.map_named(&mut Replacer(tensors)))
     }
 }
 
