@@ -93,7 +93,6 @@ impl Shapes {
 mod tests {
     use burn::tensor::Device;
 
-    use super::*;
     use crate::nn::{NetworkOptions, Ordering};
 
     #[test]
