@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let normalisation = &trained.info.normalisation;
     let result = if machine.infers_without_tensors() {
         let size = [view.height, view.width];
-        let classifier = Classifier::new(&trained.info.network, &trained.network.tensors(), size, threads)?;
+        let classifier = Classifier::new(&trained.info.network, trained.network.tensors(), size, threads)?;
         classifier.evaluate(&test_set, normalisation, *batch)?
     } else {
         evaluate(&trained.network, &test_set, normalisation, *batch, machine.engine)?

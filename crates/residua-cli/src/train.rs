@@ -10,8 +10,8 @@ use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source, Split};
 use residua::nn::{NamedTensors, NetworkError};
 use residua::train::{
-    DecayScope, Ending, Machine, NamedRecipe, Recipe, TrainError, Trainer, Warmup, locate_weights,
-    read_weights, saved_recipe,
+    DecayScope, Ending, Machine, NamedRecipe, Recipe, StoredWeights, TrainError, Trainer, Warmup,
+    saved_recipe,
 };
 use serde_json::json;
 
@@ -424,7 +424,7 @@ fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Tra
 
 /// The weights to start from.
 fn read_initial(path: &Path) -> Result<NamedTensors, TrainError> {
-    Ok(read_weights(&locate_weights(path)?)?.0)
+    Ok(StoredWeights::load(path)?.tensors)
 }
 
 /// Weights of another network are an error of the file that they came from; too little memory is one of whoever

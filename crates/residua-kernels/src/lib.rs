@@ -35,7 +35,7 @@ pub use loss::cross_entropy;
 pub use map::MapShape;
 pub use norm::{Normalisation, NormalisationGradient};
 pub use operands::{Input, InputGradient, OutputGradient};
-pub use packed::{Activation, Epilogue, PackedConvolution};
+pub use packed::{Activation, Epilogue, PackedConvolution, Packing};
 pub use pooling::{AveragePool, MaxPool};
 pub use sgd::{Sgd, TrainedTensor};
 pub use weighted::{GateGradient, WeightedMerge, Weights};

@@ -7,22 +7,27 @@ use crate::convolution::{Algorithm, Convolution, Plan};
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;
-use crate::scratch::Lines;
 use crate::sink::{AnySink, Sink, WithSink, for_flag};
 use crate::source::AnySource;
 use crate::vector::Vector;
 use crate::view::{View, ViewMut};
 
-/// A convolution without bias, padded by half its size, with its weights in the layout that its kernel reads.
-#[derive(Debug, Clone)]
-pub struct PackedConvolution {
+/// A convolution without bias, padded by half its size, and the layout in which its kernel reads its weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Packing {
     inputs: usize,
     outputs: usize,
     size: usize,
     stride: usize,
     algorithm: Algorithm,
     instructions: Instructions,
-    weights: Lines,
+}
+
+/// A convolution with packed weights, which lie where its caller put them.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedConvolution<'a> {
+    packing: Packing,
+    weights: &'a [f32],
 }
 
 /// What follows a convolution's sum `v`, per channel; `relu` where [`Activation`] has it:
@@ -71,11 +76,8 @@ impl Epilogue {
     }
 }
 
-impl PackedConvolution {
-    /// Packs weights `[outputs, inputs, size, size]`. `size` is odd.
-    ///
-    /// # Panics
-    /// When there are not as many weights as the shape says.
+impl Packing {
+    /// The packing of a convolution with weights `[outputs, inputs, size, size]`. `size` is odd.
     pub fn new(
         inputs: usize,
         outputs: usize,
@@ -83,16 +85,36 @@ impl PackedConvolution {
         stride: usize,
         algorithm: Algorithm,
         instructions: Instructions,
-        weights: &[f32],
     ) -> Self {
-        let mut packed =
-            Self { inputs, outputs, size, stride, algorithm, instructions, weights: Lines::default() };
-        let convolution = packed.convolution(MapShape { batch: 1, height: 1, width: 1, channels: inputs });
+        Self { inputs, outputs, size, stride, algorithm, instructions }
+    }
+
+    /// Numbers of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        self.any().plan().packed_len()
+    }
+
+    /// Packs weights `[outputs, inputs, size, size]` into memory of any content.
+    ///
+    /// # Panics
+    /// When a slice has another length than the shape says.
+    pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        let convolution = self.any();
         assert_eq!(weights.len(), convolution.weights_len(), "weights");
         let plan = convolution.plan();
-        packed.weights = Lines::zeros(plan.packed_len());
-        convolution.pack(plan, weights, packed.weights.numbers_mut());
-        packed
+        assert_eq!(packed.len(), plan.packed_len(), "packed weights");
+        // Padding stays zero.
+        packed.fill(0.);
+        convolution.pack(plan, weights, packed);
+    }
+
+    /// The convolution with these packed weights, which are read fastest if they begin at a cache line.
+    ///
+    /// # Panics
+    /// When there are not as many as of packed weights.
+    pub fn with_weights(self, packed: &[f32]) -> PackedConvolution<'_> {
+        assert_eq!(packed.len(), self.packed_len(), "packed weights");
+        PackedConvolution { packing: self, weights: packed }
     }
 
     /// Shape of the output for an input `[batch, height, width, inputs]`.
@@ -100,6 +122,18 @@ impl PackedConvolution {
         self.convolution(input).output()
     }
 
+    /// One for weights alone, which are packed the same for any map.
+    fn any(&self) -> Convolution {
+        self.convolution(MapShape { batch: 1, height: 1, width: 1, channels: self.inputs })
+    }
+
+    fn convolution(&self, input: MapShape) -> Convolution {
+        let Self { outputs, size, stride, algorithm, instructions, .. } = *self;
+        Convolution { input, outputs, size, stride, algorithm, instructions }
+    }
+}
+
+impl PackedConvolution<'_> {
     /// `output = epilogue(weights * input, addend)` of the whole batch, in `parts` parts: one on the calling thread, others on those of its
     /// pool, which are best kept awake ([`with_threads_awake`](crate::with_threads_awake)). The results are the same to the bit.
     ///
@@ -114,9 +148,11 @@ impl PackedConvolution {
         output: &mut [f32],
         parts: usize,
     ) {
-        assert_eq!(shape.channels, self.inputs, "channels of the input");
-        assert_eq!(epilogue.channels, self.outputs, "channels of the epilogue");
-        let convolution = self.convolution(shape);
+        let Self { packing, weights } = *self;
+        let weights = View::new(weights);
+        assert_eq!(shape.channels, packing.inputs, "channels of the input");
+        assert_eq!(epilogue.channels, packing.outputs, "channels of the epilogue");
+        let convolution = packing.convolution(shape);
         let of_output = convolution.output();
         assert_eq!(output.len(), of_output.len(), "output");
         if let Some(addend) = addend {
@@ -134,19 +170,13 @@ impl PackedConvolution {
             activation: epilogue.activation,
         };
         let (plan, source) = (convolution.plan(), input.source(shape));
-        let weights = View::new(self.weights.numbers());
         let work = |part| {
-            self.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
+            packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };
         match parts {
             1 => work(Part::WHOLE),
             parts => awake::for_each(parts, |index| work(Part { index, of: parts })),
         }
-    }
-
-    fn convolution(&self, input: MapShape) -> Convolution {
-        let Self { outputs, size, stride, algorithm, instructions, .. } = *self;
-        Convolution { input, outputs, size, stride, algorithm, instructions }
     }
 }
 

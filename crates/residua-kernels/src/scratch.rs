@@ -10,35 +10,6 @@ use crate::vector::LANES;
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
 
-/// Numbers that begin at a cache line and stay where they are.
-#[derive(Clone, Default)]
-pub(crate) struct Lines {
-    lines: Vec<Line>,
-    length: usize,
-}
-
-impl Lines {
-    pub(crate) fn zeros(length: usize) -> Self {
-        Self { lines: vec![Line([0.; LANES]); length.div_ceil(LANES)], length }
-    }
-
-    pub(crate) fn numbers(&self) -> &[f32] {
-        // SAFETY: a line is exactly `LANES` f32, and any bits are an f32.
-        let all = unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LANES) };
-        &all[..self.length]
-    }
-
-    pub(crate) fn numbers_mut(&mut self) -> &mut [f32] {
-        &mut numbers(&mut self.lines)[..self.length]
-    }
-}
-
-impl std::fmt::Debug for Lines {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} numbers", self.length)
-    }
-}
-
 thread_local! {
     static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }

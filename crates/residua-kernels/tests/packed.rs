@@ -4,7 +4,7 @@ mod reference;
 
 use proptest::prelude::*;
 use reference::{random, wide};
-use residua_kernels::{Activation, Algorithm, Epilogue, Input, Instructions, MapShape, PackedConvolution};
+use residua_kernels::{Activation, Algorithm, Epilogue, Input, Instructions, MapShape, Packing};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -33,8 +33,11 @@ proptest! {
         let epilogue = Epilogue::new(&scale, &shift, factor, activation);
         for instructions in Instructions::available() {
             for algorithm in [Algorithm::Winograd, Algorithm::Direct] {
-                let packed = PackedConvolution::new(channels, outputs, size, stride, algorithm, instructions, &weights);
-                prop_assert_eq!(packed.output(input), output);
+                let packing = Packing::new(channels, outputs, size, stride, algorithm, instructions);
+                prop_assert_eq!(packing.output(input), output);
+                let mut packed = vec![f32::NAN; packing.packed_len()];
+                packing.pack(&weights, &mut packed);
+                let packed = packing.with_weights(&packed);
                 let mut y = vec![f32::NAN; output.len()];
                 let values = Input { values: &x, norm: None, is_activated };
                 packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut y, 1);

@@ -6,8 +6,8 @@ mod reference;
 use reference::{Factors, difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
 use residua_kernels::{
     Activation, Algorithm, AveragePool, Convolution, Epilogue, GateGradient, Input, InputGradient,
-    Instructions, MapShape, MaxPool, Merge, OutputGradient, PackedConvolution, Sgd, SumGradient,
-    TrainedTensor, WeightedMerge, Weights, cross_entropy, finish_gradient, finish_gradient_in_place, moments,
+    Instructions, MapShape, MaxPool, Merge, OutputGradient, Packing, Sgd, SumGradient, TrainedTensor,
+    WeightedMerge, Weights, cross_entropy, finish_gradient, finish_gradient_in_place, moments,
     with_threads_awake,
 };
 
@@ -230,18 +230,13 @@ fn packed_convolutions_in_parts_by_threads_that_are_awake() {
     let outputs = 18;
     for (size, algorithm) in [(3, Algorithm::Winograd), (1, Algorithm::Direct)] {
         let (x, weights) = (random(shape.len(), 1), random(outputs * shape.channels * size * size, 2));
-        let packed = PackedConvolution::new(
-            shape.channels,
-            outputs,
-            size,
-            1,
-            algorithm,
-            Instructions::Portable,
-            &weights,
-        );
+        let packing = Packing::new(shape.channels, outputs, size, 1, algorithm, Instructions::Portable);
+        let mut packed = vec![f32::NAN; packing.packed_len()];
+        packing.pack(&weights, &mut packed);
+        let packed = packing.with_weights(&packed);
         let epilogue = Epilogue::new(&[1.; 18], &[0.25; 18], 1., Activation::None);
         let input = Input { values: &x, norm: None, is_activated: false };
-        let mut y = vec![f32::NAN; packed.output(shape).len()];
+        let mut y = vec![f32::NAN; packing.output(shape).len()];
         with_threads_awake(|| {
             for _ in 0..3 {
                 packed.forward(shape, input, &epilogue, None, &mut y, 2);

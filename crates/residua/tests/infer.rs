@@ -40,7 +40,7 @@ fn both(options: &NetworkOptions, batch: usize, size: [usize; 2], seed: u64) -> 
     let tensor =
         Tensor::<4>::from_data(TensorData::new(images.clone(), [batch, height, width, 3]), &Device::flex());
     let expected = network.forward(tensor.permute([0, 3, 1, 2]), &mut Pass::evaluate()).unwrap();
-    let classifier = Classifier::new(network.config(), &tensors, size, THREADS).unwrap();
+    let classifier = Classifier::new(network.config(), tensors.clone(), size, THREADS).unwrap();
     let mut logits = vec![f32::NAN; batch * classes];
     classifier.logits(&images, &mut logits);
     [logits, to_host(expected)]
@@ -109,7 +109,7 @@ fn deep_and_imagenet_networks_agree() {
 fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
     let options = NetworkOptions::named("preresnet20");
     let (network, tensors) = network(&options, 10, 1);
-    let classifier = Classifier::new(network.config(), &tensors, [32, 32], THREADS).unwrap();
+    let classifier = Classifier::new(network.config(), tensors.clone(), [32, 32], THREADS).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(2);
     let images: Vec<f32> = (0..11 * classifier.image_len()).map(|_| random.random_range(-2f32..2.)).collect();
     let logits = |images: &[f32]| {
@@ -139,12 +139,12 @@ fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
 #[test]
 fn probabilities_are_a_softmax_and_wrong_networks_are_refused() {
     let (network, mut tensors) = network(&NetworkOptions::named("preresnet8"), 3, 1);
-    let classifier = Classifier::new(network.config(), &tensors, [32, 32], THREADS).unwrap();
+    let classifier = Classifier::new(network.config(), tensors.clone(), [32, 32], THREADS).unwrap();
     let likeliest = classifier.likeliest(&[1., 1000., 1000.], 2);
     assert_eq!(likeliest.iter().map(|prediction| prediction.class).collect::<Vec<_>>(), [1, 2]);
     assert!(likeliest.iter().all(|prediction| (prediction.probability - 0.5).abs() < 1e-6));
     let refused = |size, tensors: &NamedTensors| {
-        Classifier::new(network.config(), tensors, size, THREADS).unwrap_err().to_string()
+        Classifier::new(network.config(), tensors.clone(), size, THREADS).unwrap_err().to_string()
     };
     assert!(refused([30, 32], &tensors).contains("multiple"), "{}", refused([30, 32], &tensors));
     tensors.remove("stages.1.0.norm1.bias");

@@ -25,7 +25,7 @@ pub fn measure_classifier(
     let images = random_batch(batch, height, width, config.classes).images;
     let network = config.init(0, &Device::flex())?;
     let parameters = network.parameters() as u64;
-    let classifier = Classifier::new(config, &network.tensors(), size, threads)?;
+    let classifier = Classifier::new(config, network.tensors(), size, threads)?;
     drop(network);
     let mut logits = vec![0.; batch * config.classes];
     timed(steps, batch, parameters, |_| {
@@ -59,7 +59,7 @@ pub fn measure_latency(
     let [height, width] = size;
     let images = random_batch(batch, height, width, config.classes).images;
     let network = config.init(0, &Device::flex())?;
-    let classifier = Classifier::new(config, &network.tensors(), size, threads)?;
+    let classifier = Classifier::new(config, network.tensors(), size, threads)?;
     drop(network);
     let call = || {
         let mut logits = vec![0.; batch * config.classes];

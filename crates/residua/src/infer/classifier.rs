@@ -12,9 +12,7 @@ use super::permits::Permits;
 use super::program::{Program, Workspace};
 use crate::data::{Images, Normalisation};
 use crate::nn::{NamedTensors, NetworkError, ResNetConfig};
-use crate::train::{
-    Evaluation, Prediction, TrainError, WeightsInfo, evaluate_by, locate_weights, read_weights,
-};
+use crate::train::{Evaluation, Prediction, StoredWeights, TrainError, WeightsInfo, evaluate_by};
 
 /// A trained network, ready to classify.
 ///
@@ -45,12 +43,11 @@ impl Classifier {
     /// # Errors
     /// When there is no such file or it is damaged.
     pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), TrainError> {
-        let path = locate_weights(path)?;
-        let (tensors, metadata) = read_weights(&path)?;
+        let StoredWeights { path, tensors, metadata } = StoredWeights::load(path)?;
         let info = WeightsInfo::from_metadata(&metadata)
             .map_err(|reason| TrainError::UnknownWeights { path: path.clone(), reason })?;
         let size = [info.height, info.width];
-        let classifier = Self::new(&info.network, &tensors, size, threads);
+        let classifier = Self::new(&info.network, tensors, size, threads);
         Ok((classifier.map_err(|error| TrainError::Weights { path, error })?, info))
     }
 
@@ -60,15 +57,15 @@ impl Classifier {
     /// When there is no such network, it does not take such images, or a tensor is missing.
     pub fn new(
         config: &ResNetConfig,
-        tensors: &NamedTensors,
+        tensors: NamedTensors,
         size: [usize; 2],
         threads: NonZeroUsize,
     ) -> Result<Self, NetworkError> {
-        config.check_tensors(tensors)?;
-        let program = Program::of(config, tensors, size)?;
+        config.check_tensors(&tensors)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
         let pool = pool
             .map_err(|error| NetworkError::Threads { threads: threads.get(), reason: error.to_string() })?;
+        let program = pool.install(|| Program::of(config, tensors, size))?;
         let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
         Ok(Self {
             program,

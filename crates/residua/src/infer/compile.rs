@@ -1,13 +1,18 @@
 //! From a network's plan and tensors to its program.
 
-use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, PackedConvolution};
+use std::ops::Range;
+
+use rayon::prelude::*;
+use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, Packing};
 
 use super::elementwise::{Combination, pool};
 use super::folded::{Affine, normalisation, values};
 use super::program::{Program, Slot, Step};
 use crate::nn::{
-    ConvolutionPlan, Entry, NamedTensors, NetworkError, Ordering, ResNetConfig, Shortcut, UnitPlan,
+    ConvolutionPlan, Entry, NamedTensors, NetworkError, Ordering, ResNetConfig, Shortcut, TensorValues,
+    UnitPlan,
 };
+use crate::ops::Buffer;
 
 impl Program {
     /// The program of a network with these tensors for images of `size`.
@@ -16,7 +21,7 @@ impl Program {
     /// When there is no such network, it does not take such images, or a tensor is missing.
     pub(super) fn of(
         config: &ResNetConfig,
-        tensors: &NamedTensors,
+        tensors: NamedTensors,
         size: [usize; 2],
     ) -> Result<Self, NetworkError> {
         let [height, width] = size;
@@ -27,6 +32,8 @@ impl Program {
             tensors,
             instructions: Instructions::current(),
             steps: Vec::new(),
+            weights: Vec::new(),
+            packed_len: 0,
             trunk: Slot::Trunk(false),
             shape: image,
         };
@@ -39,6 +46,7 @@ impl Program {
                 compiler.unit(unit, &format!("stages.{stage}.{index}"))?;
             }
         }
+        let tensors = &compiler.tensors;
         let head = if plan.head.has_norm {
             Affine::of(tensors, "norm")?
         } else {
@@ -52,18 +60,66 @@ impl Program {
             is_head_activated: plan.head.is_activated,
             weights: values(tensors, "classifier.weight")?.to_vec(),
             bias: values(tensors, "classifier.bias")?.to_vec(),
+            packed: pack(compiler.weights, compiler.packed_len),
         })
     }
 }
 
 /// Collects steps while it walks from the images to the last unit.
-struct Compiler<'a> {
-    tensors: &'a NamedTensors,
+struct Compiler {
+    /// Without the weights of convolutions that have been walked past.
+    tensors: NamedTensors,
     instructions: Instructions,
     steps: Vec<Step>,
+    /// The weights of the convolutions among them, and the numbers that they take when they are packed.
+    weights: Vec<Weights>,
+    packed_len: usize,
     /// Where the walk stands: a feature map and its shape.
     trunk: Slot,
     shape: MapShape,
+}
+
+/// A convolution's weights before they are packed.
+struct Weights {
+    packing: Packing,
+    values: Vec<f32>,
+    /// What each output's are multiplied by; nothing if they stay as they are.
+    scale: Option<Vec<f64>>,
+}
+
+/// Numbers of a cache line, at which a convolution's weights begin.
+const LINE: usize = 16;
+
+/// Packs the weights of all convolutions one behind the other. Each one's are dropped as soon as they are packed: so both are never there at once.
+fn pack(all: Vec<Weights>, packed_len: usize) -> Buffer {
+    let mut packed = Buffer::of(packed_len);
+    let mut rest = &mut packed[..];
+    let mut work = Vec::with_capacity(all.len());
+    for weights in all {
+        let (place, behind) = rest.split_at_mut(weights.packing.packed_len().next_multiple_of(LINE));
+        work.push((weights, place));
+        rest = behind;
+    }
+    // One by one: the last stage's weights take most of the time.
+    work.into_par_iter().with_max_len(1).for_each(|(Weights { packing, mut values, scale }, place)| {
+        if let Some(scale) = scale {
+            multiply(&mut values, &scale);
+        }
+        let (place, padding) = place.split_at_mut(packing.packed_len());
+        packing.pack(&values, place);
+        padding.fill(0.);
+    });
+    packed
+}
+
+/// Multiplies weights `[outputs, ...]` by their output's scale.
+fn multiply(weights: &mut [f32], scale: &[f64]) {
+    let each = weights.len() / scale.len();
+    for (weights, scale) in weights.chunks_exact_mut(each).zip(scale) {
+        for weight in weights {
+            *weight = (f64::from(*weight) * scale) as f32;
+        }
+    }
 }
 
 /// How a unit's two paths come together.
@@ -73,7 +129,7 @@ struct Junction {
     is_gated: bool,
 }
 
-impl Compiler<'_> {
+impl Compiler {
     fn stem(
         &mut self,
         plan: ConvolutionPlan,
@@ -81,7 +137,7 @@ impl Compiler<'_> {
         is_activated: bool,
     ) -> Result<(), NetworkError> {
         let norm =
-            if has_norm { Affine::of(self.tensors, "stem.norm")? } else { Affine::identity(plan.outputs) };
+            if has_norm { Affine::of(&self.tensors, "stem.norm")? } else { Affine::identity(plan.outputs) };
         let activation = if is_activated { Activation::After } else { Activation::None };
         let to = self.other_trunk();
         let convolution = self.packed(plan, "stem.conv.weight", &norm, 1.)?;
@@ -103,7 +159,7 @@ impl Compiler<'_> {
         let mut x = self.trunk;
         if plan.entry == Entry::Activated {
             let norm = if is_full {
-                Affine::of(self.tensors, &format!("{name}.norm1"))?
+                Affine::of(&self.tensors, &format!("{name}.norm1"))?
             } else {
                 Affine::identity(channels)
             };
@@ -148,7 +204,7 @@ impl Compiler<'_> {
     ) -> Result<Slot, NetworkError> {
         if let Some((projection, has_norm)) = plan.projection {
             let norm = match has_norm {
-                true => Affine::of(self.tensors, &format!("{name}.shortcut.norm"))?,
+                true => Affine::of(&self.tensors, &format!("{name}.shortcut.norm"))?,
                 false => Affine::identity(projection.outputs),
             };
             let convolution = self.packed(projection, &format!("{name}.shortcut.conv.weight"), &norm, 1.)?;
@@ -192,11 +248,11 @@ impl Compiler<'_> {
                 (false, _) => Some(format!("{name}.norm{}", index + 1)),
             };
             let norm = match &behind {
-                Some(behind) => Affine::of(self.tensors, behind)?,
+                Some(behind) => Affine::of(&self.tensors, behind)?,
                 None => Affine::identity(convolution.outputs),
             };
             let weight = format!("{name}.conv{}.weight", index + 1);
-            let (packed, epilogue, addend, to) = if !is_last {
+            let ((packing, weights), epilogue, addend, to) = if !is_last {
                 let packed = self.packed(convolution, &weight, &norm, 1.)?;
                 (packed, shifted(&norm, 1., 0., Activation::After), None, Slot::Branch(index % 2 == 1))
             } else {
@@ -210,18 +266,18 @@ impl Compiler<'_> {
             };
             let enters_raw = index == 0 && plan.entry == Entry::Raw && ordering.is_preactivated();
             let before = match enters_raw && is_full {
-                true => Some(normalisation(self.tensors, &format!("{name}.norm1"))?),
+                true => Some(normalisation(&self.tensors, &format!("{name}.norm1"))?),
                 false => None,
             };
             let input = shape;
-            shape = packed.output(shape);
-            let convolution = Box::new(packed);
+            shape = packing.output(shape);
             self.steps.push(Step::Convolve {
                 from,
                 input,
                 norm: before,
                 is_activated: enters_raw,
-                convolution,
+                packing,
+                weights,
                 epilogue,
                 addend,
                 to,
@@ -243,12 +299,12 @@ impl Compiler<'_> {
     ) -> Result<(), NetworkError> {
         let last = plan.convolutions.len() - 1;
         let norm = match plan.ordering {
-            Ordering::BnAfterAddition => Affine::of(self.tensors, &format!("{name}.norm{}", last + 1))?,
+            Ordering::BnAfterAddition => Affine::of(&self.tensors, &format!("{name}.norm{}", last + 1))?,
             _ => Affine::identity(shape.channels),
         };
         let gate = match (junction.is_gated, plan.shortcut) {
             (true, shortcut) => {
-                let bias = values(self.tensors, &format!("{name}.gate.bias"))?.to_vec();
+                let bias = values(&self.tensors, &format!("{name}.gate.bias"))?.to_vec();
                 Some((bias, matches!(shortcut, Shortcut::ExclusiveGating { .. })))
             }
             (false, _) => None,
@@ -270,39 +326,46 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// The packing of a convolution whose weights are multiplied by `factor`, each output's also by the scale of `norm`, and their place.
     fn packed(
-        &self,
+        &mut self,
         plan: ConvolutionPlan,
         weight: &str,
         norm: &Affine,
         factor: f64,
-    ) -> Result<PackedConvolution, NetworkError> {
+    ) -> Result<(Packing, Range<usize>), NetworkError> {
         let ConvolutionPlan { inputs, outputs, size, stride } = plan;
-        let weights = values(self.tensors, weight)?;
-        if weights.len() != inputs * outputs * size * size {
-            return Err(NetworkError::Weights(format!("'{weight}' has {} values", weights.len())));
+        let missing = || NetworkError::Weights(format!("'{weight}' is missing"));
+        let TensorValues { values, .. } = self.tensors.remove(weight).ok_or_else(missing)?;
+        if values.len() != inputs * outputs * size * size {
+            return Err(NetworkError::Weights(format!("'{weight}' has {} values", values.len())));
         }
-        let weights = norm.fold_into(weights, factor);
-        let algorithm = Algorithm::default();
-        Ok(PackedConvolution::new(inputs, outputs, size, stride, algorithm, self.instructions, &weights))
+        let packing = Packing::new(inputs, outputs, size, stride, Algorithm::default(), self.instructions);
+        let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
+        let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
+        self.weights.push(Weights { packing, values, scale });
+        let begin = self.packed_len;
+        let end = begin + packing.packed_len();
+        self.packed_len = end.next_multiple_of(LINE);
+        Ok((packing, begin..end))
     }
 
     fn convolve(
         &mut self,
         from: Slot,
         input: MapShape,
-        convolution: PackedConvolution,
+        (packing, weights): (Packing, Range<usize>),
         epilogue: Epilogue,
         to: Slot,
     ) {
-        let convolution = Box::new(convolution);
         let (norm, is_activated, addend) = (None, false, None);
         self.steps.push(Step::Convolve {
             from,
             input,
             norm,
             is_activated,
-            convolution,
+            packing,
+            weights,
             epilogue,
             addend,
             to,

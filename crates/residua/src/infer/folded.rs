@@ -33,16 +33,6 @@ impl Affine {
             shift.map(|(scale, (beta, mean))| (f64::from(*beta) - scale * f64::from(*mean)) as f32).collect();
         Ok(Self { scale: scale.into_iter().map(|scale| scale as f32).collect(), shift })
     }
-
-    /// The output channels of weights `[outputs, ...]` multiplied by the scale, and by `factor`.
-    pub(super) fn fold_into(&self, weights: &[f32], factor: f64) -> Vec<f32> {
-        let each = weights.len() / self.scale.len();
-        let of_output = |(weights, scale): (&[f32], &f32)| -> Vec<f32> {
-            let scale = f64::from(*scale) * factor;
-            weights.iter().map(|weight| (f64::from(*weight) * scale) as f32).collect()
-        };
-        weights.chunks_exact(each).zip(&self.scale).flat_map(of_output).collect()
-    }
 }
 
 /// The normalisation of this name for a kernel that applies it while it reads.

@@ -1,9 +1,12 @@
 //! The steps of a network, and the memory that they work in.
 
-use residua_kernels::{Epilogue, Input, MapShape, Normalisation, PackedConvolution};
+use std::ops::Range;
+
+use residua_kernels::{Epilogue, Input, MapShape, Normalisation, Packing};
 
 use super::elementwise::{Combination, activate, combine, mean, pool, subsample};
 use super::folded::Affine;
+use crate::ops::Buffer;
 
 /// A feature map's place in the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,9 @@ pub(super) enum Step {
         input: MapShape,
         norm: Option<Normalisation>,
         is_activated: bool,
-        convolution: Box<PackedConvolution>,
+        packing: Packing,
+        /// Where its weights stand among those of all convolutions.
+        weights: Range<usize>,
         epilogue: Epilogue,
         addend: Option<Slot>,
         to: Slot,
@@ -67,6 +72,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) steps: Vec<Step>,
+    /// The packed weights of all convolutions, in huge pages where the system has them.
+    pub(super) packed: Buffer,
     /// `[1, height, width, 3]`
     pub(super) image: MapShape,
     /// What leaves the last unit, and where it lies.
@@ -96,7 +103,7 @@ impl Program {
         needs(Slot::Trunk(false), self.image);
         for step in &self.steps {
             match step {
-                Step::Convolve { input, convolution, to, .. } => needs(*to, convolution.output(*input)),
+                Step::Convolve { input, packing, to, .. } => needs(*to, packing.output(*input)),
                 Step::Activate { shape, to, .. } | Step::Combine { shape, to, .. } => needs(*to, *shape),
                 Step::Subsample { output, to, .. } => needs(*to, *output),
                 Step::Pool { input, to, .. } => needs(*to, pool::output(*input)),
@@ -114,7 +121,7 @@ impl Program {
         let batch = images.len() / self.image.len();
         workspace.slots[Slot::Trunk(false).index()][..images.len()].copy_from_slice(images);
         for step in &self.steps {
-            step.run(batch, workspace, parts);
+            step.run(&self.packed, batch, workspace, parts);
         }
         let (slot, shape) = self.features;
         let channels = shape.channels;
@@ -131,7 +138,7 @@ impl Program {
 }
 
 impl Step {
-    fn run(&self, batch: usize, workspace: &mut Workspace, parts: usize) {
+    fn run(&self, packed: &[f32], batch: usize, workspace: &mut Workspace, parts: usize) {
         let of = |shape: MapShape| MapShape { batch, ..shape };
         let slots = &mut workspace.slots;
         // Taken out while it is written, put back behind: nothing is allocated.
@@ -139,12 +146,14 @@ impl Step {
         let mut output = std::mem::take(&mut slots[to]);
         let read = |slot: Slot, shape: MapShape| &slots[slot.index()][..of(shape).len()];
         match self {
-            Self::Convolve { from, input, norm, is_activated, convolution, epilogue, addend, .. } => {
-                let shape = convolution.output(*input);
+            Self::Convolve {
+                from, input, norm, is_activated, packing, weights, epilogue, addend, ..
+            } => {
+                let shape = packing.output(*input);
                 let values =
                     Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
                 let addend = addend.map(|slot| read(slot, shape));
-                convolution.forward(
+                packing.with_weights(&packed[weights.clone()]).forward(
                     of(*input),
                     values,
                     epilogue,

@@ -35,6 +35,7 @@ pub use extension::{
     Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
     Optional, PoolGradients, ResidualBackend, Tracked,
 };
+pub(crate) use pool::Buffer;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 pub use unit::{
     Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,

@@ -13,14 +13,14 @@ use burn_flex::{FlexTensor, Layout};
 
 /// Numbers for a feature map or its gradient, of any content.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     memory: Lent,
     len: usize,
 }
 
 impl Buffer {
     /// `len` numbers, aligned to 64 bytes.
-    pub(super) fn of(len: usize) -> Self {
+    pub(crate) fn of(len: usize) -> Self {
         Self { memory: Lent(Some(arena().take(len * size_of::<f32>()))), len }
     }
 

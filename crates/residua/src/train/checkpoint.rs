@@ -9,7 +9,6 @@
 //! | `SHA256SUMS` | checksums of the others, as `sha256sum` writes them: `sha256sum -c SHA256SUMS` checks them |
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -129,12 +128,20 @@ impl Checkpoint {
         Ok(Self { weights, weights_metadata, momentum, recipe, state })
     }
 
-    /// Checks that the checkpoint in a folder is whole.
+    /// Loads the weights alone, with what they say of themselves.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`].
-    pub fn verify(folder: &Path) -> Result<(), CheckpointError> {
-        Files::read(folder).map(drop)
+    /// When they are not as they were saved, or have another version's format.
+    pub fn load_weights(folder: &Path) -> Result<(NamedTensors, BTreeMap<String, String>), CheckpointError> {
+        check_version(folder)?;
+        let (bytes, stored) = (read(folder, WEIGHTS)?, read(folder, CHECKSUMS)?);
+        let path = folder.join(WEIGHTS);
+        let (actual, decoded) = rayon::join(|| checksum(WEIGHTS, &bytes), || decode(&path, &bytes));
+        let stored = String::from_utf8_lossy(&stored);
+        match stored.lines().any(|line| line == actual) {
+            true => Ok(decoded?),
+            false => Err(CheckpointError::damaged(&path, ALTERED)),
+        }
     }
 
     /// Writes the checkpoint into a new folder; it is there whole or, after a failure or a kill, not at all.
@@ -168,23 +175,13 @@ struct Files(BTreeMap<&'static str, Vec<u8>>);
 impl Files {
     /// Reads the files and compares them with their checksums.
     fn read(folder: &Path) -> Result<Self, CheckpointError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            read_file(&path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => CheckpointError::damaged(&path, "it is missing"),
-                _ => error.into(),
-            })
-        };
-        let state = read(STATE)?;
-        if let Some(version) = version(&state).filter(|&version| version != VERSION) {
-            return Err(CheckpointError::Version { path: folder.join(STATE), version });
-        }
+        let state = check_version(folder)?;
         let mut files = BTreeMap::from([(STATE, state)]);
         for name in FILES.into_iter().filter(|&name| name != STATE) {
-            files.insert(name, read(name)?);
+            files.insert(name, read(folder, name)?);
         }
         let files = Self(files);
-        let (stored, actual) = (read(CHECKSUMS)?, files.checksums());
+        let (stored, actual) = (read(folder, CHECKSUMS)?, files.checksums());
         // Nothing but the very bytes that were written will do: no flip in the checksums themselves goes unseen.
         if stored == actual.as_bytes() {
             return Ok(files);
@@ -196,7 +193,7 @@ impl Files {
             .find(|(_, line)| !stored.lines().any(|known| known == *line));
         let (name, problem) = match altered {
             Some((name, _)) if stored.lines().any(|line| line.ends_with(&format!("  {name}"))) => {
-                (name, "its content is not what SHA256SUMS says")
+                (name, ALTERED)
             }
             _ => (CHECKSUMS, "it does not list the checkpoint's files"),
         };
@@ -211,11 +208,36 @@ impl Files {
     fn checksums(&self) -> String {
         let mut text = String::new();
         for (name, bytes) in &self.0 {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:x}  {name}", Sha256::digest(bytes));
+            text.push_str(&checksum(name, bytes));
+            text.push('\n');
         }
         text
     }
+}
+
+const ALTERED: &str = "its content is not what SHA256SUMS says";
+
+/// The bytes of a checkpoint's file.
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {
+    let path = folder.join(name);
+    read_file(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => CheckpointError::damaged(&path, "it is missing"),
+        _ => error.into(),
+    })
+}
+
+/// The state's bytes, which are of this version's format.
+fn check_version(folder: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let state = read(folder, STATE)?;
+    match version(&state).filter(|&version| version != VERSION) {
+        Some(version) => Err(CheckpointError::Version { path: folder.join(STATE), version }),
+        None => Ok(state),
+    }
+}
+
+/// A line of `SHA256SUMS`.
+fn checksum(name: &str, bytes: &[u8]) -> String {
+    format!("{:x}  {name}", Sha256::digest(bytes))
 }
 
 /// The format's version, as far as it can be told.

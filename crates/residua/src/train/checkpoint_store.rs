@@ -1,10 +1,13 @@
 //! The checkpoints of a run: `checkpoints/iteration-00001200/` and its like, in the run's folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::atomic_file::{FileError, cannot, clear_leftovers, remove_folder, rename, sync_folder};
 use super::checkpoint::{CHECKSUMS, Checkpoint, CheckpointError, WEIGHTS};
+use super::tensor_file::read_weights;
+use crate::nn::NamedTensors;
 
 /// The checkpoints of a run, for the one process that trains it.
 ///
@@ -120,32 +123,46 @@ pub(super) fn latest_iteration(run_folder: &Path) -> Option<u64> {
     list(&run_folder.join(CHECKPOINTS)).ok()?.pop().map(|(iteration, _)| iteration)
 }
 
-/// The weights' file that is meant by `path`: a `.safetensors` file, a checkpoint's folder, or a run's folder, whose
-/// latest checkpoint is taken. A checkpoint (also the one that a given file belongs to) is checked for damage first,
-/// and one that is damaged is not passed over in silence.
-///
-/// # Errors
-/// When there are no weights or they are damaged.
-pub fn locate_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
-    let no_weights = |problem| CheckpointError::NoWeights { path: path.to_owned(), problem };
-    if path.is_file() {
-        if path.ends_with(WEIGHTS) && path.with_file_name(CHECKSUMS).exists() {
-            Checkpoint::verify(path.parent().unwrap_or(path))?;
-        }
-        return Ok(path.to_owned());
+/// A network's tensors, and the file that they come from.
+#[derive(Debug)]
+pub struct StoredWeights {
+    /// The `.safetensors` file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub tensors: NamedTensors,
+    /// What it says of itself.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl StoredWeights {
+    /// The weights that are meant by `path`: a `.safetensors` file, a checkpoint's folder, or a run's folder, whose
+    /// latest checkpoint is taken. Those of a checkpoint (also when their file is given) are checked for damage, and
+    /// damaged ones are not passed over in silence.
+    ///
+    /// # Errors
+    /// When there are no weights or they are damaged.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let no_weights = |problem| CheckpointError::NoWeights { path: path.to_owned(), problem };
+        let folder = if path.is_file() {
+            match path.ends_with(WEIGHTS) && path.with_file_name(CHECKSUMS).exists() {
+                true => path.parent().unwrap_or(path).to_owned(),
+                false => {
+                    let (tensors, metadata) = read_weights(path)?;
+                    return Ok(Self { path: path.to_owned(), tensors, metadata });
+                }
+            }
+        } else if !path.exists() {
+            return Err(no_weights("there is no such file or folder"));
+        } else if path.join(WEIGHTS).exists() {
+            path.to_owned()
+        } else {
+            let inner = path.join(CHECKPOINTS);
+            let latest = list(if inner.is_dir() { &inner } else { path })?.pop();
+            latest.ok_or_else(|| no_weights("there is no checkpoint in this folder"))?.1
+        };
+        let (tensors, metadata) = Checkpoint::load_weights(&folder)?;
+        Ok(Self { path: folder.join(WEIGHTS), tensors, metadata })
     }
-    if !path.exists() {
-        return Err(no_weights("there is no such file or folder"));
-    }
-    let checkpoint = if path.join(WEIGHTS).exists() {
-        path.to_owned()
-    } else {
-        let inner = path.join(CHECKPOINTS);
-        let latest = list(if inner.is_dir() { &inner } else { path })?.pop();
-        latest.ok_or_else(|| no_weights("there is no checkpoint in this folder"))?.1
-    };
-    Checkpoint::verify(&checkpoint)?;
-    Ok(checkpoint.join(WEIGHTS))
 }
 
 /// The folder of a run that holds its checkpoints.
@@ -287,21 +304,22 @@ mod tests {
         let (folder, store) = run(&[40, 80]);
         let checkpoint = folder.path().join("checkpoints/iteration-00000040");
         let file = checkpoint.join("weights.safetensors");
+        let found = |path: &Path| StoredWeights::load(path).unwrap().path;
         let latest = folder.path().join("checkpoints/iteration-00000080/weights.safetensors");
-        assert_eq!(locate_weights(folder.path()).unwrap(), latest);
-        assert_eq!(locate_weights(&folder.path().join("checkpoints")).unwrap(), latest);
-        assert_eq!(locate_weights(&checkpoint).unwrap(), file);
-        assert_eq!(locate_weights(&file).unwrap(), file);
+        assert_eq!(found(folder.path()), latest);
+        assert_eq!(found(&folder.path().join("checkpoints")), latest);
+        assert_eq!(found(&checkpoint), file);
+        assert_eq!(found(&file), file);
 
         truncate(&store, 80, "weights.safetensors");
-        let message = locate_weights(folder.path()).unwrap_err().to_string();
+        let message = StoredWeights::load(folder.path()).unwrap_err().to_string();
         assert!(message.contains("iteration-00000080/weights.safetensors is damaged"), "{message}");
-        let message = locate_weights(&latest).unwrap_err().to_string();
+        let message = StoredWeights::load(&latest).unwrap_err().to_string();
         assert!(message.contains("its content is not what SHA256SUMS says"), "{message}");
         let empty = tempfile::tempdir().unwrap();
-        let message = locate_weights(empty.path()).unwrap_err().to_string();
+        let message = StoredWeights::load(empty.path()).unwrap_err().to_string();
         assert!(message.contains("there is no checkpoint in this folder; give a run's folder"), "{message}");
-        let message = locate_weights(&empty.path().join("none")).unwrap_err().to_string();
+        let message = StoredWeights::load(&empty.path().join("none")).unwrap_err().to_string();
         assert!(message.contains("there is no such file or folder"), "{message}");
     }
 }

@@ -37,7 +37,7 @@ pub use atomic_file::{FileError, write_file};
 pub use benchmark::{Benchmark, BenchmarkMode, Measurement, peak_memory_bytes};
 pub(crate) use benchmark::{random_batch, timed};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
-pub use checkpoint_store::{CheckpointStore, Resumed, locate_weights};
+pub use checkpoint_store::{CheckpointStore, Resumed, StoredWeights};
 pub use curves::{curves_svg, draw_curves};
 pub(crate) use curves::{register_plot_font, whole_pixels};
 pub use error::TrainError;

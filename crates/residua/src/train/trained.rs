@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::checkpoint_store::locate_weights;
+use super::checkpoint_store::StoredWeights;
 use super::error::TrainError;
 use super::step::to_host;
-use super::tensor_file::read_weights;
 use super::weights_info::WeightsInfo;
 use crate::nn::{Pass, ResNet};
 use crate::ops::Engine;
@@ -38,8 +37,7 @@ impl Trained {
     /// # Errors
     /// When there is no such file, it is damaged, or it does not say which network it belongs to.
     pub fn load(path: &Path, device: &Device) -> Result<Self, TrainError> {
-        let path = locate_weights(path)?;
-        let (tensors, metadata) = read_weights(&path)?;
+        let StoredWeights { path, tensors, metadata } = StoredWeights::load(path)?;
         let info = WeightsInfo::from_metadata(&metadata)
             .map_err(|reason| TrainError::UnknownWeights { path: path.clone(), reason })?;
         let network = info.network.init(0, &device.clone().inner())?;
