@@ -18,7 +18,7 @@ const MOST_THREADS: usize = 64;
 /// threads offer their cores to whoever else wants them.
 pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let is_done = AtomicBool::new(false);
-    let team = Team::new();
+    let team = Team::new(rayon::current_num_threads());
     rayon::scope(|scope| {
         let own = rayon::current_thread_index();
         let (is_done, team) = (&is_done, &team);
@@ -37,7 +37,7 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// Calls `work` with 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
 /// The calling thread waits for the last calls awake: they take less time than falling asleep and being woken.
 pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
-    let threads = rayon::current_num_threads().min(count).min(MOST_THREADS);
+    let threads = team_size().unwrap_or_else(rayon::current_num_threads).min(count).min(MOST_THREADS);
     if threads <= 1 {
         return (0..count).for_each(work);
     }
@@ -92,7 +92,10 @@ thread_local! {
 }
 
 /// Threads that join in what their leader does.
-struct Team {
+#[derive(Debug)]
+pub(crate) struct Team {
+    /// With their leader.
+    threads: usize,
     /// How many have joined in and not left again; whether the work is open to more; and the work's number above that.
     state: AtomicUsize,
     job: AtomicPtr<Job<'static>>,
@@ -107,12 +110,12 @@ const INSIDE: usize = OPEN - 1;
 const NUMBER: usize = OPEN << 1;
 
 impl Team {
-    fn new() -> Self {
-        Self { state: AtomicUsize::new(0), job: AtomicPtr::new(ptr::null_mut()) }
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads, state: AtomicUsize::new(0), job: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Joins in the open work, unless it is that of number `seen`; whether there was any.
-    fn join(&self, seen: &mut usize) -> bool {
+    pub(crate) fn join(&self, seen: &mut usize) -> bool {
         let state = self.state.load(Ordering::Acquire);
         if state & OPEN == 0 || state / NUMBER == *seen {
             return false;
@@ -143,6 +146,13 @@ impl Team {
             pause(&mut looks);
         }
     }
+}
+
+/// The threads of the team that this thread leads and that has nothing to do, if there is one.
+fn team_size() -> Option<usize> {
+    let team = TEAM.get();
+    // SAFETY: null, or set by `Led`, which takes it back before the team goes.
+    unsafe { team.as_ref() }.map(|team| team.threads)
 }
 
 /// Does `lead` while the team that this thread leads does `join_in`; whether there is such a team with nothing to do.
@@ -181,13 +191,13 @@ impl Drop for Left<'_> {
 }
 
 /// While it lives this thread leads a team.
-struct Led<'a> {
+pub(crate) struct Led<'a> {
     before: *const Team,
     _team: &'a Team,
 }
 
 impl<'a> Led<'a> {
-    fn by_this_thread(team: &'a Team) -> Self {
+    pub(crate) fn by_this_thread(team: &'a Team) -> Self {
         Self { before: TEAM.replace(team), _team: team }
     }
 }
@@ -208,7 +218,7 @@ impl Drop for Finished<'_> {
 }
 
 /// Between two looks at what is waited for.
-fn pause(looks: &mut usize) {
+pub(crate) fn pause(looks: &mut usize) {
     *looks += 1;
     if looks.is_multiple_of(LOOKS) {
         std::thread::yield_now();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use residua_kernels::{MapShape, with_threads_awake};
+use residua_kernels::{Helpers, MapShape};
 
 use super::permits::Permits;
 use super::program::{Program, Workspace};
@@ -25,7 +25,10 @@ pub struct Classifier {
     together: usize,
     classes: usize,
     threads: usize,
+    /// For batches.
     pool: ThreadPool,
+    /// For a few images of a caller who is alone.
+    helpers: Helpers,
     permits: Permits,
     workspaces: Mutex<Vec<Workspace>>,
 }
@@ -62,9 +65,10 @@ impl Classifier {
         threads: NonZeroUsize,
     ) -> Result<Self, NetworkError> {
         config.check_tensors(&tensors)?;
+        let refused = |reason: String| NetworkError::Threads { threads: threads.get(), reason };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
-        let pool = pool
-            .map_err(|error| NetworkError::Threads { threads: threads.get(), reason: error.to_string() })?;
+        let pool = pool.map_err(|error| refused(error.to_string()))?;
+        let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
         let program = pool.install(|| Program::of(config, tensors, size))?;
         let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
         Ok(Self {
@@ -73,6 +77,7 @@ impl Classifier {
             classes: config.classes,
             threads: threads.get(),
             pool,
+            helpers,
             permits: Permits::new(threads.get()),
             workspaces: Mutex::new(Vec::new()),
         })
@@ -103,8 +108,7 @@ impl Classifier {
             // Alone, a caller has all threads.
             let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
             if let Some(_all) = alone {
-                let run = || with_threads_awake(|| self.run(images, logits, self.threads));
-                return self.pool.install(run);
+                return self.helpers.lead(|| self.run(images, logits, self.threads));
             }
             let _permit = self.permits.take();
             return self.run(images, logits, 1);
