@@ -39,8 +39,10 @@ pub(crate) struct MemoryArguments {
 }
 
 impl MachineArguments {
-    /// Sizes the process's thread pool; to be called once, before anything computes. The number of threads.
+    /// Sizes the process's thread pool; to be called once, before anything computes, and checks what the environment says of the
+    /// processor. The number of threads.
     pub(crate) fn start_threads(&self) -> anyhow::Result<NonZeroUsize> {
+        self.device.check_environment()?;
         let threads = self.threads.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
         pool.build_global()

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::algorithm::Algorithm;
 use crate::backward::sums;
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
@@ -14,16 +15,6 @@ use crate::source::{AnySource, Finish};
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
 use crate::winograd::{Winograd, transform_weights};
-
-/// How a 3x3 convolution of stride 1 is computed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// Winograd's F(4x4, 3x3): a quarter of the multiplications, rounding errors of the same size.
-    #[default]
-    Winograd,
-    /// The sum as it is written.
-    Direct,
-}
 
 /// `y = weights * relu(norm(x)) + addend`, a convolution without bias, padded by half its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

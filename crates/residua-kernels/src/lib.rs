@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod algorithm;
 mod awake;
 mod backward;
 mod convolution;
@@ -28,8 +29,9 @@ mod view;
 mod weighted;
 mod winograd;
 
+pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use awake::with_threads_awake;
-pub use convolution::{Algorithm, Convolution};
+pub use convolution::Convolution;
 pub use elementwise::{Merge, SumGradient, finish_gradient, finish_gradient_in_place, moments};
 pub use helpers::Helpers;
 pub use instructions::{Instructions, UnknownInstructions, VARIABLE};

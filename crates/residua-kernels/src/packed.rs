@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::algorithm::Algorithm;
 use crate::awake;
-use crate::convolution::{Algorithm, Convolution, Plan};
+use crate::convolution::{Convolution, Plan};
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;

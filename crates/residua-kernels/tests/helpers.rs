@@ -20,11 +20,11 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        let shape = MapShape { batch: 1, height: 5, width: 4, channels: 17 };
-        let packing = Packing::new(17, 18, 3, 1, Algorithm::Winograd, Instructions::Portable);
+        let shape = MapShape { batch: 1, height: 3, width: 2, channels: 5 };
+        let packing = Packing::new(5, 3, 1, 1, Algorithm::Direct, Instructions::Portable);
         let mut packed = vec![f32::NAN; packing.packed_len()];
-        packing.pack(&random(18 * 17 * 9, 2), &mut packed);
-        let epilogue = Epilogue::new(&[1.; 18], &[0.25; 18], 1., Activation::None);
+        packing.pack(&random(3 * 5, 2), &mut packed);
+        let epilogue = Epilogue::new(&[1.; 3], &[0.25; 3], 1., Activation::None);
         let mut work =
             Self { shape, x: random(shape.len(), 1), packing, packed, epilogue, expected: Vec::new() };
         work.expected = work.result(1);

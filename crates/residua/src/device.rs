@@ -7,7 +7,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 
 pub use burn::tensor::Device;
-use residua_kernels::{Instructions, UnknownInstructions};
+use residua_kernels::{Algorithm, Instructions, UnknownAlgorithm, UnknownInstructions};
 use thiserror::Error;
 
 use crate::choice::{UnknownChoice, serde_as_string};
@@ -54,6 +54,9 @@ pub enum DeviceError {
     /// The environment asks the processor for instructions that it lacks.
     #[error(transparent)]
     Instructions(#[from] UnknownInstructions),
+    /// The environment asks for a way of computing convolutions that there is not.
+    #[error(transparent)]
+    Algorithm(#[from] UnknownAlgorithm),
     /// The machine has no such device, or its driver does not work.
     #[error("no device {device} on this machine ({reason}); check the driver, or use --device cpu")]
     Unavailable {
@@ -71,8 +74,8 @@ impl DeviceChoice {
     /// When the build or the machine lacks it.
     pub fn open(self) -> Result<Device, DeviceError> {
         let make = self.constructor()?;
+        self.check_environment()?;
         if self == Self::Cpu {
-            Instructions::choice()?;
             return Ok(make());
         }
         // The GPU backends panic where there is no device or no driver; here that is an ordinary answer.
@@ -93,6 +96,18 @@ impl DeviceChoice {
                 Err(DeviceError::Unavailable { device: self, reason: first_line(payload.as_ref()) })
             }
         }
+    }
+
+    /// Checks what the environment says of computing on this device.
+    ///
+    /// # Errors
+    /// When it asks the processor for what there is not.
+    pub fn check_environment(self) -> Result<(), DeviceError> {
+        if self == Self::Cpu {
+            Instructions::choice()?;
+            Algorithm::choice()?;
+        }
+        Ok(())
     }
 
     fn constructor(self) -> Result<Box<dyn FnOnce() -> Device + panic::UnwindSafe>, DeviceError> {

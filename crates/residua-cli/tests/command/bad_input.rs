@@ -275,17 +275,22 @@ fn a_diverging_run_names_iteration_learning_rate_and_the_last_good_checkpoint() 
 }
 
 #[test]
-fn instructions_that_the_processor_lacks_are_refused() {
+fn instructions_and_algorithms_that_there_are_not_are_refused() {
     let sandbox = Sandbox::new();
-    for line in [RUN, "bench --model preresnet8 --batch 2 --steps 1"] {
-        let output = sandbox.command(line).env("RESIDUA_INSTRUCTIONS", "avx521").output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "residua {line}\n{stderr}");
-        assert_eq!(
-            stderr.lines().filter(|line| line.starts_with("error: RESIDUA_INSTRUCTIONS: 'avx521'")).count(),
-            1,
-            "{stderr}"
-        );
-        assert!(stderr.contains("portable") && !stderr.contains("panicked"), "{stderr}");
+    for line in [
+        RUN,
+        "bench --model preresnet8 --batch 2 --steps 1",
+        "bench --model preresnet8 --batch 2 --mode infer",
+    ] {
+        for (variable, given, remedy) in
+            [("RESIDUA_INSTRUCTIONS", "avx521", "portable"), ("RESIDUA_ALGORITHM", "fft", "winograd, direct")]
+        {
+            let output = sandbox.command(line).env(variable, given).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "residua {line}\n{stderr}");
+            let told = format!("error: {variable}: '{given}'");
+            assert_eq!(stderr.lines().filter(|line| line.starts_with(&told)).count(), 1, "{stderr}");
+            assert!(stderr.contains(remedy) && !stderr.contains("panicked"), "{stderr}");
+        }
     }
 }

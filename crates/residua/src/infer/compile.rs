@@ -340,7 +340,7 @@ impl Compiler {
         if values.len() != inputs * outputs * size * size {
             return Err(NetworkError::Weights(format!("'{weight}' has {} values", values.len())));
         }
-        let packing = Packing::new(inputs, outputs, size, stride, Algorithm::default(), self.instructions);
+        let packing = Packing::new(inputs, outputs, size, stride, Algorithm::current(), self.instructions);
         let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
         let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
         self.weights.push(Weights { packing, values, scale });

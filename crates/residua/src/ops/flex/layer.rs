@@ -108,7 +108,7 @@ pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) ->
         outputs,
         size,
         stride,
-        algorithm: Algorithm::default(),
+        algorithm: Algorithm::current(),
         instructions: Instructions::current(),
     }
 }

@@ -1,0 +1,70 @@
+//! How 3x3 convolutions are computed.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::OnceLock;
+
+/// How a 3x3 convolution of stride 1 is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Winograd's F(4x4, 3x3): a quarter of the multiplications, rounding errors of the same size.
+    #[default]
+    Winograd,
+    /// The sum as it is written.
+    Direct,
+}
+
+impl Algorithm {
+    /// The environment variable that forces an algorithm: `winograd` or `direct`.
+    pub const VARIABLE: &'static str = "RESIDUA_ALGORITHM";
+
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Winograd, Self::Direct];
+
+    /// The algorithm in use: Winograd's, or the one that [`VARIABLE`](Self::VARIABLE) names.
+    ///
+    /// # Panics
+    /// When [`choice`](Self::choice) is an error.
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Algorithm> = OnceLock::new();
+        *CURRENT.get_or_init(|| Self::choice().unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// As [`current`](Self::current), for programs that tell their user what is wrong with the variable.
+    ///
+    /// # Errors
+    /// When the variable names none.
+    pub fn choice() -> Result<Self, UnknownAlgorithm> {
+        match std::env::var_os(Self::VARIABLE) {
+            None => Ok(Self::default()),
+            Some(name) => Self::ALL
+                .into_iter()
+                .find(|algorithm| name == algorithm.name())
+                .ok_or_else(|| UnknownAlgorithm { given: name.to_string_lossy().into_owned() }),
+        }
+    }
+
+    /// As [`VARIABLE`](Self::VARIABLE) spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Winograd => "winograd",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// [`Algorithm::VARIABLE`] names no algorithm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownAlgorithm {
+    given: String,
+}
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+        let (variable, given) = (Algorithm::VARIABLE, &self.given);
+        write!(formatter, "{variable}: '{given}' is no algorithm; unset it, or set one of {names}")
+    }
+}
+
+impl Error for UnknownAlgorithm {}
