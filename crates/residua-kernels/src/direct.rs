@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::map::{MapShape, Part, blocks, padded};
 use crate::multiply::Multiply;
 use crate::plane::Plane;
-use crate::product::{Ahead, Nothing, Panel, ROWS, SQUARE, panel};
+use crate::product::{Ahead, Nothing, ROWS, SQUARE, outer_pair, panel, product_pair};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
@@ -47,6 +47,12 @@ impl Direct {
 
     fn output_blocks(self) -> usize {
         self.output.channels.div_ceil(LANES)
+    }
+
+    /// Whether the squares of the weights' gradient are `[outputs][inputs]`, not `[inputs][outputs]`: a product is fast by two
+    /// blocks of lanes at a time.
+    fn gradient_lanes_are_inputs(self) -> bool {
+        self.output_blocks() == 1 && self.depth() > 1
     }
 
     /// Numbers of packed weights or of their gradient, `[depth block][output block][LANES][LANES]` in either order.
@@ -117,7 +123,10 @@ impl Direct {
         for element in 0..self.depth() * LANES {
             if let Some(at) = self.weight_of(element) {
                 let square = element / LANES * self.output_blocks() + output / LANES;
-                to[at] = gradient[square * SQUARE + element % LANES * LANES + output % LANES];
+                let (input, output) = (element % LANES, output % LANES);
+                let (row, lane) =
+                    if self.gradient_lanes_are_inputs() { (output, input) } else { (input, output) };
+                to[at] = gradient[square * SQUARE + row * LANES + lane];
             }
         }
     }
@@ -199,17 +208,9 @@ impl Direct {
                     let ahead = fill_rows::<V>(gradient, self.output, image, first, count, gradients, pixels);
                     if let Some(sum) = sum {
                         self.gather::<V>(source, plane, source_plane.read(), image, first, count, patches);
-                        for block in 0..depth {
-                            for output in 0..self.output_blocks() {
-                                V::outer(
-                                    patches.read().from(panel(block, 0, pixels)),
-                                    gradients.read().from(panel(output, 0, pixels)),
-                                    count,
-                                    sum.from((block * self.output_blocks() + output) * SQUARE),
-                                    image == images.start && first == 0,
-                                );
-                            }
-                        }
+                        let is_first = image == images.start && first == 0;
+                        let (patches, gradients) = (patches.read(), gradients.read());
+                        self.outers::<V>(patches, gradients, pixels, count, sum, is_first);
                     }
                     let Some((weights, sink)) = weights else { continue };
                     if self.is_pointwise() {
@@ -242,6 +243,40 @@ impl Direct {
                 {
                     drain::<V>(plane, input_plane.read(), self.input, image, sink);
                 }
+            }
+        }
+    }
+
+    /// Adds the outer products of `count` patches with as many gradients to `sum`, both panels of `rows` rows: what is
+    /// broadcast has one block, if one of the two has.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn outers<V: Vector>(
+        self,
+        patches: View,
+        gradients: View,
+        rows: usize,
+        count: usize,
+        sum: ViewMut,
+        is_first: bool,
+    ) {
+        let outputs = self.output_blocks();
+        unsafe {
+            let patch = |block: usize| patches.from(panel(block, 0, rows));
+            let gradient = |output: usize| gradients.from(panel(output, 0, rows));
+            if self.gradient_lanes_are_inputs() {
+                outers::<V>(
+                    gradient(0),
+                    patch,
+                    self.depth(),
+                    count,
+                    |block| sum.from(block * SQUARE),
+                    is_first,
+                );
+                return;
+            }
+            for block in 0..self.depth() {
+                let to = |output: usize| sum.from((block * outputs + output) * SQUARE);
+                outers::<V>(patch(block), gradient, outputs, count, to, is_first);
             }
         }
     }
@@ -299,6 +334,27 @@ impl Direct {
     }
 }
 
+/// Adds the outer products of the panel `a` with `blocks` panels `g` to as many squares.
+#[cfg_attr(not(debug_assertions), inline(always))]
+unsafe fn outers<'a, V: Vector>(
+    a: View,
+    g: impl Fn(usize) -> View<'a>,
+    blocks: usize,
+    rows: usize,
+    sum: impl Fn(usize) -> ViewMut<'a>,
+    is_first: bool,
+) {
+    let pairs = blocks / 2 * 2;
+    unsafe {
+        for block in (0..pairs).step_by(2) {
+            outer_pair::<V>(a, [g(block), g(block + 1)], rows, [sum(block), sum(block + 1)], is_first);
+        }
+        if pairs < blocks {
+            V::outer(a, g(pairs), rows, sum(pairs), is_first);
+        }
+    }
+}
+
 /// Pixels as panels, through the source. Returns the map from the pixels behind them on.
 #[inline(always)]
 unsafe fn fill_rows<'a, V: Vector>(
@@ -330,14 +386,19 @@ unsafe fn multiply_to_panels<V: Vector>(
     count: usize,
     to: ViewMut,
 ) {
+    let pairs = blocks / 2 * 2;
     for row in (0..count).step_by(ROWS) {
-        for block in 0..blocks {
-            unsafe {
-                let weights = weights.from(block * depth * SQUARE);
-                let mut to = Panel(to.from(panel(block, row, rows)));
-                let panels = panels.from(row * LANES);
-                let ahead = Ahead::default();
-                V::product(panels, rows * LANES, depth, weights, ahead, &mut Nothing, &mut to);
+        let ahead = Ahead::default();
+        unsafe {
+            let a = (panels.from(row * LANES), rows * LANES);
+            let weights = |block: usize| weights.from(block * depth * SQUARE);
+            let to = |block: usize| to.from(panel(block, row, rows));
+            for block in (0..pairs).step_by(2) {
+                let (b, to) = ([weights(block), weights(block + 1)], [to(block), to(block + 1)]);
+                product_pair::<V>(a, depth, b, ahead, to);
+            }
+            if pairs < blocks {
+                V::product(a, depth, weights(pairs), ahead, &mut Nothing, to(pairs));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A product whose results go to a sink, sixteen at a time, while the next sixteen are computed.
 
-use crate::map::{Block, MapShape};
-use crate::product::{Ahead, Beside, Panel, ROWS, SQUARE};
+use crate::map::{Block, MapShape, block_at};
+use crate::product::{Ahead, Beside, HALF, ROWS, SQUARE, half_product_pair};
 use crate::sink::{Sink, WithSink};
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};
@@ -28,8 +28,6 @@ impl<V: Vector> WithSink<V> for Multiply<'_> {
     unsafe fn run<K: Sink>(self, sink: K) {
         let Self { panels, rows, depth, weights, to, ahead, beside, distance, image, first, count } = self;
         let channels = to.channels;
-        let mut square = Square([0.; SQUARE]);
-        let results = ViewMut::new(&mut square.0);
         unsafe {
             let tile = |row: usize, block: Block| Tile {
                 image,
@@ -39,42 +37,70 @@ impl<V: Vector> WithSink<V> for Multiply<'_> {
                 is_first: first + row == 0,
                 count: ROWS.min(count - row),
             };
-            let mut waiting = Waiting::<V, K>::none(
-                sink,
-                tile(0, Block { index: 0, channel: 0, count: LANES.min(channels) }),
-                results.read(),
-            );
+            let ahead = |row: usize, tile: Tile| {
+                // Sixteen rows are as many lines as they have channels, here and in the maps beside.
+                let long = match ahead {
+                    Some(map) if tile.block.index == 0 => Some(map.beyond(row * depth * LANES)),
+                    _ => None,
+                };
+                let at = tile.start - tile.block.channel + distance * channels + tile.block.index * SQUARE;
+                Ahead { long, short: beside.map(|map| map.map(|map| map.beyond(at))) }
+            };
+            let weights = |block: usize| weights.from(block * depth * SQUARE);
+            let panels = |row: usize| (panels.from(row * LANES), rows * LANES);
+            let blocks = channels.div_ceil(LANES);
+            let nothing = Tile { count: 0, ..tile(0, block_at(channels, 0)) };
+            if !V::HAS_MANY_REGISTERS || blocks % 2 == 1 {
+                let mut square = Square([0.; SQUARE]);
+                let results = ViewMut::new(&mut square.0);
+                let mut waiting = Waiting::<V, K>::begin(sink, nothing, results.read());
+                for row in (0..count).step_by(ROWS) {
+                    for block in 0..blocks {
+                        let tile = tile(row, block_at(channels, block));
+                        let ahead = ahead(row, tile);
+                        V::product(panels(row), depth, weights(block), ahead, &mut waiting, results);
+                        waiting.end();
+                        waiting = Waiting::begin(sink, tile, results.read());
+                    }
+                }
+                waiting.step_all();
+                waiting.end();
+                return;
+            }
+            // Results are read while the next are written.
+            let mut squares = [const { [Square([0.; SQUARE]), Square([0.; SQUARE])] }; 2];
+            let squares =
+                squares.each_mut().map(|pair| pair.each_mut().map(|square| ViewMut::new(&mut square.0)));
+            let [mut results, mut others] = squares;
+            let mut tiles = [nothing; 2];
             for row in (0..count).step_by(ROWS) {
-                for block in to.blocks() {
-                    let tile = tile(row, block);
-                    // Sixteen rows are as many lines as they have channels, here and in the maps beside.
-                    let long = match ahead {
-                        Some(map) if block.index == 0 => Some(map.beyond(row * depth * LANES)),
-                        _ => None,
-                    };
-                    let at = tile.start - block.channel + distance * channels + block.index * SQUARE;
-                    let [left, right] = beside;
-                    let short = [left.map(|map| map.beyond(at)), right.map(|map| map.beyond(at))];
-                    let ahead = Ahead { long, short };
-                    let weights = weights.from(block.index * depth * SQUARE);
-                    let panels = panels.from(row * LANES);
-                    V::product(
-                        panels,
-                        rows * LANES,
+                for block in (0..blocks).step_by(2) {
+                    let next = [block, block + 1].map(|block| tile(row, block_at(channels, block)));
+                    let b = [weights(block), weights(block + 1)];
+                    let ahead = ahead(row, next[0]);
+                    let mut waiting = Waiting::<V, K>::begin(sink, tiles[0], others[0].read());
+                    half_product_pair::<V>(panels(row), depth, b, 0, ahead, &mut waiting, results);
+                    waiting.end();
+                    let mut waiting = Waiting::<V, K>::begin(sink, tiles[1], others[1].read());
+                    half_product_pair::<V>(
+                        panels(row),
                         depth,
-                        weights,
-                        ahead,
+                        b,
+                        HALF,
+                        ahead.second(),
                         &mut waiting,
-                        &mut Panel(results),
+                        results,
                     );
                     waiting.end();
-                    waiting = Waiting::begin(sink, tile, results.read());
+                    tiles = next;
+                    std::mem::swap(&mut results, &mut others);
                 }
             }
-            for step in 0..ROWS {
-                waiting.step(step);
+            for (tile, results) in tiles.into_iter().zip(others) {
+                let mut waiting = Waiting::<V, K>::begin(sink, tile, results.read());
+                waiting.step_all();
+                waiting.end();
             }
-            waiting.end();
         }
     }
 }
@@ -104,17 +130,18 @@ struct Waiting<'a, V: Vector, K: Sink> {
 }
 
 impl<'a, V: Vector, K: Sink> Waiting<'a, V, K> {
-    /// No results yet; `tile` is where the first will go.
-    #[inline(always)]
-    unsafe fn none(sink: K, tile: Tile, results: View<'a>) -> Self {
-        unsafe { Self::begin(sink, Tile { count: 0, ..tile }, results) }
-    }
-
     #[inline(always)]
     unsafe fn begin(sink: K, tile: Tile, results: View<'a>) -> Self {
         let Tile { image, block, start, is_first, .. } = tile;
         let state = unsafe { sink.begin(image, block, is_first, start, results.load(0)) };
         Self { sink, state, tile, results }
+    }
+
+    #[inline(always)]
+    unsafe fn step_all(&mut self) {
+        for step in 0..ROWS {
+            unsafe { self.step(step) }
+        }
     }
 
     #[inline(always)]

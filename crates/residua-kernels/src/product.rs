@@ -17,6 +17,9 @@ use crate::view::{View, ViewMut};
 /// Rows of a product.
 pub(crate) const ROWS: usize = 16;
 
+/// Rows of half a product.
+pub(crate) const HALF: usize = ROWS / 2;
+
 /// Numbers of a block of weights, `[LANES inputs][LANES outputs]`.
 pub(crate) const SQUARE: usize = LANES * LANES;
 
@@ -24,12 +27,6 @@ pub(crate) const SQUARE: usize = LANES * LANES;
 #[inline(always)]
 pub(crate) fn panel(block: usize, row: usize, rows: usize) -> usize {
     (block * rows + row) * LANES
-}
-
-/// Takes the results of a product, `R` consecutive rows at a time.
-pub(crate) trait Rows<V: Vector> {
-    /// `rows[0]` is row `first` of the sixteen.
-    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]);
 }
 
 /// Work beside a product: a piece for every step through its first block, done between the multiply-adds. A processor looks
@@ -47,18 +44,6 @@ impl Beside for Nothing {
     unsafe fn step(&mut self, _: usize) {}
 }
 
-/// Stores rows as a panel.
-pub(crate) struct Panel<'a>(pub(crate) ViewMut<'a>);
-
-impl<V: Vector> Rows<V> for Panel<'_> {
-    #[inline(always)]
-    unsafe fn take<const R: usize>(&mut self, first: usize, rows: &[V; R]) {
-        for (row, value) in rows.iter().enumerate() {
-            unsafe { self.0.store((first + row) * LANES, *value) };
-        }
-    }
-}
-
 /// What a product asks for while it computes, because it will be read soon: the hardware does not foresee it, and a load
 /// that waits for memory stops everything.
 #[derive(Clone, Copy, Default)]
@@ -69,60 +54,132 @@ pub(crate) struct Ahead<'a> {
     pub(crate) short: [Option<View<'a>>; 2],
 }
 
+impl Ahead<'_> {
+    /// What the second half of a product asks for.
+    pub(crate) fn second(self) -> Self {
+        Self { long: None, short: self.short.map(|map| map.map(|map| map.beyond(SQUARE))) }
+    }
+}
+
 /// Multiplies sixteen rows of `a` (its panels `pitch` numbers apart, the view beginning at the first of the sixteen) by
-/// `b: [depth_blocks * LANES][LANES]`.
+/// `b: [depth_blocks * LANES][LANES]`, and stores the results as a panel. `R` rows have accumulators at a time.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn product<V: Vector, const R: usize>(
-    a: View,
-    pitch: usize,
+    a: (View, usize),
     depth_blocks: usize,
     b: View,
     ahead: Ahead,
     beside: &mut impl Beside,
-    results: &mut impl Rows<V>,
+    results: ViewMut,
+) {
+    unsafe {
+        if R == ROWS {
+            return rows::<V, R, 1>(a, depth_blocks, [b], 0, ahead, beside, [results]);
+        }
+        // Too few registers for both at once.
+        for step in 0..ROWS {
+            beside.step(step);
+        }
+        for first in (0..ROWS).step_by(R) {
+            let ahead = if first == 0 { ahead } else { Ahead::default() };
+            rows::<V, R, 1>(a, depth_blocks, [b], first, ahead, &mut Nothing, [results]);
+        }
+    }
+}
+
+/// Half the rows of a product, from row `first` on, by two blocks of weights: what is broadcast is used twice, as some
+/// processors do two multiply-adds in a cycle but do not load two vectors for them. The sums are [`product`]'s, in its order.
+///
+/// Wants [`Vector::HAS_MANY_REGISTERS`].
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn half_product_pair<V: Vector>(
+    a: (View, usize),
+    depth_blocks: usize,
+    b: [View; 2],
+    first: usize,
+    ahead: Ahead,
+    beside: &mut impl Beside,
+    results: [ViewMut; 2],
+) {
+    unsafe { rows::<V, HALF, 2>(a, depth_blocks, b, first, ahead, beside, results) }
+}
+
+/// [`product`] by two blocks of weights.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn product_pair<V: Vector>(
+    a: (View, usize),
+    depth_blocks: usize,
+    b: [View; 2],
+    ahead: Ahead,
+    results: [ViewMut; 2],
+) {
+    unsafe {
+        if V::HAS_MANY_REGISTERS {
+            half_product_pair::<V>(a, depth_blocks, b, 0, ahead, &mut Nothing, results);
+            half_product_pair::<V>(a, depth_blocks, b, HALF, ahead.second(), &mut Nothing, results);
+        } else {
+            V::product(a, depth_blocks, b[0], ahead, &mut Nothing, results[0]);
+            V::product(a, depth_blocks, b[1], ahead.second(), &mut Nothing, results[1]);
+        }
+    }
+}
+
+/// `R` rows of a product from row `first` on, by `N` blocks of weights.
+#[allow(clippy::too_many_arguments)]
+#[cfg_attr(not(debug_assertions), inline(always))]
+unsafe fn rows<V: Vector, const R: usize, const N: usize>(
+    (a, pitch): (View, usize),
+    depth_blocks: usize,
+    b: [View; N],
+    first: usize,
+    ahead: Ahead,
+    beside: &mut impl Beside,
+    results: [ViewMut; N],
 ) {
     const { assert!(ROWS == LANES, "a step for every row") }
     unsafe {
-        if R < ROWS {
-            // Too few registers for both at once.
-            for step in 0..ROWS {
-                beside.step(step);
-            }
-        }
-        for first in (0..ROWS).step_by(R) {
-            let mut sums = [V::zero(); R];
-            for block in 0..depth_blocks {
-                let a = a.from(block * pitch + first * LANES);
-                let b = b.from(block * SQUARE);
-                for k in 0..LANES {
-                    if first == 0 {
-                        if let Some(map) = ahead.long {
-                            map.prefetch::<V>((block * LANES + k) * LANES);
-                        }
-                        if block == 0 {
-                            for map in ahead.short.into_iter().flatten() {
-                                map.prefetch::<V>(k * LANES);
-                            }
-                        }
-                    }
-                    let b = b.load::<V>(k * LANES);
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::splat(a.get(row * LANES + k)).mul_add(b, *sum);
-                    }
-                    if R == ROWS && block == 0 {
-                        beside.step(k);
+        let mut sums = [[V::zero(); N]; R];
+        for block in 0..depth_blocks {
+            let a = a.from(block * pitch + first * LANES);
+            for k in 0..LANES {
+                if let Some(map) = ahead.long {
+                    map.prefetch::<V>((block * LANES + k) * LANES);
+                }
+                if block == 0 {
+                    for map in ahead.short.into_iter().flatten() {
+                        map.prefetch::<V>(k * LANES);
                     }
                 }
+                let b = b.map(|b| b.load::<V>(block * SQUARE + k * LANES));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = V::splat(a.get(row * LANES + k));
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = a.mul_add(b, *sum);
+                    }
+                }
+                if block == 0 {
+                    beside.step(k);
+                }
             }
-            // A copy: the sums themselves, never indexed by a variable, stay in registers.
-            let mut rows = [V::zero(); R];
-            for (row, sum) in rows.iter_mut().zip(sums) {
-                *row = sum;
+        }
+        // A copy: the sums themselves, never indexed by a variable, stay in registers.
+        let mut rows = [[V::zero(); N]; R];
+        for (row, sums) in rows.iter_mut().zip(sums) {
+            *row = sums;
+        }
+        for (row, sums) in rows.iter().enumerate() {
+            for (sum, to) in sums.iter().zip(results) {
+                to.store((first + row) * LANES, *sum);
             }
-            results.take(first, &rows);
         }
     }
 }
@@ -164,36 +221,65 @@ pub(crate) unsafe fn few_rows<V: Vector, const B: usize>(
     }
 }
 
-/// Adds to `sum: [LANES][LANES]` the products of one panel of `a` with one panel of `g`, over `rows` rows; the first add to
-/// nothing, whatever `sum` holds.
+/// Adds to each `sum: [LANES][LANES]` the products of one panel of `a` with a panel of `g`, over `rows` rows; the first add to
+/// nothing, whatever `sum` holds. `R` channels of `a` have accumulators at a time.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) unsafe fn outer<V: Vector, const R: usize>(
+pub(crate) unsafe fn outer<V: Vector, const R: usize, const N: usize>(
     a: View,
-    g: View,
+    g: [View; N],
     rows: usize,
-    sum: ViewMut,
+    sum: [ViewMut; N],
     is_first: bool,
 ) {
     unsafe {
         for first in (0..LANES).step_by(R) {
-            let mut sums = [V::zero(); R];
+            let mut sums = [[V::zero(); N]; R];
             if !is_first {
-                for (k, sum_k) in sums.iter_mut().enumerate() {
-                    *sum_k = sum.read().load::<V>((first + k) * LANES);
+                for (k, sums) in sums.iter_mut().enumerate() {
+                    for (to, from) in sums.iter_mut().zip(sum) {
+                        *to = from.read().load::<V>((first + k) * LANES);
+                    }
                 }
             }
             for row in 0..rows {
-                let g = g.load::<V>(row * LANES);
-                for (k, sum_k) in sums.iter_mut().enumerate() {
-                    *sum_k = V::splat(a.get(row * LANES + first + k)).mul_add(g, *sum_k);
+                let g = g.map(|g| g.load::<V>(row * LANES));
+                for (k, sums) in sums.iter_mut().enumerate() {
+                    let a = V::splat(a.get(row * LANES + first + k));
+                    for (sum, g) in sums.iter_mut().zip(g) {
+                        *sum = a.mul_add(g, *sum);
+                    }
                 }
             }
-            for (k, sum_k) in sums.into_iter().enumerate() {
-                sum.store((first + k) * LANES, sum_k);
+            for (k, sums) in sums.into_iter().enumerate() {
+                for (value, to) in sums.into_iter().zip(sum) {
+                    to.store((first + k) * LANES, value);
+                }
             }
+        }
+    }
+}
+
+/// [`outer`] of one panel with two.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) unsafe fn outer_pair<V: Vector>(
+    a: View,
+    g: [View; 2],
+    rows: usize,
+    sum: [ViewMut; 2],
+    is_first: bool,
+) {
+    unsafe {
+        if V::HAS_MANY_REGISTERS {
+            outer::<V, HALF, 2>(a, g, rows, sum, is_first);
+        } else {
+            V::outer(a, g[0], rows, sum[0], is_first);
+            V::outer(a, g[1], rows, sum[1], is_first);
         }
     }
 }

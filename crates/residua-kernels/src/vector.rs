@@ -17,7 +17,7 @@ pub(crate) mod neon;
 pub(crate) mod portable;
 
 #[allow(unused_imports)]
-use crate::product::{self, Ahead, Beside, Rows};
+use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
 /// Numbers in a [`Vector`]: channels are processed in blocks of this many.
@@ -34,13 +34,12 @@ pub(crate) trait Vector: Copy {
 
     /// [`product::product`] with as many rows of accumulators as there are registers for.
     unsafe fn product(
-        a: View,
-        pitch: usize,
+        a: (View, usize),
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
         beside: &mut impl Beside,
-        results: &mut impl Rows<Self>,
+        results: ViewMut,
     );
     /// [`product::outer`], likewise.
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool);

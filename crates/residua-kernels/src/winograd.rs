@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::map::{Block, MapShape, Part, block_at};
 use crate::plane::Plane;
-use crate::product::{Ahead, FEW_ROWS, Nothing, Panel, ROWS, SQUARE, few_rows};
+use crate::product::{Ahead, FEW_ROWS, Nothing, ROWS, SQUARE, few_rows, outer_pair, product_pair};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
@@ -310,7 +310,7 @@ struct Spread<'a> {
     steps: [usize; 2],
 }
 
-impl Spread<'_> {
+impl<'a> Spread<'a> {
     /// What the products from the `product`-th on ask for.
     #[inline(always)]
     fn from(self, product: usize) -> Self {
@@ -318,6 +318,12 @@ impl Spread<'_> {
         let [left_step, right_step] = self.steps;
         let maps = [left.beyond(product * left_step), right.beyond(product * right_step)];
         Self { maps, ..self }
+    }
+
+    /// What the next product asks for.
+    #[inline(always)]
+    fn now(self) -> Ahead<'a> {
+        Ahead { long: None, short: self.maps.map(Some) }
     }
 }
 
@@ -330,15 +336,21 @@ unsafe fn products<V: Vector>(
     mut ahead: Spread,
 ) {
     for frequency in 0..FREQUENCIES {
-        for block in own.clone() {
-            unsafe {
-                let weights = weights.from((frequency * output_blocks + block) * depth * SQUARE);
-                let mut to = Panel(results.from(block * BLOCK + frequency * FREQUENCY));
-                let a = tiles.from(frequency * FREQUENCY);
-                let soon = Ahead { long: None, short: [Some(ahead.maps[0]), Some(ahead.maps[1])] };
-                V::product(a, BLOCK, depth, weights, soon, &mut Nothing, &mut to);
+        let mut block = own.start;
+        unsafe {
+            let a = (tiles.from(frequency * FREQUENCY), BLOCK);
+            let weights = |block: usize| weights.from((frequency * output_blocks + block) * depth * SQUARE);
+            let to = |block: usize| results.from(block * BLOCK + frequency * FREQUENCY);
+            while block + 2 <= own.end {
+                let (b, to) = ([weights(block), weights(block + 1)], [to(block), to(block + 1)]);
+                product_pair::<V>(a, depth, b, ahead.now(), to);
+                ahead = ahead.from(2);
+                block += 2;
             }
-            ahead = ahead.from(1);
+            if block < own.end {
+                V::product(a, depth, weights(block), ahead.now(), &mut Nothing, to(block));
+                ahead = ahead.from(1);
+            }
         }
     }
 }
@@ -390,18 +402,28 @@ unsafe fn outers<V: Vector>(
 ) {
     for frequency in 0..FREQUENCIES {
         for input in 0..input_blocks {
-            for output in 0..output_blocks {
-                unsafe {
-                    for (map, step) in [(ahead.maps[0], ahead.steps[0]), (ahead.maps[1], ahead.steps[1])] {
-                        for at in (0..step).step_by(LANES) {
+            let mut output = 0;
+            unsafe {
+                let a = tiles.from(input * BLOCK + frequency * FREQUENCY);
+                let g = |output: usize| gradients.from(output * BLOCK + frequency * FREQUENCY);
+                let to = |output: usize| {
+                    sum.from(((frequency * input_blocks + input) * output_blocks + output) * SQUARE)
+                };
+                while output < output_blocks {
+                    let together = if output + 2 <= output_blocks { 2 } else { 1 };
+                    for (map, step) in ahead.maps.into_iter().zip(ahead.steps) {
+                        for at in (0..together * step).step_by(LANES) {
                             map.prefetch::<V>(at);
                         }
                     }
-                    ahead = ahead.from(1);
-                    let a = tiles.from(input * BLOCK + frequency * FREQUENCY);
-                    let g = gradients.from(output * BLOCK + frequency * FREQUENCY);
-                    let at = (frequency * input_blocks + input) * output_blocks + output;
-                    V::outer(a, g, count, sum.from(at * SQUARE), is_first);
+                    ahead = ahead.from(together);
+                    if together == 2 {
+                        let (g, to) = ([g(output), g(output + 1)], [to(output), to(output + 1)]);
+                        outer_pair::<V>(a, g, count, to, is_first);
+                    } else {
+                        V::outer(a, g(output), count, to(output), is_first);
+                    }
+                    output += together;
                 }
             }
         }

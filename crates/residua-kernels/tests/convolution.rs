@@ -26,7 +26,7 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let channels = || prop_oneof![Just(16usize), Just(32), 1usize..40];
+    let channels = || prop_oneof![Just(16usize), Just(32), Just(64), 1usize..40];
     (
         (1usize..4, 1usize..3, 1usize..13, 1usize..13, channels(), channels()),
         (prop_oneof![Just(1usize), Just(3), Just(5)], 1usize..3, any::<[bool; 3]>(), any::<u64>()),

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::Vector;
-use crate::product::{self, Ahead, Beside, Rows};
+use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
 #[derive(Clone, Copy)]
@@ -22,19 +22,18 @@ impl Vector for Neon {
     // Five rows of four registers, the weights' four and one broadcast fit in thirty-two; four divides the tiles.
     #[inline(always)]
     unsafe fn product(
-        a: View,
-        pitch: usize,
+        a: (View, usize),
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
         beside: &mut impl Beside,
-        results: &mut impl Rows<Self>,
+        results: ViewMut,
     ) {
-        unsafe { product::product::<Self, 4>(a, pitch, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 4>(a, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
-        unsafe { product::outer::<Self, 4>(a, g, rows, sum, is_first) }
+        unsafe { product::outer::<Self, 4, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! whole would take minutes to compile, for machines that hardly exist.
 
 use super::{LANES, Vector};
-use crate::product::{self, Ahead, Beside, Rows};
+use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
 #[derive(Clone, Copy)]
@@ -22,19 +22,18 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn product(
-        a: View,
-        pitch: usize,
+        a: (View, usize),
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
         beside: &mut impl Beside,
-        results: &mut impl Rows<Self>,
+        results: ViewMut,
     ) {
-        unsafe { product::product::<Self, 2>(a, pitch, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 2>(a, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
-        unsafe { product::outer::<Self, 2>(a, g, rows, sum, is_first) }
+        unsafe { product::outer::<Self, 2, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]
