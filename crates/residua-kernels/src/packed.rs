@@ -104,8 +104,6 @@ impl Packing {
         assert_eq!(weights.len(), convolution.weights_len(), "weights");
         let plan = convolution.plan();
         assert_eq!(packed.len(), plan.packed_len(), "packed weights");
-        // Padding stays zero.
-        packed.fill(0.);
         convolution.pack(plan, weights, packed);
     }
 

@@ -161,3 +161,36 @@ proptest! {
         prop_assert!(worst < 1e-5, "{worst}");
     }
 }
+
+/// The first pass packs weights as it goes, the second finds them packed.
+#[test]
+fn the_first_pass_gives_the_bits_of_later_ones_whoever_comes_first() {
+    for (model, ordering) in [("preresnet20", Ordering::FullPreActivation), ("resnet29", Ordering::Original)]
+    {
+        let options = NetworkOptions { ordering: Some(ordering), ..NetworkOptions::named(model) };
+        let (network, tensors) = network(&options, 10, 1);
+        let fresh = || Classifier::new(network.config(), tensors.clone(), [32, 32], THREADS).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let length = fresh().image_len();
+        let images: Vec<f32> = (0..8 * length).map(|_| random.random_range(-2f32..2.)).collect();
+        let logits = |classifier: &Classifier, images: &[f32]| {
+            let mut logits = vec![f32::NAN; images.len() / length * 10];
+            classifier.logits(images, &mut logits);
+            logits
+        };
+        // A batch never does without packed weights.
+        let expected = logits(&fresh(), &images);
+        let classifier = fresh();
+        for pass in 0..3 {
+            assert!(logits(&classifier, &images[..length]) == expected[..10], "{model}, pass {pass}");
+        }
+        let classifier = fresh();
+        std::thread::scope(|scope| {
+            for (image, expected) in images.chunks(length).zip(expected.chunks(10)) {
+                let (logits, classifier) = (&logits, &classifier);
+                scope.spawn(move || assert!(logits(classifier, image) == expected, "{model}"));
+            }
+        });
+        assert!(logits(&classifier, &images) == expected, "{model}");
+    }
+}

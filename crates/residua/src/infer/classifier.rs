@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use residua_kernels::{Helpers, MapShape};
+use residua_kernels::{Helpers, MapShape, with_threads_awake};
 
 use super::permits::Permits;
 use super::program::{Program, Workspace};
+use super::weights::Source;
 use crate::data::{Images, Normalisation};
 use crate::nn::{NamedTensors, NetworkError, ResNetConfig};
 use crate::train::{Evaluation, Prediction, StoredWeights, TrainError, WeightsInfo, evaluate_by};
@@ -69,7 +70,7 @@ impl Classifier {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
         let pool = pool.map_err(|error| refused(error.to_string()))?;
         let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
-        let program = pool.install(|| Program::of(config, tensors, size))?;
+        let program = Program::of(config, tensors, size)?;
         let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
         Ok(Self {
             program,
@@ -104,21 +105,30 @@ impl Classifier {
         if images.is_empty() {
             return;
         }
-        if images.len() <= self.together * image {
+        let are_few = images.len() <= self.together * image;
+        if are_few && let Some(first) = self.program.convolutions.first_pass() {
+            // On the pool, whose threads pack the weights, too.
+            let source = first.source();
+            return self
+                .pool
+                .install(|| with_threads_awake(|| self.run(source, images, logits, self.threads)));
+        }
+        let packed = self.program.convolutions.packed(&self.pool);
+        if are_few {
             // Alone, a caller has all threads.
             let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
             if let Some(_all) = alone {
-                return self.helpers.lead(|| self.run(images, logits, self.threads));
+                return self.helpers.lead(|| self.run(Source::Packed(packed), images, logits, self.threads));
             }
             let _permit = self.permits.take();
-            return self.run(images, logits, 1);
+            return self.run(Source::Packed(packed), images, logits, 1);
         }
         let chunks = (self.together * image, self.together * self.classes);
         self.pool.install(|| {
             let images = images.par_chunks(chunks.0);
             images
                 .zip(logits.par_chunks_mut(chunks.1))
-                .for_each(|(images, logits)| self.run(images, logits, 1));
+                .for_each(|(images, logits)| self.run(Source::Packed(packed), images, logits, 1));
         });
     }
 
@@ -181,11 +191,11 @@ impl Classifier {
         predictions
     }
 
-    fn run(&self, images: &[f32], logits: &mut [f32], parts: usize) {
+    fn run(&self, weights: Source, images: &[f32], logits: &mut [f32], parts: usize) {
         let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = kept().pop();
         let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
-        self.program.run(images, &mut workspace, logits, parts);
+        self.program.run(weights, images, &mut workspace, logits, parts);
         kept().push(workspace);
     }
 }

@@ -1,18 +1,15 @@
 //! From a network's plan and tensors to its program.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
 use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, Packing};
 
 use super::elementwise::{Combination, pool};
 use super::folded::{Affine, normalisation, values};
 use super::program::{Program, Slot, Step};
+use super::weights::{Unpacked, Weights};
 use crate::nn::{
     ConvolutionPlan, Entry, NamedTensors, NetworkError, Ordering, ResNetConfig, Shortcut, TensorValues,
     UnitPlan,
 };
-use crate::ops::Buffer;
 
 impl Program {
     /// The program of a network with these tensors for images of `size`.
@@ -32,8 +29,7 @@ impl Program {
             tensors,
             instructions: Instructions::current(),
             steps: Vec::new(),
-            weights: Vec::new(),
-            packed_len: 0,
+            unpacked: Vec::new(),
             trunk: Slot::Trunk(false),
             shape: image,
         };
@@ -60,7 +56,7 @@ impl Program {
             is_head_activated: plan.head.is_activated,
             weights: values(tensors, "classifier.weight")?.to_vec(),
             bias: values(tensors, "classifier.bias")?.to_vec(),
-            packed: pack(compiler.weights, compiler.packed_len),
+            convolutions: Weights::new(compiler.unpacked),
         })
     }
 }
@@ -71,55 +67,11 @@ struct Compiler {
     tensors: NamedTensors,
     instructions: Instructions,
     steps: Vec<Step>,
-    /// The weights of the convolutions among them, and the numbers that they take when they are packed.
-    weights: Vec<Weights>,
-    packed_len: usize,
+    /// The weights of the convolutions among them.
+    unpacked: Vec<Unpacked>,
     /// Where the walk stands: a feature map and its shape.
     trunk: Slot,
     shape: MapShape,
-}
-
-/// A convolution's weights before they are packed.
-struct Weights {
-    packing: Packing,
-    values: Vec<f32>,
-    /// What each output's are multiplied by; nothing if they stay as they are.
-    scale: Option<Vec<f64>>,
-}
-
-/// Numbers of a cache line, at which a convolution's weights begin.
-const LINE: usize = 16;
-
-/// Packs the weights of all convolutions one behind the other. Each one's are dropped as soon as they are packed: so both are never there at once.
-fn pack(all: Vec<Weights>, packed_len: usize) -> Buffer {
-    let mut packed = Buffer::of(packed_len);
-    let mut rest = &mut packed[..];
-    let mut work = Vec::with_capacity(all.len());
-    for weights in all {
-        let (place, behind) = rest.split_at_mut(weights.packing.packed_len().next_multiple_of(LINE));
-        work.push((weights, place));
-        rest = behind;
-    }
-    // One by one: the last stage's weights take most of the time.
-    work.into_par_iter().with_max_len(1).for_each(|(Weights { packing, mut values, scale }, place)| {
-        if let Some(scale) = scale {
-            multiply(&mut values, &scale);
-        }
-        let (place, padding) = place.split_at_mut(packing.packed_len());
-        packing.pack(&values, place);
-        padding.fill(0.);
-    });
-    packed
-}
-
-/// Multiplies weights `[outputs, ...]` by their output's scale.
-fn multiply(weights: &mut [f32], scale: &[f64]) {
-    let each = weights.len() / scale.len();
-    for (weights, scale) in weights.chunks_exact_mut(each).zip(scale) {
-        for weight in weights {
-            *weight = (f64::from(*weight) * scale) as f32;
-        }
-    }
 }
 
 /// How a unit's two paths come together.
@@ -326,14 +278,14 @@ impl Compiler {
         Ok(())
     }
 
-    /// The packing of a convolution whose weights are multiplied by `factor`, each output's also by the scale of `norm`, and their place.
+    /// The packing of a convolution whose weights are multiplied by `factor`, each output's also by the scale of `norm`, and their number.
     fn packed(
         &mut self,
         plan: ConvolutionPlan,
         weight: &str,
         norm: &Affine,
         factor: f64,
-    ) -> Result<(Packing, Range<usize>), NetworkError> {
+    ) -> Result<(Packing, usize), NetworkError> {
         let ConvolutionPlan { inputs, outputs, size, stride } = plan;
         let missing = || NetworkError::Weights(format!("'{weight}' is missing"));
         let TensorValues { values, .. } = self.tensors.remove(weight).ok_or_else(missing)?;
@@ -343,18 +295,15 @@ impl Compiler {
         let packing = Packing::new(inputs, outputs, size, stride, Algorithm::current(), self.instructions);
         let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
         let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
-        self.weights.push(Weights { packing, values, scale });
-        let begin = self.packed_len;
-        let end = begin + packing.packed_len();
-        self.packed_len = end.next_multiple_of(LINE);
-        Ok((packing, begin..end))
+        self.unpacked.push(Unpacked { packing, values, scale });
+        Ok((packing, self.unpacked.len() - 1))
     }
 
     fn convolve(
         &mut self,
         from: Slot,
         input: MapShape,
-        (packing, weights): (Packing, Range<usize>),
+        (packing, weights): (Packing, usize),
         epilogue: Epilogue,
         to: Slot,
     ) {

@@ -11,6 +11,7 @@ mod elementwise;
 mod folded;
 mod permits;
 mod program;
+mod weights;
 
 pub use benchmark::{Latency, measure_classifier, measure_latency};
 pub use classifier::Classifier;

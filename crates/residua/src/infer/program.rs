@@ -1,12 +1,10 @@
 //! The steps of a network, and the memory that they work in.
 
-use std::ops::Range;
-
 use residua_kernels::{Epilogue, Input, MapShape, Normalisation, Packing};
 
 use super::elementwise::{Combination, activate, combine, mean, pool, subsample};
 use super::folded::Affine;
-use crate::ops::Buffer;
+use super::weights::{Source, Weights};
 
 /// A feature map's place in the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +43,8 @@ pub(super) enum Step {
         norm: Option<Normalisation>,
         is_activated: bool,
         packing: Packing,
-        /// Where its weights stand among those of all convolutions.
-        weights: Range<usize>,
+        /// The number of its weights among those of all convolutions.
+        weights: usize,
         epilogue: Epilogue,
         addend: Option<Slot>,
         to: Slot,
@@ -72,8 +70,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) steps: Vec<Step>,
-    /// The packed weights of all convolutions, in huge pages where the system has them.
-    pub(super) packed: Buffer,
+    /// The weights of all convolutions.
+    pub(super) convolutions: Weights,
     /// `[1, height, width, 3]`
     pub(super) image: MapShape,
     /// What leaves the last unit, and where it lies.
@@ -117,11 +115,18 @@ impl Program {
 
     /// Logits `[batch, classes]` of images `[batch, height, width, 3]`, of which there are no more than the workspace is for. With several
     /// parts, convolutions are divided between the threads of the pool that this runs in.
-    pub(super) fn run(&self, images: &[f32], workspace: &mut Workspace, logits: &mut [f32], parts: usize) {
+    pub(super) fn run(
+        &self,
+        mut weights: Source,
+        images: &[f32],
+        workspace: &mut Workspace,
+        logits: &mut [f32],
+        parts: usize,
+    ) {
         let batch = images.len() / self.image.len();
         workspace.slots[Slot::Trunk(false).index()][..images.len()].copy_from_slice(images);
         for step in &self.steps {
-            step.run(&self.packed, batch, workspace, parts);
+            step.run(&mut weights, batch, workspace, parts);
         }
         let (slot, shape) = self.features;
         let channels = shape.channels;
@@ -138,7 +143,7 @@ impl Program {
 }
 
 impl Step {
-    fn run(&self, packed: &[f32], batch: usize, workspace: &mut Workspace, parts: usize) {
+    fn run(&self, convolutions: &mut Source, batch: usize, workspace: &mut Workspace, parts: usize) {
         let of = |shape: MapShape| MapShape { batch, ..shape };
         let slots = &mut workspace.slots;
         // Taken out while it is written, put back behind: nothing is allocated.
@@ -153,7 +158,7 @@ impl Step {
                 let values =
                     Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
                 let addend = addend.map(|slot| read(slot, shape));
-                packing.with_weights(&packed[weights.clone()]).forward(
+                packing.with_weights(convolutions.get(*weights)).forward(
                     of(*input),
                     values,
                     epilogue,

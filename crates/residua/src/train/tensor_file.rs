@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use thiserror::Error;
 
@@ -73,25 +73,25 @@ pub(super) fn decode(
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let data = &bytes[size_of::<u64>() + header_len..];
     let metadata =
         header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
-    let tensors = file.iter().map(|(name, view)| {
-        let values = values(&view).ok_or_else(|| TensorFileError::Tensor {
+    let tensors = header.tensors().into_iter().map(|(name, info)| {
+        let (begin, end) = info.data_offsets;
+        let values = values(info.dtype, &data[begin..end]).ok_or_else(|| TensorFileError::Tensor {
             path: path.to_owned(),
-            name: name.to_owned(),
-            problem: format!("its numbers are of type {}; convert them to F32", view.dtype()),
+            name: name.clone(),
+            problem: format!("its numbers are of type {}; convert them to F32", info.dtype),
         })?;
-        Ok((name.to_owned(), TensorValues { shape: view.shape().to_vec(), values }))
+        Ok((name, TensorValues { shape: info.shape.clone(), values }))
     });
     Ok((tensors.collect::<Result<_, TensorFileError>>()?, metadata))
 }
 
 /// A tensor's values as `f32`; none if they are not floating-point numbers that we know.
-fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    match view.dtype() {
+fn values(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    match kind {
         Dtype::F32 => Some(convert(bytes, f32::from_le_bytes)),
         Dtype::F64 => Some(convert(bytes, |bytes| f64::from_le_bytes(bytes) as f32)),
         Dtype::F16 => Some(convert(bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
@@ -137,6 +137,7 @@ mod tests {
     use std::fs;
 
     use proptest::prelude::*;
+    use safetensors::tensor::TensorView;
 
     use super::*;
 
