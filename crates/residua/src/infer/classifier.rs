@@ -96,6 +96,9 @@ impl Classifier {
 
     /// Writes the logits `[batch, classes]` of normalised images `[batch, height, width, 3]`.
     ///
+    /// The first call, if it is with few images, is for processes that make no second one: it packs each convolution's weights
+    /// when it comes to them. The next call packs all, which takes some milliseconds; later ones find them packed.
+    ///
     /// # Panics
     /// When a slice has another length than its shape says.
     pub fn logits(&self, images: &[f32], logits: &mut [f32]) {
