@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each step is one vector load and sixteen multiply-adds by a broadcast number, which AVX-512 takes from memory within
-//! the multiply-add.
+//! the multiply-add; or, by two blocks of lanes, two loads and eight broadcasts that are used twice.
 
 use crate::vector::{LANES, Vector};
 use crate::view::{View, ViewMut};

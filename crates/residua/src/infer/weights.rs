@@ -30,6 +30,7 @@ pub(super) struct Weights {
     /// Nothing once they are packed.
     unpacked: Mutex<Vec<Unpacked>>,
     packed: OnceLock<Packed>,
+    /// Whether the first pass was asked for.
     is_begun: AtomicBool,
 }
 
@@ -59,18 +60,18 @@ impl Weights {
         Self { unpacked: Mutex::new(unpacked), packed: OnceLock::new(), is_begun: AtomicBool::new(false) }
     }
 
-    /// For whoever asks first.
+    /// For whoever asks first, unless somebody has packed them before.
     pub(super) fn first_pass(&self) -> Option<FirstPass<'_>> {
         if self.is_begun.swap(true, Ordering::Relaxed) {
             return None;
         }
-        Some(FirstPass(self.unpacked()))
+        let unpacked = self.unpacked();
+        (!unpacked.is_empty()).then_some(FirstPass(unpacked))
     }
 
     /// Packs them with these threads, unless they are packed already.
     pub(super) fn packed(&self, pool: &ThreadPool) -> &Packed {
         self.packed.get_or_init(|| {
-            self.is_begun.store(true, Ordering::Relaxed);
             // Waits for a first pass here, not on a thread of the pool that computes it.
             let unpacked = std::mem::take(&mut *self.unpacked());
             pool.install(|| Packed::of(unpacked))
