@@ -117,6 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "batch": batch,
             "steps": steps,
             "memory": memory,
+            "trunk": network.trunk,
             "device": machine.device,
             "threads": threads,
             "parameters": measured.parameters,
@@ -130,10 +131,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .peak_memory_bytes
             .map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
         print(format_args!(
-            "{} {mode}, batch {batch}, {threads} threads on {}, memory {memory}: {:.1} images/s (median of {steps} steps; best {:.1}), \
+            "{} {mode}, batch {batch}, {threads} threads on {}, memory {memory}, trunk {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
              peak memory {peak}, {} parameters",
             options.model,
             machine.device,
+            network.trunk,
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters

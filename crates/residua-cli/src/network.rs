@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use residua::nn::{
     Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
-    StridePlacement,
+    StridePlacement, Trunk,
 };
 
 use crate::usage::{UsageError, count};
@@ -44,6 +44,10 @@ pub(crate) struct NetworkArguments {
     /// Images over which batch normalisation takes statistics in training [default: the whole batch].
     #[arg(long, value_name = "N", value_parser = count)]
     bn_group: Option<NonZeroUsize>,
+    /// What training stores the feature maps between units, and their gradients, in: f32, or bf16 for less memory and time at
+    /// the price of rounding them to 8 bits (identity and conv1x1 shortcuts) [default: f32].
+    #[arg(long, value_name = "F32|BF16")]
+    trunk: Option<Trunk>,
 }
 
 impl NetworkArguments {
@@ -66,6 +70,7 @@ impl NetworkArguments {
             layout: self.layout.or(base.layout),
             stride_placement: self.stride_placement.or(base.stride_placement),
             bn_group: self.bn_group.map(NonZeroUsize::get).or(base.bn_group),
+            trunk: self.trunk.or(base.trunk),
         }
     }
 

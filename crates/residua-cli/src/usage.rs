@@ -20,7 +20,7 @@ impl UsageError {
 }
 
 /// Options of a recipe, and what sets them.
-const FLAGS: [(&str, &str); 28] = [
+const FLAGS: [(&str, &str); 29] = [
     ("network.model", "--model"),
     ("network.ordering", "--ordering"),
     ("network.shortcut", "--shortcut"),
@@ -29,6 +29,7 @@ const FLAGS: [(&str, &str); 28] = [
     ("network.layout", "--layout"),
     ("network.stride_placement", "--stride-placement"),
     ("network.bn_group", "--bn-group"),
+    ("network.trunk", "--trunk"),
     ("data.source", "--data"),
     ("data.normalisation", "--normalisation"),
     ("data.size", "--size"),

@@ -95,7 +95,7 @@ impl Problem {
     }
 
     fn input(&self) -> Input<'_> {
-        Input { values: &self.x, norm: Some(&self.norm), is_activated: true }
+        Input { values: (&self.x[..]).into(), norm: Some(&self.norm), is_activated: true }
     }
 
     /// Floating-point operations of one product with the weights.
@@ -105,7 +105,7 @@ impl Problem {
     }
 
     fn backward(&self, of_weights: &mut [f32], wanted: InputGradient) -> NormalisationGradient {
-        let gradient = OutputGradient::Plain(&self.gradient);
+        let gradient = OutputGradient::Plain((&self.gradient[..]).into());
         let sums =
             self.convolution.backward(self.input(), &self.weights, gradient, of_weights, wanted, false);
         sums.expect("the input is normalised")
@@ -164,7 +164,13 @@ fn forward(bencher: Bencher, layer: Layer) {
     let mut moments = vec![0.; 2 * layer.outputs];
     bencher.counter(ItemsCount::new(problem.operations())).bench_local(|| {
         let (addend, moments) = (Some(&*problem.gradient), Some((1, moments.as_mut_slice())));
-        problem.convolution.forward(problem.input(), &problem.weights, addend, &mut output, moments);
+        problem.convolution.forward(
+            problem.input(),
+            &problem.weights,
+            addend.map(Into::into),
+            (&mut output[..]).into(),
+            moments,
+        );
     });
 }
 
@@ -186,15 +192,15 @@ fn finish_input_gradient(bencher: Bencher, layer: Layer) {
     let sums = problem.backward(&mut vec![0.; problem.weights.len()], InputGradient::SumsOnly);
     let mut output = Map::zeros(problem.x.len());
     bencher.counter(ItemsCount::new(problem.operations())).bench_local(|| {
-        let gradient = OutputGradient::Plain(&problem.gradient);
+        let gradient = OutputGradient::Plain((&problem.gradient[..]).into());
         let addend = Some(&*problem.shortcut);
         problem.convolution.finish_input_gradient(
             problem.input(),
             &problem.weights,
             gradient,
             &sums,
-            addend,
-            &mut output,
+            addend.map(Into::into),
+            (&mut output[..]).into(),
         );
     });
 }
@@ -207,17 +213,26 @@ fn finish_gradient_elementwise(bencher: Bencher, channels: usize) {
     let shape = MapShape { batch: BATCH, height: side, width: side, channels };
     let (gradient, x, addend) = (numbers(shape.len()), numbers(shape.len()), numbers(shape.len()));
     let norm = normalisation(channels);
-    let input = Input { values: &x, norm: Some(&norm), is_activated: false };
+    let input = Input { values: (&x[..]).into(), norm: Some(&norm), is_activated: false };
     let of_means = numbers(BATCH * channels);
     let pool = AveragePool { input: shape, instructions };
     let sums = pool.backward(input, &of_means, InputGradient::SumsOnly, false);
     let sums = sums.expect("the input is normalised");
     let mut output = Map::zeros(shape.len());
-    let gradient = OutputGradient::ThroughNorm { gradient: &gradient, x: &x, norm: &norm, sums: &sums };
+    let gradient =
+        OutputGradient::ThroughNorm { gradient: &gradient, x: (&x[..]).into(), norm: &norm, sums: &sums };
     bencher
         .counter(ItemsCount::new(6 * shape.len()))
         .counter(BytesCount::of_many::<f32>(4 * shape.len()))
-        .bench_local(|| finish_gradient(shape, gradient, Some(&addend), &mut output, instructions));
+        .bench_local(|| {
+            finish_gradient(
+                shape,
+                gradient,
+                Some((&addend[..]).into()),
+                (&mut output[..]).into(),
+                instructions,
+            )
+        });
 }
 
 /// A step of the 3x3 weights of ResNet-110, with momentum and weight decay.

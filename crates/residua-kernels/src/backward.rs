@@ -5,9 +5,9 @@ use crate::map::{MapShape, padded};
 use crate::norm::{Normalisation, NormalisationGradient, SUMS};
 use crate::operands::{Input, InputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient, is_streamed};
+use crate::sink::{BackwardSink, FinishedGradient, Flags, NormGradient, RawGradient, is_streamed};
 use crate::source::{Finish, Norm};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, MapViewMut, ViewMut};
 
 /// Passes the gradient of `relu(norm(x))` on to `x`, as far as wanted. The sums over a normalised input take a pass of
 /// their own, from `first`; where all of the gradient is wanted, it comes from `second`, which computes the same.
@@ -22,36 +22,41 @@ pub(crate) fn input_gradient(
     wanted: InputGradient,
     statistics_are_constant: bool,
 ) -> Option<NormalisationGradient> {
-    let x = View::new(input.values);
-    let has_length = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
-    has_length(input.values, "input");
+    let x = MapView::new(input.values);
+    let has_length = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
+    has_length(input.values.len(), "input");
     let (stored, completed) = match wanted {
         InputGradient::Unneeded => return None,
         InputGradient::OfNorm(output) => (Some(output), None),
         InputGradient::SumsOnly => (None, None),
         InputGradient::Complete { output, addend } => (None, Some((output, addend))),
     };
-    if let Some(output) = stored.as_deref().or(completed.as_ref().map(|(output, _)| &**output)) {
-        has_length(output, "gradient of the input");
+    let stored_length = stored.as_ref().map(|output| output.len());
+    if let Some(length) = stored_length.or(completed.as_ref().map(|(output, _)| output.len())) {
+        has_length(length, "gradient of the input");
     }
     let addend = completed.as_ref().and_then(|(_, addend)| *addend);
     if let Some(addend) = addend {
-        has_length(addend, "addend");
+        has_length(addend.len(), "addend");
     }
-    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+    let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
 
     let Some(norm) = input.norm else {
         let (output, _) = completed.expect("only a normalised input has sums");
-        let output = ViewMut::new(output);
-        first.pour(BackwardSink::Raw(RawGradient { output, x, addend }, input.is_activated, adds));
+        let output = MapViewMut::new(output);
+        first.pour(BackwardSink::Raw(
+            RawGradient { flags: Flags::ALL, output, x, addend },
+            input.is_activated,
+            adds,
+        ));
         return None;
     };
     let sums = sums(|sink| first.pour(sink), shape, input, norm, stored, statistics_are_constant);
     if let Some((output, _)) = completed {
-        let output = ViewMut::new(output);
+        let output = MapViewMut::new(output);
         let finish = Finish::new(norm, &sums, shape);
         let is_streamed = is_streamed(shape, output);
-        let sink = FinishedGradient { output, x, finish, addend, is_streamed };
+        let sink = FinishedGradient { flags: Flags::ALL, output, x, finish, addend, is_streamed };
         second.pour(BackwardSink::Finished(sink, input.is_activated, adds));
     }
     Some(sums)
@@ -66,12 +71,12 @@ pub(crate) fn sums(
     stored: Option<&mut [f32]>,
     statistics_are_constant: bool,
 ) -> NormalisationGradient {
-    let x = View::new(input.values);
+    let x = MapView::new(input.values);
     let (stores, output) = (stored.is_some(), ViewMut::new(stored.unwrap_or_default()));
     scratch::with_shared(shape.batch * SUMS * padded(shape.channels), |partial| {
         let (sums, channels) = (ViewMut::new(partial), shape.channels);
         let constants = Norm::new(norm, shape);
-        let sink = NormGradient { output, x, norm: constants, sums, channels };
+        let sink = NormGradient { flags: Flags::ALL, output, x, norm: constants, sums, channels };
         pour(BackwardSink::Norm(sink, input.is_activated, stores));
         NormalisationGradient::new(shape, norm, partial, statistics_are_constant)
     })

@@ -10,10 +10,11 @@ use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, ForwardSink, Output, RawGradient, is_streamed};
+use crate::sink::{BackwardSink, FinishedGradient, Flags, ForwardSink, Output, RawGradient, is_streamed};
 use crate::source::{AnySource, Finish};
+use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, MapViewMut, View, ViewMut};
 use crate::winograd::{Winograd, transform_weights};
 
 /// `y = weights * relu(norm(x)) + addend`, a convolution without bias, padded by half its size.
@@ -58,8 +59,8 @@ impl Convolution {
         &self,
         input: Input,
         weights: &[f32],
-        addend: Option<&[f32]>,
-        output: &mut [f32],
+        addend: Option<Values>,
+        output: ValuesMut,
         moments: Option<(usize, &mut [f32])>,
     ) {
         let shape = self.output();
@@ -71,9 +72,10 @@ impl Convolution {
         let counts = moments.is_some();
         let statistics_len = if counts { shape.batch * STATISTICS * padded(self.outputs) } else { 0 };
         scratch::with_shared(statistics_len, |statistics| {
-            let output = ViewMut::new(output);
+            let output = MapViewMut::new(output);
             let sink = Output {
-                addend: View::new(addend.unwrap_or_default()),
+                flags: Flags::ALL,
+                addend: addend.map_or_else(MapView::none, MapView::new),
                 output,
                 is_streamed: is_streamed(shape, output),
                 statistics: ViewMut::new(statistics),
@@ -110,7 +112,7 @@ impl Convolution {
     ) -> Option<NormalisationGradient> {
         assert_eq!(weights.len(), self.weights_len(), "weights");
         assert_eq!(weights_gradient.len(), self.weights_len(), "gradient of the weights");
-        let has_length = |output: &[f32]| assert_eq!(output.len(), self.input.len(), "gradient of the input");
+        let has_length = |length: usize| assert_eq!(length, self.input.len(), "gradient of the input");
         let stored = match input_gradient {
             InputGradient::Unneeded => {
                 self.run_backward(input, weights, gradient, Some(weights_gradient), None);
@@ -118,15 +120,16 @@ impl Convolution {
             }
             InputGradient::Complete { output, addend } => {
                 assert!(input.norm.is_none(), "the gradient of a normalised input takes two passes");
-                has_length(output);
-                let (output, x, adds) = (ViewMut::new(output), View::new(input.values), addend.is_some());
-                let sink = RawGradient { output, x, addend: self.addend(addend) };
+                has_length(output.len());
+                let (output, x) = (MapViewMut::new(output), MapView::new(input.values));
+                let adds = addend.is_some();
+                let sink = RawGradient { flags: Flags::ALL, output, x, addend: self.addend(addend) };
                 let sink = BackwardSink::Raw(sink, input.is_activated, adds);
                 self.run_backward(input, weights, gradient, Some(weights_gradient), Some(sink));
                 return None;
             }
             InputGradient::OfNorm(output) => {
-                has_length(output);
+                has_length(output.len());
                 Some(output)
             }
             InputGradient::SumsOnly => None,
@@ -149,16 +152,17 @@ impl Convolution {
         weights: &[f32],
         gradient: OutputGradient,
         sums: &NormalisationGradient,
-        addend: Option<&[f32]>,
-        output: &mut [f32],
+        addend: Option<Values>,
+        output: ValuesMut,
     ) {
         let norm = input.norm.expect("a normalised input");
         assert_eq!(output.len(), self.input.len(), "gradient of the input");
-        let output = ViewMut::new(output);
+        let output = MapViewMut::new(output);
         let sink = FinishedGradient {
+            flags: Flags::ALL,
             output,
             is_streamed: is_streamed(self.input, output),
-            x: View::new(input.values),
+            x: MapView::new(input.values),
             finish: Finish::new(norm, sums, self.input),
             addend: self.addend(addend),
         };
@@ -212,11 +216,11 @@ impl Convolution {
         }
     }
 
-    fn addend<'a>(&self, addend: Option<&'a [f32]>) -> View<'a> {
+    fn addend<'a>(&self, addend: Option<Values<'a>>) -> MapView<'a> {
         if let Some(addend) = addend {
             assert_eq!(addend.len(), self.input.len(), "addend");
         }
-        View::new(addend.unwrap_or_default())
+        addend.map_or_else(MapView::none, MapView::new)
     }
 
     /// Calls `work` with the weights in the layout that the plan wants.

@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// Weights that are worth a task of their own.
 const FEWEST_WEIGHTS: usize = 2048;
@@ -293,7 +293,7 @@ impl Direct {
         first: usize,
         count: usize,
         to: ViewMut,
-    ) -> Option<View<'a>> {
+    ) -> Option<MapView<'a>> {
         if self.is_pointwise() {
             return unsafe { fill_rows::<V>(source, self.input, image, first, count, to, self.pixels()) };
         }
@@ -365,7 +365,7 @@ unsafe fn fill_rows<'a, V: Vector>(
     count: usize,
     to: ViewMut,
     rows: usize,
-) -> Option<View<'a>> {
+) -> Option<MapView<'a>> {
     let start = (image * shape.pixels() + first) * shape.channels;
     unsafe {
         for block in shape.blocks() {
@@ -373,7 +373,7 @@ unsafe fn fill_rows<'a, V: Vector>(
             source.copy::<V>(image, block, start + block.channel, shape.channels, count, to, LANES, true);
         }
         let next = start + count * shape.channels;
-        (next < shape.len()).then(|| source.values().from(next))
+        (next < shape.len()).then(|| source.values().beyond(next))
     }
 }
 

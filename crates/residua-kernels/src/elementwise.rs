@@ -7,10 +7,11 @@ use crate::map::{Block, MapShape, padded};
 use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{FinishedGradient, Output, Sink, Statistics, for_flag, is_streamed};
+use crate::sink::{FinishedGradient, Flags, Output, Sink, Statistics, for_flag, is_streamed};
 use crate::source::{Finish, Raw, Source, ThroughNorm};
+use crate::values::{Values, ValuesMut};
 use crate::vector::Vector;
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, MapViewMut, View, ViewMut};
 
 /// Mean and biased variance of the channels of `x`, for each of `groups` groups of consecutive images, to `moments`:
 /// `[groups, 2, channels]`.
@@ -21,8 +22,7 @@ pub fn moments(shape: MapShape, x: &[f32], groups: usize, instructions: Instruct
     assert_eq!(x.len(), shape.len(), "map");
     scratch::with_shared(shape.batch * STATISTICS * padded(shape.channels), |partial| {
         let sink = Count { statistics: ViewMut::new(partial), channels: shape.channels };
-        let source = Raw::<false> { values: View::new(x) };
-        MapFlow { shape, source, instructions }.pour_into(sink);
+        MapFlow { shape, source: raw(View::new(x)), instructions }.pour_into(sink);
         norm::moments(shape, partial, groups, moments, instructions);
     });
 }
@@ -69,7 +69,7 @@ impl Merge {
         moments: Option<(usize, &mut [f32])>,
     ) {
         let Self { shape, is_activated, instructions } = *self;
-        self.check(input.values, "input");
+        assert_eq!(input.values.len(), shape.len(), "input");
         self.check(output, "output");
         if let Some(addend) = addend {
             self.check(addend, "addend");
@@ -86,12 +86,13 @@ impl Merge {
                     for_flag!(IS_ACTIVATED = is_activated, {
                         let source = Sum::<_, ADDS, IS_ACTIVATED> { source, addend };
                         for_flag!(COUNTS = moments.is_some(), {
-                            let sink = Output::<false, COUNTS> {
-                                output,
-                                addend: View::new(&[]),
+                            let sink = Output::<true, false, COUNTS> {
+                                flags: Flags::ALL,
+                                output: output.into(),
+                                addend: View::new(&[]).into(),
                                 statistics,
                                 channels: shape.channels,
-                                is_streamed: is_streamed(shape, output),
+                                is_streamed: is_streamed(shape, output.into()),
                             };
                             MapFlow { shape, source, instructions }.pour_into(sink);
                         });
@@ -133,18 +134,18 @@ impl Merge {
                 self.check(gradient, "gradient");
                 self.check(sum, "gradient of the sum");
                 if !self.is_activated {
-                    finish_gradient(shape, OutputGradient::Plain(gradient), None, sum, instructions);
+                    let plain = OutputGradient::Plain(gradient.into());
+                    finish_gradient(shape, plain, None, ValuesMut::F32(&mut *sum), instructions);
                 }
                 let sum = ViewMut::new(sum);
-                (View::new(gradient), Some((sum, is_streamed(shape, sum))))
+                (View::new(gradient), Some((sum, is_streamed(shape, sum.into()))))
             }
         };
-        let raw = |values| MapFlow { shape, source: Raw::<false> { values }, instructions };
         let of_input = |first: &dyn Flow, second: &dyn Flow, wanted| {
             input_gradient(first, second, shape, input, wanted, statistics_are_constant)
         };
         if !self.is_activated {
-            let flow = raw(gradient);
+            let flow = MapFlow { shape, source: raw(gradient), instructions };
             return of_input(&flow, &flow, wanted);
         }
         let source = Masked { gradient, guide: View::new(self.check(output, "output")) };
@@ -152,13 +153,21 @@ impl Merge {
         match (kept, wanted) {
             (None, wanted) => of_input(&flow, &flow, wanted),
             (Some((output, is_streamed)), InputGradient::Unneeded) => {
-                let (addend, statistics) = (View::new(&[]), ViewMut::new(&mut []));
+                let (addend, statistics) = (View::new(&[]).into(), ViewMut::new(&mut []));
                 let channels = shape.channels;
-                flow.pour_into(Output::<false, false> { output, addend, statistics, channels, is_streamed });
+                flow.pour_into(Output::<true, false, false> {
+                    flags: Flags::ALL,
+                    output: output.into(),
+                    addend,
+                    statistics,
+                    channels,
+                    is_streamed,
+                });
                 None
             }
             (Some((output, is_streamed)), wanted) => {
-                of_input(&KeptFlow { flow, output, is_streamed }, &raw(output.read()), wanted)
+                let kept = MapFlow { shape, source: raw(output.read()), instructions };
+                of_input(&KeptFlow { flow, output, is_streamed }, &kept, wanted)
             }
         }
     }
@@ -176,37 +185,36 @@ impl Merge {
 pub fn finish_gradient(
     shape: MapShape,
     gradient: OutputGradient,
-    addend: Option<&[f32]>,
-    output: &mut [f32],
+    addend: Option<Values>,
+    output: ValuesMut,
     instructions: Instructions,
 ) {
-    let check = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
-    check(output, "finished gradient");
+    let check = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
+    check(output.len(), "finished gradient");
     if let Some(addend) = addend {
-        check(addend, "addend");
+        check(addend.len(), "addend");
     }
-    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
-    let output = ViewMut::new(output);
+    let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
+    let output = MapViewMut::new(output);
     let is_streamed = is_streamed(shape, output);
-    for_flag!(ADDS = adds, {
-        let statistics = ViewMut::new(&mut []);
-        let sink =
-            Output::<ADDS, false> { output, addend, statistics, channels: shape.channels, is_streamed };
-        match gradient {
-            OutputGradient::Plain(gradient) => {
-                check(gradient, "gradient");
-                let source = Raw::<false> { values: View::new(gradient) };
-                MapFlow { shape, source, instructions }.pour_into(sink);
-            }
-            OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
-                check(gradient, "gradient");
-                check(x, "normalised map");
-                let finish = Finish::new(norm, sums, shape);
-                let source = ThroughNorm { gradient: View::new(gradient), x: View::new(x), finish };
-                MapFlow { shape, source, instructions }.pour_into(sink);
-            }
+    let (statistics, channels) = (ViewMut::new(&mut []), shape.channels);
+    let flags = Flags::ALL;
+    let sink = Output::<false, false, false> { flags, output, addend, statistics, channels, is_streamed };
+    let sink = sink.flagged::<true, false>(adds, false);
+    match gradient {
+        OutputGradient::Plain(gradient) => {
+            check(gradient.len(), "gradient");
+            let source = Raw::<false> { values: MapView::new(gradient) };
+            MapFlow { shape, source, instructions }.pour_into(sink);
         }
-    });
+        OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
+            check(gradient.len(), "gradient");
+            check(x.len(), "normalised map");
+            let finish = Finish::new(norm, sums, shape);
+            let source = ThroughNorm { gradient: MapView::new(gradient), x: MapView::new(x), finish };
+            MapFlow { shape, source, instructions }.pour_into(sink);
+        }
+    }
 }
 
 /// As [`finish_gradient`], of the gradient of `norm(x)` that is in `gradient`, where the result goes.
@@ -216,27 +224,39 @@ pub fn finish_gradient(
 pub fn finish_gradient_in_place(
     shape: MapShape,
     gradient: &mut [f32],
-    x: &[f32],
+    x: Values,
     norm: &Normalisation,
     sums: &NormalisationGradient,
-    addend: Option<&[f32]>,
+    addend: Option<Values>,
     instructions: Instructions,
 ) {
-    let check = |values: &[f32], what: &str| assert_eq!(values.len(), shape.len(), "{what}");
-    check(gradient, "gradient");
-    check(x, "normalised map");
+    let check = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
+    check(gradient.len(), "gradient");
+    check(x.len(), "normalised map");
     if let Some(addend) = addend {
-        check(addend, "addend");
+        check(addend.len(), "addend");
     }
-    let (adds, addend) = (addend.is_some(), View::new(addend.unwrap_or_default()));
+    let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
     let output = ViewMut::new(gradient);
-    let (x, finish) = (View::new(x), Finish::new(norm, sums, shape));
-    let source = Raw::<false> { values: output.read() };
-    for_flag!(ADDS = adds, {
+    let flow = MapFlow { shape, source: raw(output.read()), instructions };
+    let sink = FinishedGradient::<false, false, false> {
+        flags: Flags::ALL,
+        output: output.into(),
+        x: MapView::new(x),
+        finish: Finish::new(norm, sums, shape),
+        addend,
         // What has just been read is in the caches: writing past them would gain nothing.
-        let sink = FinishedGradient::<false, ADDS> { output, x, finish, addend, is_streamed: false };
-        MapFlow { shape, source, instructions }.pour_into(sink);
-    });
+        is_streamed: false,
+    };
+    match sink.as_f32() {
+        Some(sink) => for_flag!(ADDS = adds, flow.pour_into(sink.flagged::<false, ADDS>(false, ADDS))),
+        None => flow.pour_into(sink.flagged::<false, true>(false, adds)),
+    }
+}
+
+/// A map of f32 as it is.
+fn raw(values: View<'_>) -> Raw<'_, false, true> {
+    Raw { values: values.into() }
 }
 
 /// `relu(source + addend)`

@@ -9,14 +9,26 @@ use crate::source::Source;
 use crate::vector::{LANES, Vector};
 use crate::view::ViewMut;
 
-/// Compiles `work` for every kind of source that an [`crate::Input`] can be.
+/// Compiles `work` for every kind of source that an [`crate::Input`] of f32 can be.
 macro_rules! for_source {
     ($source:ident = $input:expr, $shape:expr, $work:expr) => {
         match $input.source($shape) {
-            $crate::source::AnySource::Raw($source) => $work,
-            $crate::source::AnySource::Rectified($source) => $work,
-            $crate::source::AnySource::Normalised($source) => $work,
-            $crate::source::AnySource::Activated($source) => $work,
+            $crate::source::AnySource::Raw($source) => {
+                let $source = $source.as_f32().expect("an input of f32");
+                $work
+            }
+            $crate::source::AnySource::Rectified($source) => {
+                let $source = $source.as_f32().expect("an input of f32");
+                $work
+            }
+            $crate::source::AnySource::Normalised($source) => {
+                let $source = $source.as_f32().expect("an input of f32");
+                $work
+            }
+            $crate::source::AnySource::Activated($source) => {
+                let $source = $source.as_f32().expect("an input of f32");
+                $work
+            }
             $crate::source::AnySource::ThroughNorm(_) => unreachable!("an input is no gradient"),
         }
     };

@@ -4,7 +4,7 @@ use crate::map::{Block, MapShape, block_at};
 use crate::product::{Ahead, Beside, HALF, ROWS, SQUARE, half_product_pair};
 use crate::sink::{Sink, WithSink};
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// A product of panels of `count` pixels with weights to all channels of a map of shape `to`, for a sink. Meanwhile it asks
 /// for what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
@@ -15,8 +15,8 @@ pub(crate) struct Multiply<'a> {
     pub(crate) depth: usize,
     pub(crate) weights: View<'a>,
     pub(crate) to: MapShape,
-    pub(crate) ahead: Option<View<'a>>,
-    pub(crate) beside: [Option<View<'a>>; 2],
+    pub(crate) ahead: Option<MapView<'a>>,
+    pub(crate) beside: [Option<MapView<'a>>; 2],
     pub(crate) distance: usize,
     pub(crate) image: usize,
     pub(crate) first: usize,

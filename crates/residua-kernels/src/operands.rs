@@ -3,13 +3,15 @@
 use crate::map::MapShape;
 use crate::norm::{Normalisation, NormalisationGradient};
 use crate::source::{AnySource, Finish, Norm, Normalised, Raw, ThroughNorm};
-use crate::view::View;
+use crate::values::{Values, ValuesMut};
+use crate::view::MapView;
 
-/// A convolution's input: `relu(norm(values))`, both optional.
+/// What an operation reads: `relu(norm(values))`, both optional. Convolutions take values of either kind, other operations
+/// those of f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// `[batch, height, width, channels]`
-    pub values: &'a [f32],
+    pub values: Values<'a>,
     /// Normalisation of the values.
     pub norm: Option<&'a Normalisation>,
     /// Whether ReLU follows.
@@ -20,13 +22,13 @@ pub struct Input<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum OutputGradient<'a> {
     /// As it is.
-    Plain(&'a [f32]),
+    Plain(Values<'a>),
     /// Of a map `x` that was normalised: what is known so far is the gradient of `norm(x)`.
     ThroughNorm {
         /// Gradient of `norm(x)`.
         gradient: &'a [f32],
         /// The convolution's output.
-        x: &'a [f32],
+        x: Values<'a>,
         /// Its normalisation.
         norm: &'a Normalisation,
         /// The sums over `gradient`.
@@ -42,9 +44,9 @@ pub enum InputGradient<'a> {
     /// All of it, for an input that is not normalised; plus an addend.
     Complete {
         /// Where it goes.
-        output: &'a mut [f32],
+        output: ValuesMut<'a>,
         /// Added to it.
-        addend: Option<&'a [f32]>,
+        addend: Option<Values<'a>>,
     },
     /// Of a normalised input: the gradient of `norm(x)`, and the sums over it.
     OfNorm(&'a mut [f32]),
@@ -59,7 +61,7 @@ impl<'a> Input<'a> {
     /// When there are not as many values as the shape says.
     pub(crate) fn source(self, shape: MapShape) -> AnySource<'a> {
         assert_eq!(self.values.len(), shape.len(), "input");
-        let values = View::new(self.values);
+        let values = MapView::new(self.values);
         match (self.norm.map(|norm| Norm::new(norm, shape)), self.is_activated) {
             (None, false) => AnySource::Raw(Raw { values }),
             (None, true) => AnySource::Rectified(Raw { values }),
@@ -78,13 +80,13 @@ impl<'a> OutputGradient<'a> {
         match self {
             OutputGradient::Plain(values) => {
                 assert_eq!(values.len(), shape.len(), "gradient of the output");
-                AnySource::Raw(Raw { values: View::new(values) })
+                AnySource::Raw(Raw { values: MapView::new(values) })
             }
             OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
                 assert_eq!((gradient.len(), x.len()), (shape.len(), shape.len()), "gradient of the output");
                 AnySource::ThroughNorm(ThroughNorm {
-                    gradient: View::new(gradient),
-                    x: View::new(x),
+                    gradient: MapView::new(gradient),
+                    x: MapView::new(x),
                     finish: Finish::new(norm, sums, shape),
                 })
             }

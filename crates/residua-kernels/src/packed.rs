@@ -11,7 +11,7 @@ use crate::operands::Input;
 use crate::sink::{AnySink, Sink, WithSink, for_flag};
 use crate::source::AnySource;
 use crate::vector::Vector;
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// A convolution without bias, padded by half its size, and the layout in which its kernel reads its weights.
 #[derive(Debug, Clone, Copy)]
@@ -231,8 +231,8 @@ impl AnySink for InferenceSink<'_> {
     }
 
     #[inline(always)]
-    fn read_beside(&self) -> [Option<View<'_>>; 2] {
-        [None, if self.adds { Some(self.finished.addend) } else { None }]
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
+        [None, if self.adds { Some(self.finished.addend.into()) } else { None }]
     }
 }
 

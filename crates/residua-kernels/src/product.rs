@@ -12,7 +12,7 @@
 //! the multiply-add; or, by two blocks of lanes, two loads and eight broadcasts that are used twice.
 
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// Rows of a product.
 pub(crate) const ROWS: usize = 16;
@@ -49,9 +49,9 @@ impl Beside for Nothing {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead<'a> {
     /// A cache line of this for every step.
-    pub(crate) long: Option<View<'a>>,
+    pub(crate) long: Option<MapView<'a>>,
     /// [`LANES`] cache lines of each of these.
-    pub(crate) short: [Option<View<'a>>; 2],
+    pub(crate) short: [Option<MapView<'a>>; 2],
 }
 
 impl Ahead<'_> {
@@ -152,11 +152,11 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
             let a = a.from(block * pitch + first * LANES);
             for k in 0..LANES {
                 if let Some(map) = ahead.long {
-                    map.prefetch::<V>((block * LANES + k) * LANES);
+                    map.prefetch::<V>(block * LANES + k);
                 }
                 if block == 0 {
                     for map in ahead.short.into_iter().flatten() {
-                        map.prefetch::<V>(k * LANES);
+                        map.prefetch::<V>(k);
                     }
                 }
                 let b = b.map(|b| b.load::<V>(block * SQUARE + k * LANES));

@@ -4,7 +4,7 @@ use crate::map::{Block, MapShape, padded};
 use crate::norm::{STATISTICS, SUMS};
 use crate::source::{Finish, FinishConstants, Norm, NormConstants};
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, MapViewMut, View, ViewMut};
 
 /// Takes results block by block. Between `begin` and `end` all of them belong to one block of one image; an image's first
 /// `begin` says so, and an image's results come from one thread in an order that its shape fixes.
@@ -55,8 +55,8 @@ unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
 const STREAMED: usize = 12 << 20;
 
 /// Whether `output` is better written past the caches, and can be.
-pub(crate) fn is_streamed(shape: MapShape, output: ViewMut) -> bool {
-    let is_whole = shape.channels.is_multiple_of(LANES) && output.is_aligned();
+pub(crate) fn is_streamed(shape: MapShape, output: MapViewMut) -> bool {
+    let is_whole = shape.channels.is_multiple_of(LANES) && output.has_aligned_vectors();
     is_whole && shape.len() * size_of::<f32>() >= STREAMED
 }
 
@@ -84,13 +84,13 @@ pub(crate) trait AnySink: Copy + Sync {
     }
 
     /// Maps that are read beside the results, worth asking for beforehand.
-    fn read_beside(&self) -> [Option<View<'_>>; 2];
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2];
 }
 
-/// Where a convolution's results go.
+/// Where a convolution's results go; the flags are those of the sink.
 #[derive(Clone, Copy)]
 pub(crate) struct ForwardSink<'a> {
-    pub(crate) output: Output<'a, false, false>,
+    pub(crate) output: Output<'a, false, false, false>,
     pub(crate) adds: bool,
     pub(crate) counts: bool,
 }
@@ -99,11 +99,11 @@ pub(crate) struct ForwardSink<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum BackwardSink<'a> {
     /// Whether there is a ReLU, whether it adds.
-    Raw(RawGradient<'a, false, false>, bool, bool),
+    Raw(RawGradient<'a, false, false, false>, bool, bool),
     /// Whether there is a ReLU, whether it stores.
-    Norm(NormGradient<'a, false, false>, bool, bool),
+    Norm(NormGradient<'a, false, false, false>, bool, bool),
     /// Whether there is a ReLU, whether it adds.
-    Finished(FinishedGradient<'a, false, false>, bool, bool),
+    Finished(FinishedGradient<'a, false, false, false>, bool, bool),
 }
 
 /// Compiles `work` for both values of a flag.
@@ -120,25 +120,31 @@ macro_rules! for_flag {
 }
 pub(crate) use for_flag;
 
-/// Compiles `work` for every sink for gradients.
+/// Compiles `work` for every sink for gradients: for maps of f32 by each of its flags, for others once.
 macro_rules! for_gradient {
-    (@ $sink:ident, $kind:ident { $($field:ident),+ }, $first:expr, $second:expr, $work:expr) => {
-        $crate::sink::for_flag!(FIRST = $first, $crate::sink::for_flag!(SECOND = $second, {
-            let $sink = $crate::sink::$kind::<FIRST, SECOND> { $($field: $sink.$field),+ };
-            $work
-        }))
+    (@ $sink:ident, $kind:ident, $first:expr, $second:expr, $work:expr) => {
+        match $sink.as_f32() {
+            Some($sink) => $crate::sink::for_flag!(FIRST = $first, $crate::sink::for_flag!(SECOND = $second, {
+                let $sink: $crate::sink::$kind<'_, true, FIRST, SECOND> = $sink.flagged(FIRST, SECOND);
+                $work
+            })),
+            None => {
+                let $sink: $crate::sink::$kind<'_, false, true, true> = $sink.flagged($first, $second);
+                $work
+            }
+        }
     };
     ($sink:ident, $work:expr) => {
         match $sink {
             $crate::sink::BackwardSink::Raw($sink, first, second) => {
-                $crate::sink::for_gradient!(@ $sink, RawGradient { output, x, addend }, first, second, $work)
+                $crate::sink::for_gradient!(@ $sink, RawGradient, first, second, $work)
             }
             $crate::sink::BackwardSink::Norm($sink, first, second) => {
-                $crate::sink::for_gradient!(@ $sink, NormGradient { output, x, norm, sums, channels }, first, second, $work)
+                $crate::sink::for_gradient!(@ $sink, NormGradient, first, second, $work)
             }
-            $crate::sink::BackwardSink::Finished($sink, first, second) => $crate::sink::for_gradient!(
-                @ $sink, FinishedGradient { output, x, finish, addend, is_streamed }, first, second, $work
-            ),
+            $crate::sink::BackwardSink::Finished($sink, first, second) => {
+                $crate::sink::for_gradient!(@ $sink, FinishedGradient, first, second, $work)
+            }
         }
     };
 }
@@ -147,20 +153,20 @@ pub(crate) use for_gradient;
 impl AnySink for ForwardSink<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
-        let Self { output: Output { output, addend, statistics, channels, is_streamed }, adds, counts } =
-            *self;
-        for_flag!(
-            ADDS = adds,
-            for_flag!(COUNTS = counts, {
-                unsafe {
-                    work.run(Output::<ADDS, COUNTS> { output, addend, statistics, channels, is_streamed })
-                }
-            })
-        );
+        let Self { output, adds, counts } = *self;
+        match output.as_f32() {
+            Some(output) => for_flag!(
+                ADDS = adds,
+                for_flag!(COUNTS = counts, unsafe {
+                    work.run::<Output<'_, true, ADDS, COUNTS>>(output.flagged(ADDS, COUNTS))
+                })
+            ),
+            None => unsafe { work.run::<Output<'_, false, true, true>>(output.flagged(adds, counts)) },
+        }
     }
 
     #[inline(always)]
-    fn read_beside(&self) -> [Option<View<'_>>; 2] {
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
         [None, if self.adds { Some(self.output.addend) } else { None }]
     }
 }
@@ -173,7 +179,7 @@ impl AnySink for BackwardSink<'_> {
     }
 
     #[inline(always)]
-    fn read_beside(&self) -> [Option<View<'_>>; 2] {
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
         match *self {
             Self::Raw(sink, _, adds) => [Some(sink.x), if adds { Some(sink.addend) } else { None }],
             Self::Norm(sink, ..) => [Some(sink.x), None],
@@ -181,6 +187,62 @@ impl AnySink for BackwardSink<'_> {
         }
     }
 }
+
+/// What a sink does, beyond what its type says: where maps are not known to be of f32, all that a type's flags allow may be
+/// switched off while it runs, so that the sink is compiled once.
+#[derive(Clone, Copy)]
+pub(crate) struct Flags {
+    first: bool,
+    second: bool,
+}
+
+impl Flags {
+    /// Whatever the type says.
+    pub(crate) const ALL: Self = Self { first: true, second: true };
+}
+
+/// Gives a sink of maps its type by what is known of it.
+macro_rules! flagged {
+    ($kind:ident { $($map:ident),+ }, { $($rest:ident),* }) => {
+        impl<'a, const FIRST: bool, const SECOND: bool> $kind<'a, false, FIRST, SECOND> {
+            /// The same of maps that are known to be of f32, if they are.
+            #[inline(always)]
+            pub(crate) fn as_f32(self) -> Option<$kind<'a, true, FIRST, SECOND>> {
+                let Self { flags, $($map,)+ $($rest),* } = self;
+                $(let $map = $map.as_f32()?;)+
+                Some($kind { flags, $($map,)+ $($rest),* })
+            }
+        }
+
+        impl<'a, const IS_F32: bool, const FIRST: bool, const SECOND: bool> $kind<'a, IS_F32, FIRST, SECOND> {
+            /// The same by another type, with these flags.
+            #[inline(always)]
+            pub(crate) fn flagged<const OTHER_FIRST: bool, const OTHER_SECOND: bool>(
+                self,
+                first: bool,
+                second: bool,
+            ) -> $kind<'a, IS_F32, OTHER_FIRST, OTHER_SECOND> {
+                let Self { $($map,)+ $($rest,)* .. } = self;
+                $kind { flags: Flags { first, second }, $($map,)+ $($rest),* }
+            }
+
+            #[inline(always)]
+            fn does_first(self) -> bool {
+                FIRST && (IS_F32 || self.flags.first)
+            }
+
+            #[inline(always)]
+            fn does_second(self) -> bool {
+                SECOND && (IS_F32 || self.flags.second)
+            }
+        }
+    };
+}
+
+flagged!(Output { output, addend }, { statistics, channels, is_streamed });
+flagged!(RawGradient { output, x, addend }, {});
+flagged!(NormGradient { x }, { output, norm, sums, channels });
+flagged!(FinishedGradient { output, x, addend }, { finish, is_streamed });
 
 /// Where the vectors of a tile go: `lines` lines of `columns` pixels.
 #[derive(Clone, Copy)]
@@ -240,9 +302,10 @@ impl<V: Vector, const R: usize> WithSink<V> for Accept<'_, V, R> {
 
 /// A convolution's output: the shortcut added, the statistics for the next normalisation taken.
 #[derive(Clone, Copy)]
-pub(crate) struct Output<'a, const ADDS: bool, const COUNTS: bool> {
-    pub(crate) output: ViewMut<'a>,
-    pub(crate) addend: View<'a>,
+pub(crate) struct Output<'a, const IS_F32: bool, const ADDS: bool, const COUNTS: bool> {
+    pub(crate) flags: Flags,
+    pub(crate) output: MapViewMut<'a, IS_F32>,
+    pub(crate) addend: MapView<'a, IS_F32>,
     /// `[batch][STATISTICS][padded channels]`
     pub(crate) statistics: ViewMut<'a>,
     pub(crate) channels: usize,
@@ -302,14 +365,14 @@ impl<V: Vector> Statistics<V> {
     }
 }
 
-impl<const ADDS: bool, const COUNTS: bool> Output<'_, ADDS, COUNTS> {
+impl<const IS_F32: bool, const ADDS: bool, const COUNTS: bool> Output<'_, IS_F32, ADDS, COUNTS> {
     #[inline(always)]
     unsafe fn value<V: Vector>(self, at: usize, block: Block, value: V) -> V {
-        unsafe { if ADDS { value.add(self.addend.load_first(at, block.count)) } else { value } }
+        unsafe { if self.does_first() { value.add(self.addend.load_first(at, block.count)) } else { value } }
     }
 }
 
-impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
+impl<const IS_F32: bool, const ADDS: bool, const COUNTS: bool> Sink for Output<'_, IS_F32, ADDS, COUNTS> {
     type State<V: Vector> = Statistics<V>;
 
     #[inline(always)]
@@ -322,10 +385,10 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
         value: V,
     ) -> Statistics<V> {
         unsafe {
-            if COUNTS && !is_first {
+            if self.does_second() && !is_first {
                 return Statistics::load(self.statistics.read(), self.channels, image, block);
             }
-            Statistics::new(if COUNTS { self.value(at, block, value) } else { value })
+            Statistics::new(if self.does_second() { self.value(at, block, value) } else { value })
         }
     }
 
@@ -339,13 +402,13 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
         value: V,
     ) {
         unsafe {
-            let value = self.value(at, block, value);
+            let mut value = self.value(at, block, value);
             if self.is_streamed {
                 self.output.store_streaming(at, value);
             } else {
-                self.output.store_first(at, block.count, value);
+                value = self.output.store_first(at, block.count, value);
             }
-            if COUNTS {
+            if self.does_second() {
                 state.count(chain, value);
             }
         }
@@ -353,7 +416,7 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
-        if COUNTS {
+        if self.does_second() {
             unsafe { state.store(self.statistics, self.channels, image, block) }
         }
     }
@@ -361,13 +424,16 @@ impl<const ADDS: bool, const COUNTS: bool> Sink for Output<'_, ADDS, COUNTS> {
 
 /// The gradient of a convolution's input that was not normalised: masked where ReLU was off, stored.
 #[derive(Clone, Copy)]
-pub(crate) struct RawGradient<'a, const IS_ACTIVATED: bool, const ADDS: bool> {
-    pub(crate) output: ViewMut<'a>,
-    pub(crate) x: View<'a>,
-    pub(crate) addend: View<'a>,
+pub(crate) struct RawGradient<'a, const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> {
+    pub(crate) flags: Flags,
+    pub(crate) output: MapViewMut<'a, IS_F32>,
+    pub(crate) x: MapView<'a, IS_F32>,
+    pub(crate) addend: MapView<'a, IS_F32>,
 }
 
-impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for RawGradient<'_, IS_ACTIVATED, ADDS> {
+impl<const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> Sink
+    for RawGradient<'_, IS_F32, IS_ACTIVATED, ADDS>
+{
     type State<V: Vector> = ();
 
     #[inline(always)]
@@ -376,10 +442,10 @@ impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for RawGradient<'_, IS_ACT
     #[inline(always)]
     unsafe fn put<V: Vector>(self, (): &mut (), _: usize, at: usize, block: Block, mut value: V) {
         unsafe {
-            if IS_ACTIVATED {
+            if self.does_first() {
                 value = value.where_active(self.x.load_first(at, block.count));
             }
-            if ADDS {
+            if self.does_second() {
                 value = value.add(self.addend.load_first(at, block.count));
             }
             self.output.store_first(at, block.count, value);
@@ -393,9 +459,10 @@ impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for RawGradient<'_, IS_ACT
 /// The gradient `g` of a normalised (and perhaps rectified) input: masked, its two sums taken, and stored unless it will
 /// be computed again.
 #[derive(Clone, Copy)]
-pub(crate) struct NormGradient<'a, const IS_ACTIVATED: bool, const STORES: bool> {
+pub(crate) struct NormGradient<'a, const IS_F32: bool, const IS_ACTIVATED: bool, const STORES: bool> {
+    pub(crate) flags: Flags,
     pub(crate) output: ViewMut<'a>,
-    pub(crate) x: View<'a>,
+    pub(crate) x: MapView<'a, IS_F32>,
     pub(crate) norm: Norm<'a>,
     /// `[batch][SUMS][padded channels]`
     pub(crate) sums: ViewMut<'a>,
@@ -411,7 +478,9 @@ pub(crate) struct Sums<V> {
     product: [V; CHAINS],
 }
 
-impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_ACTIVATED, STORES> {
+impl<const IS_F32: bool, const IS_ACTIVATED: bool, const STORES: bool> Sink
+    for NormGradient<'_, IS_F32, IS_ACTIVATED, STORES>
+{
     type State<V: Vector> = Sums<V>;
 
     #[inline(always)]
@@ -432,12 +501,12 @@ impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_
     unsafe fn put<V: Vector>(self, state: &mut Sums<V>, chain: usize, at: usize, block: Block, mut value: V) {
         unsafe {
             let centred = self.x.load_first::<V>(at, block.count).sub(state.norm.mean);
-            if IS_ACTIVATED {
+            if self.does_first() {
                 value = value.where_active(state.norm.apply_centred(centred));
             }
             state.sum[chain] = state.sum[chain].add(value);
             state.product[chain] = value.mul_add(centred, state.product[chain]);
-            if STORES {
+            if self.does_second() {
                 self.output.store_first(at, block.count, value);
             }
         }
@@ -455,15 +524,18 @@ impl<const IS_ACTIVATED: bool, const STORES: bool> Sink for NormGradient<'_, IS_
 
 /// The gradient of a normalised input whose sums are known already: masked, finished, the shortcut's gradient added.
 #[derive(Clone, Copy)]
-pub(crate) struct FinishedGradient<'a, const IS_ACTIVATED: bool, const ADDS: bool> {
-    pub(crate) output: ViewMut<'a>,
-    pub(crate) x: View<'a>,
+pub(crate) struct FinishedGradient<'a, const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> {
+    pub(crate) flags: Flags,
+    pub(crate) output: MapViewMut<'a, IS_F32>,
+    pub(crate) x: MapView<'a, IS_F32>,
     pub(crate) finish: Finish<'a>,
-    pub(crate) addend: View<'a>,
+    pub(crate) addend: MapView<'a, IS_F32>,
     pub(crate) is_streamed: bool,
 }
 
-impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for FinishedGradient<'_, IS_ACTIVATED, ADDS> {
+impl<const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> Sink
+    for FinishedGradient<'_, IS_F32, IS_ACTIVATED, ADDS>
+{
     type State<V: Vector> = FinishConstants<V>;
 
     #[inline(always)]
@@ -489,11 +561,11 @@ impl<const IS_ACTIVATED: bool, const ADDS: bool> Sink for FinishedGradient<'_, I
     ) {
         unsafe {
             let x = self.x.load_first::<V>(at, block.count);
-            if IS_ACTIVATED {
+            if self.does_first() {
                 value = value.where_active(state.norm.apply(x));
             }
             value = state.apply(value, x);
-            if ADDS {
+            if self.does_second() {
                 value = value.add(self.addend.load_first(at, block.count));
             }
             if self.is_streamed {

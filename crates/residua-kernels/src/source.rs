@@ -3,7 +3,7 @@
 use crate::map::{Block, MapShape, padded};
 use crate::norm::{Normalisation, NormalisationGradient};
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// Numbers of a feature map, by their position in memory.
 ///
@@ -45,27 +45,28 @@ impl AnySource<'_> {
         pitch: usize,
         pads: bool,
     ) {
+        /// Compiled for what is stored in f32, and for whatever is.
+        macro_rules! copy_known {
+            ($source:ident) => {
+                match $source.as_f32() {
+                    Some(source) => copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads),
+                    None => copy::<V, _>($source, image, block, at, stride, count, to, pitch, pads),
+                }
+            };
+        }
         unsafe {
             match *self {
-                Self::Raw(source) => copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads),
-                Self::Rectified(source) => {
-                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
-                }
-                Self::Normalised(source) => {
-                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
-                }
-                Self::Activated(source) => {
-                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
-                }
-                Self::ThroughNorm(source) => {
-                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads)
-                }
+                Self::Raw(source) => copy_known!(source),
+                Self::Rectified(source) => copy_known!(source),
+                Self::Normalised(source) => copy_known!(source),
+                Self::Activated(source) => copy_known!(source),
+                Self::ThroughNorm(source) => copy_known!(source),
             }
         }
     }
 
     /// The map itself: what is worth asking for before it is read.
-    pub(crate) fn values(&self) -> View<'_> {
+    pub(crate) fn values(&self) -> MapView<'_> {
         match self {
             Self::Raw(source) => source.values,
             Self::Rectified(source) => source.values,
@@ -108,11 +109,18 @@ unsafe fn copy<V: Vector, S: Source>(
 
 /// A feature map as it is, or rectified.
 #[derive(Clone, Copy)]
-pub(crate) struct Raw<'a, const IS_ACTIVATED: bool> {
-    pub(crate) values: View<'a>,
+pub(crate) struct Raw<'a, const IS_ACTIVATED: bool, const IS_F32: bool = false> {
+    pub(crate) values: MapView<'a, IS_F32>,
 }
 
-impl<const IS_ACTIVATED: bool> Source for Raw<'_, IS_ACTIVATED> {
+impl<'a, const IS_ACTIVATED: bool> Raw<'a, IS_ACTIVATED> {
+    #[inline(always)]
+    pub(crate) fn as_f32(self) -> Option<Raw<'a, IS_ACTIVATED, true>> {
+        Some(Raw { values: self.values.as_f32()? })
+    }
+}
+
+impl<const IS_ACTIVATED: bool, const IS_F32: bool> Source for Raw<'_, IS_ACTIVATED, IS_F32> {
     type Constants<V: Vector> = ();
 
     #[inline(always)]
@@ -184,12 +192,19 @@ impl<V: Vector> NormConstants<V> {
 
 /// A feature map, normalised and perhaps rectified.
 #[derive(Clone, Copy)]
-pub(crate) struct Normalised<'a, const IS_ACTIVATED: bool> {
-    pub(crate) values: View<'a>,
+pub(crate) struct Normalised<'a, const IS_ACTIVATED: bool, const IS_F32: bool = false> {
+    pub(crate) values: MapView<'a, IS_F32>,
     pub(crate) norm: Norm<'a>,
 }
 
-impl<const IS_ACTIVATED: bool> Source for Normalised<'_, IS_ACTIVATED> {
+impl<'a, const IS_ACTIVATED: bool> Normalised<'a, IS_ACTIVATED> {
+    #[inline(always)]
+    pub(crate) fn as_f32(self) -> Option<Normalised<'a, IS_ACTIVATED, true>> {
+        Some(Normalised { values: self.values.as_f32()?, norm: self.norm })
+    }
+}
+
+impl<const IS_ACTIVATED: bool, const IS_F32: bool> Source for Normalised<'_, IS_ACTIVATED, IS_F32> {
     type Constants<V: Vector> = NormConstants<V>;
 
     #[inline(always)]
@@ -209,10 +224,17 @@ impl<const IS_ACTIVATED: bool> Source for Normalised<'_, IS_ACTIVATED> {
 /// The gradient of a map `x` that was normalised, finished from the gradient of `norm(x)` while it is loaded:
 /// `scale * g + slope * (x - mean) + offset`.
 #[derive(Clone, Copy)]
-pub(crate) struct ThroughNorm<'a> {
-    pub(crate) gradient: View<'a>,
-    pub(crate) x: View<'a>,
+pub(crate) struct ThroughNorm<'a, const IS_F32: bool = false> {
+    pub(crate) gradient: MapView<'a, IS_F32>,
+    pub(crate) x: MapView<'a, IS_F32>,
     pub(crate) finish: Finish<'a>,
+}
+
+impl<'a> ThroughNorm<'a> {
+    #[inline(always)]
+    pub(crate) fn as_f32(self) -> Option<ThroughNorm<'a, true>> {
+        Some(ThroughNorm { gradient: self.gradient.as_f32()?, x: self.x.as_f32()?, finish: self.finish })
+    }
 }
 
 /// The constants with which the gradient of a normalised map is finished.
@@ -265,7 +287,7 @@ impl<V: Vector> FinishConstants<V> {
     }
 }
 
-impl Source for ThroughNorm<'_> {
+impl<const IS_F32: bool> Source for ThroughNorm<'_, IS_F32> {
     type Constants<V: Vector> = FinishConstants<V>;
 
     #[inline(always)]

@@ -52,6 +52,40 @@ pub(crate) trait Vector: Copy {
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     /// Writes the first `count` (at most [`LANES`]) numbers.
     unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// Sixteen bfloat16.
+    #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        unsafe {
+            let halves = from.cast::<[u16; LANES]>().read_unaligned();
+            let lanes = halves.map(|half| f32::from_bits(u32::from(half) << 16));
+            Self::load(lanes.as_ptr())
+        }
+    }
+    /// The nearest bfloat16 of each number, of two equally near the even one; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn round_half(self) -> Self {
+        let mut lanes = [0f32; LANES];
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            let lanes = lanes.map(|value| {
+                let bits = value.to_bits();
+                let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+                // Rounding could carry a NaN's bits away; a quiet one keeps a bit that stays.
+                f32::from_bits(if value.is_nan() { bits | 0x0040_0000 } else { rounded } & 0xffff_0000)
+            });
+            Self::load(lanes.as_ptr())
+        }
+    }
+    /// Writes numbers that are bfloat16 already.
+    #[inline(always)]
+    unsafe fn store_half(self, to: *mut u16) {
+        let mut lanes = [0f32; LANES];
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            let halves = lanes.map(|value| (value.to_bits() >> 16) as u16);
+            to.cast::<[u16; LANES]>().write_unaligned(halves);
+        }
+    }
     /// Writes past the caches; `to` is aligned to 64 bytes. Visible to other threads after [`Vector::fence`].
     unsafe fn store_streaming(self, to: *mut f32);
     unsafe fn fence();

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 
 /// Numbers to read.
@@ -42,12 +43,6 @@ impl<'a> View<'a> {
         Self { start: unsafe { self.start.add(offset) }, length: self.length - offset, ..self }
     }
 
-    /// As [`View::from`], but possibly behind the end: to be prefetched only.
-    #[inline(always)]
-    pub(crate) fn beyond(self, offset: usize) -> Self {
-        Self { start: self.start.wrapping_add(offset), length: self.length.saturating_sub(offset), ..self }
-    }
-
     #[inline(always)]
     pub(crate) unsafe fn get(self, at: usize) -> f32 {
         debug_assert!(at < self.length, "{at} of {}", self.length);
@@ -70,11 +65,6 @@ impl<'a> View<'a> {
                 _ => V::load_first(self.start.add(at), count),
             }
         }
-    }
-
-    #[inline(always)]
-    pub(crate) unsafe fn prefetch<V: Vector>(self, at: usize) {
-        unsafe { V::prefetch(self.start.wrapping_add(at)) }
     }
 }
 
@@ -128,8 +118,183 @@ impl<'a> ViewMut<'a> {
     pub(crate) fn len(self) -> usize {
         self.length
     }
+}
 
-    pub(crate) fn is_aligned(self) -> bool {
-        (self.start as usize).is_multiple_of(64)
+/// A feature map to read. Its storage is asked for at every vector (a branch that is always foreseen, for which kernels need
+/// not be compiled twice), but where `IS_F32` it is known to be f32.
+#[derive(Clone, Copy)]
+pub(crate) struct MapView<'a, const IS_F32: bool = false> {
+    start: *const u8,
+    length: usize,
+    storage: Storage,
+    lifetime: PhantomData<&'a [f32]>,
+}
+
+/// A feature map to write; as for [`MapView`] and [`ViewMut`].
+#[derive(Clone, Copy)]
+pub(crate) struct MapViewMut<'a, const IS_F32: bool = false> {
+    start: *mut u8,
+    length: usize,
+    storage: Storage,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+/// What a map's numbers are stored in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    F32,
+    Bf16,
+}
+
+impl Storage {
+    #[inline(always)]
+    fn bytes(self, count: usize) -> usize {
+        match self {
+            Self::F32 => count * size_of::<f32>(),
+            Self::Bf16 => count * size_of::<u16>(),
+        }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+// SAFETY: a shared slice of numbers, which may be sent and shared.
+unsafe impl<const IS_F32: bool> Send for MapView<'_, IS_F32> {}
+// SAFETY: as above.
+unsafe impl<const IS_F32: bool> Sync for MapView<'_, IS_F32> {}
+// SAFETY: threads use disjoint parts, as the contract of `ViewMut` says.
+unsafe impl<const IS_F32: bool> Send for MapViewMut<'_, IS_F32> {}
+// SAFETY: as above.
+unsafe impl<const IS_F32: bool> Sync for MapViewMut<'_, IS_F32> {}
+
+impl<'a> MapView<'a> {
+    pub(crate) fn new(values: impl Into<Values<'a>>) -> Self {
+        let values = values.into();
+        let (start, storage) = match values {
+            Values::F32(values) => (values.as_ptr().cast(), Storage::F32),
+            Values::Bf16(values) => (values.as_ptr().cast(), Storage::Bf16),
+        };
+        Self { start, length: values.len(), storage, lifetime: PhantomData }
+    }
+
+    /// No map.
+    pub(crate) fn none() -> Self {
+        Self::new(Values::F32(&[]))
+    }
+
+    /// The same, known to be f32, if it is.
+    #[inline(always)]
+    pub(crate) fn as_f32(self) -> Option<MapView<'a, true>> {
+        let Self { start, length, storage, lifetime } = self;
+        (storage == Storage::F32).then_some(MapView { start, length, storage, lifetime })
+    }
+
+    /// What lies from `offset` on, possibly behind the end: to be prefetched only.
+    #[inline(always)]
+    pub(crate) fn beyond(self, offset: usize) -> Self {
+        let start = self.start.wrapping_add(self.storage.bytes(offset));
+        Self { start, length: self.length.saturating_sub(offset), ..self }
+    }
+
+    /// Asks for the cache line that lies so many behind the first.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch<V: Vector>(self, line: usize) {
+        unsafe { V::prefetch(self.start.wrapping_add(line * LINE).cast()) }
+    }
+}
+
+impl<const IS_F32: bool> MapView<'_, IS_F32> {
+    /// The first `count` numbers of a vector.
+    #[inline(always)]
+    pub(crate) unsafe fn load_first<V: Vector>(self, at: usize, count: usize) -> V {
+        debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        unsafe {
+            if IS_F32 || self.storage == Storage::F32 {
+                let from = self.start.cast::<f32>().add(at);
+                return match count {
+                    LANES => V::load(from),
+                    _ => V::load_first(from, count),
+                };
+            }
+            let from = self.start.cast::<u16>().add(at);
+            if count == LANES {
+                return V::load_half(from);
+            }
+            let mut halves = [0u16; LANES];
+            std::ptr::copy_nonoverlapping(from, halves.as_mut_ptr(), count);
+            V::load_half(halves.as_ptr())
+        }
+    }
+}
+
+impl<'a, const IS_F32: bool> From<View<'a>> for MapView<'a, IS_F32> {
+    fn from(View { start, length, lifetime }: View<'a>) -> Self {
+        Self { start: start.cast(), length, storage: Storage::F32, lifetime }
+    }
+}
+
+impl<'a> MapViewMut<'a> {
+    pub(crate) fn new(values: impl Into<ValuesMut<'a>>) -> Self {
+        let values = values.into();
+        let length = values.len();
+        let (start, storage) = match values {
+            ValuesMut::F32(values) => (values.as_mut_ptr().cast(), Storage::F32),
+            ValuesMut::Bf16(values) => (values.as_mut_ptr().cast(), Storage::Bf16),
+        };
+        Self { start, length, storage, lifetime: PhantomData }
+    }
+
+    /// The same, known to be f32, if it is.
+    #[inline(always)]
+    pub(crate) fn as_f32(self) -> Option<MapViewMut<'a, true>> {
+        let Self { start, length, storage, lifetime } = self;
+        (storage == Storage::F32).then_some(MapViewMut { start, length, storage, lifetime })
+    }
+
+    /// Whether a vector is a cache line, and the first begins one.
+    pub(crate) fn has_aligned_vectors(self) -> bool {
+        self.storage == Storage::F32 && (self.start as usize).is_multiple_of(LINE)
+    }
+}
+
+impl<const IS_F32: bool> MapViewMut<'_, IS_F32> {
+    /// Writes the first `count` numbers of a vector and returns them as they are stored.
+    #[inline(always)]
+    pub(crate) unsafe fn store_first<V: Vector>(self, at: usize, count: usize, value: V) -> V {
+        debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        unsafe {
+            if IS_F32 || self.storage == Storage::F32 {
+                let to = self.start.cast::<f32>().add(at);
+                match count {
+                    LANES => value.store(to),
+                    _ => value.store_first(to, count),
+                }
+                return value;
+            }
+            let (value, to) = (value.round_half(), self.start.cast::<u16>().add(at));
+            if count == LANES {
+                value.store_half(to);
+            } else {
+                let mut halves = [0u16; LANES];
+                value.store_half(halves.as_mut_ptr());
+                std::ptr::copy_nonoverlapping(halves.as_ptr(), to, count);
+            }
+            value
+        }
+    }
+
+    /// Writes a whole vector of f32 past the caches; the address is a multiple of 64 bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn store_streaming<V: Vector>(self, at: usize, value: V) {
+        debug_assert!(at + LANES <= self.length, "{at} of {}", self.length);
+        debug_assert!(self.storage == Storage::F32, "only whole cache lines are worth it");
+        unsafe { value.store_streaming(self.start.cast::<f32>().add(at)) }
+    }
+}
+
+impl<'a, const IS_F32: bool> From<ViewMut<'a>> for MapViewMut<'a, IS_F32> {
+    fn from(ViewMut { start, length, lifetime }: ViewMut<'a>) -> Self {
+        Self { start: start.cast(), length, storage: Storage::F32, lifetime }
     }
 }

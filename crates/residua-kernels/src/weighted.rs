@@ -7,10 +7,10 @@ use crate::map::{Block, MapShape, padded};
 use crate::operands::Input;
 use crate::scratch;
 use crate::sigmoid::sigmoid;
-use crate::sink::{Output, Sink, for_flag, is_streamed};
+use crate::sink::{Flags, Output, Sink, for_flag, is_streamed};
 use crate::source::{Raw, Source};
 use crate::vector::Vector;
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// What the two terms of a merge are multiplied by, number by number.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ impl WeightedMerge {
     /// # Panics
     /// When a slice has another length than its shape says.
     pub fn forward(&self, input: Input, addend: &[f32], weights: Weights, output: &mut [f32]) {
-        self.check(input.values, "input");
+        assert_eq!(input.values.len(), self.shape.len(), "input");
         self.check(addend, "addend");
         self.check(output, "output");
         let (addend, output) = (View::new(addend), ViewMut::new(output));
@@ -87,12 +87,13 @@ impl WeightedMerge {
 
     fn pour_sum<W: Weighing>(&self, input: Input, addend: View, weighing: W, output: ViewMut) {
         let Self { shape, is_activated, instructions } = *self;
-        let sink = Output::<false, false> {
-            output,
-            addend: View::new(&[]),
+        let sink = Output::<true, false, false> {
+            flags: Flags::ALL,
+            output: output.into(),
+            addend: View::new(&[]).into(),
             statistics: ViewMut::new(&mut []),
             channels: shape.channels,
-            is_streamed: is_streamed(shape, output),
+            is_streamed: is_streamed(shape, output.into()),
         };
         for_source!(
             source = input,
@@ -132,7 +133,7 @@ impl WeightedMerge {
         of_gate: Option<GateGradient>,
     ) {
         let shape = self.shape;
-        self.check(input.values, "input");
+        assert_eq!(input.values.len(), self.shape.len(), "input");
         self.check(addend, "addend");
         self.check(gradient, "gradient");
         self.check(of_input, "gradient of the input");
@@ -151,7 +152,8 @@ impl WeightedMerge {
         let (addend, maps) = (View::new(addend), [output, gradient].map(View::new));
         let places = [of_input, of_addend, of_logits].map(|values| Place::new(shape, values));
         // Only an exclusive gate's gradient reads the input: the others are compiled for one kind of it.
-        let unread = Raw::<false> { values: View::new(input.values) };
+        let unread = Raw::<false> { values: MapView::new(input.values) };
+        let unread = unread.as_f32().expect("an input of f32");
         match weights {
             Weights::Constant { shortcut, residual } => {
                 let weighing = Constant { shortcut, residual };
@@ -206,7 +208,8 @@ impl WeightedMerge {
                 let source = Masked { gradient, guide: output };
                 MapFlow { shape, source, instructions }.pour_into(sink);
             } else {
-                MapFlow { shape, source: Raw::<false> { values: gradient }, instructions }.pour_into(sink);
+                MapFlow { shape, source: Raw::<false, true> { values: gradient.into() }, instructions }
+                    .pour_into(sink);
             }
             for (channel, of_bias) in of_bias.iter_mut().enumerate() {
                 let images = sums.iter().skip(channel).step_by(pitch);
@@ -374,7 +377,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn new(shape: MapShape, values: &'a mut [f32]) -> Self {
         let values = ViewMut::new(values);
-        Self { values, is_streamed: is_streamed(shape, values) }
+        Self { values, is_streamed: is_streamed(shape, values.into()) }
     }
 
     #[inline(always)]

@@ -22,7 +22,7 @@ use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
 use crate::transform::{self, FREQUENCIES, INPUT, TILE};
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapView, View, ViewMut};
 
 /// Tiles that are processed together: one product's rows.
 const TILES: usize = ROWS;
@@ -203,7 +203,13 @@ impl Winograd {
 
     /// What the products of a band ask for: two maps from image `next` on, spread over all of them.
     #[inline(always)]
-    fn ahead<'a>(self, next: usize, maps: [View<'a>; 2], channels: [usize; 2], blocks: usize) -> Spread<'a> {
+    fn ahead<'a>(
+        self,
+        next: usize,
+        maps: [MapView<'a>; 2],
+        channels: [usize; 2],
+        blocks: usize,
+    ) -> Spread<'a> {
         let products = (self.band() * self.tiles()).div_ceil(TILES) * FREQUENCIES * blocks;
         let pixels = self.input.pixels();
         let step = |channels: usize| (self.band() * pixels * channels).div_ceil(products * LANES) * LANES;
@@ -306,7 +312,7 @@ impl Winograd {
 /// Two maps, cut into as many steps as there are products.
 #[derive(Clone, Copy)]
 struct Spread<'a> {
-    maps: [View<'a>; 2],
+    maps: [MapView<'a>; 2],
     steps: [usize; 2],
 }
 

@@ -103,7 +103,7 @@ impl Problem {
 
     fn input(&self) -> Input<'_> {
         let norm = self.case.is_normalised.then_some(&self.kernel_norm);
-        Input { values: &self.x, norm, is_activated: self.case.is_activated }
+        Input { values: (&self.x).into(), norm, is_activated: self.case.is_activated }
     }
 
     /// With every instruction set and algorithm.
@@ -146,7 +146,7 @@ impl Problem {
         is_constant: bool,
     ) -> (Vec<f32>, Option<NormalisationGradient>) {
         let mut of_weights = vec![f32::NAN; self.weights.len()];
-        let gradient = OutputGradient::Plain(&self.beside);
+        let gradient = OutputGradient::Plain((&self.beside).into());
         let sums = convolution.backward(
             self.input(),
             &self.weights,
@@ -173,7 +173,7 @@ fn check_output(case: Case) {
     let magnitude = convolve(&magnitudes(&problem.activated), &magnitudes(&weights), terms);
     for convolution in problem.convolutions() {
         let mut y = vec![f32::NAN; problem.output.len()];
-        convolution.forward(problem.input(), &problem.weights, addend, &mut y, None);
+        convolution.forward(problem.input(), &problem.weights, addend.map(Into::into), (&mut y).into(), None);
         let error = error(&expected, &y, &magnitude);
         assert!(error < TOLERANCE, "{error} with {convolution:?}");
     }
@@ -212,10 +212,10 @@ fn check_finished_gradient(case: Case) {
         convolution.finish_input_gradient(
             problem.input(),
             &problem.weights,
-            OutputGradient::Plain(&problem.beside),
+            OutputGradient::Plain((&problem.beside).into()),
             &sums.expect("the input is normalised"),
-            addend,
-            &mut found,
+            addend.map(Into::into),
+            (&mut found).into(),
         );
         let error = error(&expected, &found, &magnitude);
         assert!(error < TOLERANCE, "{error} with {convolution:?}, constant statistics: {is_constant}");
@@ -238,7 +238,7 @@ proptest! {
         for convolution in problem.convolutions() {
             let mut y = vec![f32::NAN; problem.output.len()];
             let mut moments = vec![f32::NAN; case.groups * 2 * case.outputs];
-            convolution.forward(problem.input(), &problem.weights, adds, &mut y, Some((case.groups, &mut moments)));
+            convolution.forward(problem.input(), &problem.weights, adds.map(Into::into), (&mut y).into(), Some((case.groups, &mut moments)));
             let expected = reference::moments(problem.output, &wide(&y), case.groups);
             let squares: Vec<f64> = wide(&y).iter().map(|y| y * y).chain([1.]).collect();
             let error = error(&expected, &moments, &squares);
@@ -252,8 +252,8 @@ proptest! {
         for convolution in problem.convolutions() {
             let (mut with, mut without) = (vec![f32::NAN; problem.output.len()], vec![f32::NAN; problem.output.len()]);
             let mut moments = vec![f32::NAN; case.groups * 2 * case.outputs];
-            convolution.forward(problem.input(), &problem.weights, None, &mut with, Some((case.groups, &mut moments)));
-            convolution.forward(problem.input(), &problem.weights, None, &mut without, None);
+            convolution.forward(problem.input(), &problem.weights, None, (&mut with).into(), Some((case.groups, &mut moments)));
+            convolution.forward(problem.input(), &problem.weights, None, (&mut without).into(), None);
             prop_assert!(with == without, "{:?}", convolution);
         }
     }
@@ -276,7 +276,7 @@ proptest! {
         }
         for convolution in problem.convolutions() {
             let mut found = vec![f32::NAN; case.input.len()];
-            let (_, sums) = problem.run_backward(&convolution, InputGradient::Complete { output: &mut found, addend }, false);
+            let (_, sums) = problem.run_backward(&convolution, InputGradient::Complete { output: (&mut found).into(), addend: addend.map(Into::into) }, false);
             let error = error(&expected, &found, &magnitude);
             prop_assert!(error < TOLERANCE, "{} with {:?}", error, convolution);
             prop_assert!(sums.is_none());
@@ -339,15 +339,15 @@ proptest! {
             let mut of_norm = vec![f32::NAN; output.len()];
             let sums = reader
                 .backward(
-                    Input { values: &z, norm: Some(&kernel_norm), is_activated: true },
+                    Input { values: (&z).into(), norm: Some(&kernel_norm), is_activated: true },
                     &identity,
-                    OutputGradient::Plain(&problem.beside),
+                    OutputGradient::Plain((&problem.beside).into()),
                     &mut vec![0.; identity.len()],
                     InputGradient::OfNorm(&mut of_norm),
                     false,
                 )
                 .unwrap();
-            let through = OutputGradient::ThroughNorm { gradient: &of_norm, x: &z, norm: &kernel_norm, sums: &sums };
+            let through = OutputGradient::ThroughNorm { gradient: &of_norm, x: (&z).into(), norm: &kernel_norm, sums: &sums };
             let mut found = vec![f32::NAN; problem.weights.len()];
             convolution.backward(problem.input(), &problem.weights, through, &mut found, InputGradient::Unneeded, false);
             let error = error(&expected, &found, &magnitude);
@@ -404,11 +404,11 @@ fn streamed_outputs_are_the_same_numbers() {
         let length = convolution.output().len();
         let mut memory = vec![f32::NAN; length + 32];
         let aligned = memory.as_ptr().align_offset(64);
-        let input = Input { values: &x, norm: None, is_activated: false };
-        convolution.forward(input, &weights, None, &mut memory[aligned..][..length], None);
+        let input = Input { values: (&x).into(), norm: None, is_activated: false };
+        convolution.forward(input, &weights, None, (&mut memory[aligned..][..length]).into(), None);
         let streamed = memory[aligned..][..length].to_vec();
         memory.fill(f32::NAN);
-        convolution.forward(input, &weights, None, &mut memory[aligned + 1..][..length], None);
+        convolution.forward(input, &weights, None, (&mut memory[aligned + 1..][..length]).into(), None);
         assert!(streamed == memory[aligned + 1..][..length], "{instructions:?}");
     }
 }

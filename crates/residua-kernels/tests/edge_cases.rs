@@ -39,13 +39,13 @@ fn backward_through_identity(
     gradient: &[f32],
 ) -> (Vec<f32>, Vec<f32>, NormalisationGradient) {
     let (reader, weights) = (pointwise(instructions), identity(SHAPE.channels));
-    let input = Input { values: x, norm: Some(norm), is_activated };
-    let plain = OutputGradient::Plain(gradient);
+    let input = Input { values: x.into(), norm: Some(norm), is_activated };
+    let plain = OutputGradient::Plain(gradient.into());
     let (mut of_norm, mut of_x) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
     let mut of_weights = vec![0.; weights.len()];
     let wanted = InputGradient::OfNorm(&mut of_norm);
     let sums = reader.backward(input, &weights, plain, &mut of_weights, wanted, false).unwrap();
-    reader.finish_input_gradient(input, &weights, plain, &sums, None, &mut of_x);
+    reader.finish_input_gradient(input, &weights, plain, &sums, None, (&mut of_x).into());
     (of_norm, of_x, sums)
 }
 
@@ -55,12 +55,12 @@ fn moments_of_a_mean_of_a_thousand_deviations() {
     let expected = reference::moments(SHAPE, &wide(&x), 1);
     for instructions in Instructions::available() {
         let (mut y, mut moments) = (vec![0.; x.len()], vec![0.; 2 * SHAPE.channels]);
-        let input = Input { values: &x, norm: None, is_activated: false };
+        let input = Input { values: (&x).into(), norm: None, is_activated: false };
         pointwise(instructions).forward(
             input,
             &identity(SHAPE.channels),
             None,
-            &mut y,
+            (&mut y).into(),
             Some((1, &mut moments)),
         );
         assert!(y == x, "{instructions:?}");
@@ -97,15 +97,15 @@ fn constant_channels_have_no_variance_and_normalise_to_beta() {
     for instructions in Instructions::available() {
         let (mut y, mut moments) = (vec![0.; x.len()], vec![f32::NAN; 2 * SHAPE.channels]);
         let convolution = pointwise(instructions);
-        let raw = Input { values: &x, norm: None, is_activated: false };
-        convolution.forward(raw, &identity(SHAPE.channels), None, &mut y, Some((1, &mut moments)));
+        let raw = Input { values: (&x).into(), norm: None, is_activated: false };
+        convolution.forward(raw, &identity(SHAPE.channels), None, (&mut y).into(), Some((1, &mut moments)));
         assert!(moments[SHAPE.channels..].iter().all(|&variance| variance == 0.), "{instructions:?}");
         let norm = Normalisation::new(&moments, &[1.; SHAPE.channels], &beta, EPSILON);
         convolution.forward(
             Input { norm: Some(&norm), ..raw },
             &identity(SHAPE.channels),
             None,
-            &mut y,
+            (&mut y).into(),
             None,
         );
         for (found, expected) in y.iter().zip(beta.iter().cycle()) {
@@ -125,8 +125,8 @@ fn what_is_not_finite_reaches_the_outputs_that_depend_on_it() {
         let mut x = random(SHAPE.len(), 1);
         x[at(SHAPE, image, row, column, 3)] = value;
         let mut y = vec![0.; SHAPE.len()];
-        let input = Input { values: &x, norm: None, is_activated: true };
-        convolution.forward(input, &weights, None, &mut y, None);
+        let input = Input { values: (&x).into(), norm: None, is_activated: true };
+        convolution.forward(input, &weights, None, (&mut y).into(), None);
         for (pixel, values) in y.chunks(SHAPE.channels).enumerate() {
             let (y, x) = (pixel / SHAPE.width % SHAPE.height, pixel % SHAPE.width);
             let is_same_image = pixel / SHAPE.pixels() == image;
@@ -150,9 +150,9 @@ fn relu_has_no_gradient_at_either_zero() {
     let (gradient, weights) = (random(SHAPE.len(), 1), identity(SHAPE.channels));
     for instructions in Instructions::available() {
         let mut found = vec![f32::NAN; x.len()];
-        let input = Input { values: &x, norm: None, is_activated: true };
-        let wanted = InputGradient::Complete { output: &mut found, addend: None };
-        let plain = OutputGradient::Plain(&gradient);
+        let input = Input { values: (&x).into(), norm: None, is_activated: true };
+        let wanted = InputGradient::Complete { output: (&mut found).into(), addend: None };
+        let plain = OutputGradient::Plain((&gradient).into());
         pointwise(instructions).backward(input, &weights, plain, &mut vec![0.; weights.len()], wanted, false);
         for ((x, g), found) in x.iter().zip(&gradient).zip(&found) {
             let expected = if *x > 0. { *g } else { 0. };
@@ -187,15 +187,15 @@ fn weights_gradient_is_the_slope_of_the_loss() {
     for convolution in convolutions() {
         let weights = random(convolution.weights_len(), 3);
         let direction = random(weights.len(), 4);
-        let input = Input { values: &x, norm: None, is_activated: true };
+        let input = Input { values: (&x).into(), norm: None, is_activated: true };
         let loss = |step: f32| {
             let moved: Vec<f32> = weights.iter().zip(&direction).map(|(w, d)| w + step * d).collect();
             let mut y = vec![0.; SHAPE.len()];
-            convolution.forward(input, &moved, None, &mut y, None);
+            convolution.forward(input, &moved, None, (&mut y).into(), None);
             y.iter().zip(&weighting).map(|(&y, &w)| f64::from(y) * f64::from(w)).sum::<f64>()
         };
         let mut gradient = vec![0.; weights.len()];
-        let plain = OutputGradient::Plain(&weighting);
+        let plain = OutputGradient::Plain((&weighting).into());
         convolution.backward(input, &weights, plain, &mut gradient, InputGradient::Unneeded, false);
         let slope: f64 = gradient.iter().zip(&direction).map(|(&g, &d)| f64::from(g) * f64::from(d)).sum();
         let measured = loss(0.5) - loss(-0.5);
@@ -214,8 +214,9 @@ fn sums_belong_to_the_normalisation() {
     };
     let (one, three) = (norm(1), norm(3));
     let (_, _, sums) = backward_through_identity(Instructions::Portable, &x, &one, false, &gradient);
-    let gradient = OutputGradient::ThroughNorm { gradient: &gradient, x: &x, norm: &three, sums: &sums };
-    finish_gradient(SHAPE, gradient, None, &mut vec![0.; SHAPE.len()], Instructions::Portable);
+    let gradient =
+        OutputGradient::ThroughNorm { gradient: &gradient, x: (&x).into(), norm: &three, sums: &sums };
+    finish_gradient(SHAPE, gradient, None, (&mut vec![0.; SHAPE.len()]).into(), Instructions::Portable);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn check_merge(case: &Case, instructions: Instructions) {
     let (kernel_norm, norm) = normalise(shape, &x, groups, seed + 2);
     let norm = case.is_normalised.then_some(norm);
     let input = Input {
-        values: &x,
+        values: (&x).into(),
         norm: case.is_normalised.then_some(&kernel_norm),
         is_activated: case.is_activated_before,
     };
@@ -103,7 +103,8 @@ fn check_merge(case: &Case, instructions: Instructions) {
                 _ => SumGradient::Stored { gradient: &g, sum: &mut stored },
             };
             let mut output = vec![f32::NAN; shape.len()];
-            let wanted = InputGradient::Complete { output: &mut output, addend: extra };
+            let wanted =
+                InputGradient::Complete { output: (&mut output).into(), addend: extra.map(Into::into) };
             check_sums(merge.backward(input, &y, gradient, wanted, is_constant));
             assert!(difference_beside(&terms, &complete, &output) < 1e-4, "gradient of the input");
             match way {
@@ -128,10 +129,19 @@ fn check_merge(case: &Case, instructions: Instructions) {
     check_sums(merge.backward(input, &y, SumGradient::Discarded(&g), wanted, is_constant));
     let complete = addend.map_or(expected.0.clone(), |addend| sum(&expected.0, &wide(addend)));
     let mut output = vec![f32::NAN; shape.len()];
-    let gradient = OutputGradient::ThroughNorm { gradient: &of_norm_found, x: &x, norm, sums: &sums };
-    finish_gradient(shape, gradient, addend, &mut output, instructions);
+    let gradient =
+        OutputGradient::ThroughNorm { gradient: &of_norm_found, x: (&x).into(), norm, sums: &sums };
+    finish_gradient(shape, gradient, addend.map(Into::into), (&mut output).into(), instructions);
     assert!(difference_beside(&terms, &complete, &output) < 1e-4, "finished");
-    finish_gradient_in_place(shape, &mut of_norm_found, &x, norm, &sums, addend, instructions);
+    finish_gradient_in_place(
+        shape,
+        &mut of_norm_found,
+        (&x).into(),
+        norm,
+        &sums,
+        addend.map(Into::into),
+        instructions,
+    );
     assert_eq!(bits(&of_norm_found), bits(&output), "in place");
 }
 
@@ -173,10 +183,10 @@ fn large_maps_are_the_same_written_past_the_caches() {
     let start = room.as_ptr().align_offset(64);
     let y = &mut room[start..start + shape.len()];
     for instructions in Instructions::available() {
-        let input = Input { values: &x, norm: None, is_activated: true };
+        let input = Input { values: (&x[..]).into(), norm: None, is_activated: true };
         Merge { shape, is_activated: false, instructions }.forward(input, Some(&x), y, None);
         let mut expected = vec![f32::NAN; small.len()];
-        let input = Input { values: &one, norm: None, is_activated: true };
+        let input = Input { values: (&one).into(), norm: None, is_activated: true };
         let merge = Merge { shape: small, is_activated: false, instructions };
         merge.forward(input, Some(&one), &mut expected, None);
         assert!(y[..small.len()] == expected && y[small.len()..] == expected);
@@ -190,7 +200,7 @@ fn nan_stays_nan() {
     for instructions in Instructions::available() {
         let mut y = [0.; 3];
         let mut found = [0.; 2];
-        let input = Input { values: &x, norm: None, is_activated: true };
+        let input = Input { values: (&x[..]).into(), norm: None, is_activated: true };
         let merge = Merge { shape, is_activated: true, instructions };
         merge.forward(input, None, &mut y, Some((1, &mut found)));
         assert!(y[0] == 1. && y[1].is_nan() && y[2] == 0.);
@@ -205,13 +215,13 @@ fn any_number_of_threads_computes_the_same() {
     let (norm, _) = normalise(shape, &x, 2, 3);
     for instructions in Instructions::available() {
         let results = with_threads(|| {
-            let input = Input { values: &x, norm: Some(&norm), is_activated: true };
+            let input = Input { values: (&x).into(), norm: Some(&norm), is_activated: true };
             let merge = Merge { shape, is_activated: true, instructions };
             let mut y = vec![f32::NAN; shape.len()];
             let mut moments = vec![f32::NAN; 4 * shape.channels];
             merge.forward(input, Some(&g), &mut y, Some((2, &mut moments)));
             let mut output = vec![f32::NAN; shape.len()];
-            let wanted = InputGradient::Complete { output: &mut output, addend: None };
+            let wanted = InputGradient::Complete { output: (&mut output).into(), addend: None };
             let sums = merge.backward(input, &y, SumGradient::Discarded(&g), wanted, false).unwrap();
             [y, moments, output, sums.gamma, sums.beta].map(|values| bits(&values))
         });

@@ -50,8 +50,14 @@ fn check_forward(instructions: Instructions) {
         let mut moments = Guarded::new(&vec![f32::NAN; 2 * convolution.outputs], side);
         let norm = normalisation(channels);
         for norm in [None, Some(&norm)] {
-            let input = Input { values: &x, norm, is_activated: true };
-            convolution.forward(input, &weights, Some(&addend), &mut output, Some((1, &mut moments)));
+            let input = Input { values: (&x[..]).into(), norm, is_activated: true };
+            convolution.forward(
+                input,
+                &weights,
+                Some((&addend[..]).into()),
+                (&mut output[..]).into(),
+                Some((1, &mut moments)),
+            );
             assert!(is_finite(&output) && is_finite(&moments), "{convolution:?}");
         }
     });
@@ -68,12 +74,19 @@ fn check_backward(instructions: Instructions) {
         let mut of_weights = Guarded::new(&vec![f32::NAN; weights.len()], side);
         let mut of_input = Guarded::new(&vec![f32::NAN; length], side);
         let norm = normalisation(convolution.input.channels);
-        let input = Input { values: &x, norm: Some(&norm), is_activated: true };
-        let plain = OutputGradient::Plain(&gradient);
+        let input = Input { values: (&x[..]).into(), norm: Some(&norm), is_activated: true };
+        let plain = OutputGradient::Plain((&gradient[..]).into());
         let wanted = InputGradient::OfNorm(&mut of_input);
         let sums = convolution.backward(input, &weights, plain, &mut of_weights, wanted, false).unwrap();
         assert!(is_finite(&of_weights) && is_finite(&of_input), "{convolution:?}");
-        convolution.finish_input_gradient(input, &weights, plain, &sums, Some(&addend), &mut of_input);
+        convolution.finish_input_gradient(
+            input,
+            &weights,
+            plain,
+            &sums,
+            Some((&addend[..]).into()),
+            (&mut of_input[..]).into(),
+        );
         assert!(is_finite(&of_input), "{convolution:?}");
 
         // The output's own normalisation, with sums from an operation that reads it.
@@ -81,21 +94,24 @@ fn check_backward(instructions: Instructions) {
         let output_norm = normalisation(output.channels);
         let reader = Convolution { input: output, outputs: 1, size: 1, stride: 1, ..convolution };
         let through = reader.backward(
-            Input { values: &z, norm: Some(&output_norm), is_activated: false },
+            Input { values: (&z[..]).into(), norm: Some(&output_norm), is_activated: false },
             &vec![1.; output.channels],
-            OutputGradient::Plain(&vec![1.; output.batch * output.pixels()]),
+            OutputGradient::Plain((&vec![1.; output.batch * output.pixels()]).into()),
             &mut vec![0.; output.channels],
             InputGradient::SumsOnly,
             false,
         );
         let through = OutputGradient::ThroughNorm {
             gradient: &gradient,
-            x: &z,
+            x: (&z[..]).into(),
             norm: &output_norm,
             sums: &through.unwrap(),
         };
         let raw = Input { norm: None, ..input };
-        let wanted = InputGradient::Complete { output: &mut of_input, addend: Some(&addend) };
+        let wanted = InputGradient::Complete {
+            output: (&mut of_input[..]).into(),
+            addend: Some((&addend[..]).into()),
+        };
         convolution.backward(raw, &weights, through, &mut of_weights, wanted, false);
         assert!(is_finite(&of_weights) && is_finite(&of_input), "{convolution:?}");
     });
@@ -106,7 +122,7 @@ fn check_weighted(instructions: Instructions, shape: MapShape, side: Side) {
     let [x, addend, values, gradient] = [1, 2, 3, 4].map(|seed| random(shape.len(), seed));
     let bias = random(shape.channels, 7);
     let norm = normalisation(shape.channels);
-    let input = Input { values: &x, norm: Some(&norm), is_activated: true };
+    let input = Input { values: (&x[..]).into(), norm: Some(&norm), is_activated: true };
     let merge = WeightedMerge { shape, is_activated: true, instructions };
     let gate = |is_exclusive: bool| Weights::Gate { logits: &values, bias: &bias, is_exclusive };
     let constant = Weights::Constant { shortcut: 0.5, residual: 0.5 };
@@ -161,8 +177,8 @@ fn streamed_output_stays_within_its_slice() {
             instructions,
         };
         let mut output = Guarded::new(&vec![f32::NAN; convolution.output().len()], Side::Start);
-        let input = Input { values: &x, norm: None, is_activated: false };
-        convolution.forward(input, &random(16, 2), None, &mut output, None);
+        let input = Input { values: (&x[..]).into(), norm: None, is_activated: false };
+        convolution.forward(input, &random(16, 2), None, (&mut output[..]).into(), None);
         assert!(is_finite(&output), "{instructions:?}");
     }
 }

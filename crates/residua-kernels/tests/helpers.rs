@@ -34,7 +34,7 @@ impl Work {
     fn result(&self, parts: usize) -> Vec<f32> {
         let Self { shape, x, packing, packed, epilogue, .. } = self;
         let mut y = vec![f32::NAN; packing.output(*shape).len()];
-        let input = Input { values: x, norm: None, is_activated: false };
+        let input = Input { values: x.into(), norm: None, is_activated: false };
         packing.with_weights(packed).forward(*shape, input, epilogue, None, &mut y, parts);
         y
     }

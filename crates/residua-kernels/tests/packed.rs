@@ -39,7 +39,7 @@ proptest! {
                 packing.pack(&weights, &mut packed);
                 let packed = packing.with_weights(&packed);
                 let mut y = vec![f32::NAN; output.len()];
-                let values = Input { values: &x, norm: None, is_activated };
+                let values = Input { values: (&x).into(), norm: None, is_activated };
                 packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut y, 1);
                 let mut in_parts = vec![f32::NAN; output.len()];
                 packed.forward(input, values, &epilogue, adds.then_some(&addend[..]), &mut in_parts, 3);

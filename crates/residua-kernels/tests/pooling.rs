@@ -8,7 +8,7 @@ use reference::{
     with_threads,
 };
 use residua_kernels::{
-    AveragePool, Input, InputGradient, Instructions, MapShape, MaxPool, NormalisationGradient,
+    AveragePool, Input, InputGradient, Instructions, MapShape, MaxPool, NormalisationGradient, Values,
     finish_gradient_in_place,
 };
 
@@ -57,14 +57,15 @@ fn check_backward(
     backward: &Backward,
 ) {
     let Case { shape, is_constant, .. } = *case;
-    let x = wide(input.values);
+    let Values::F32(x) = input.values else { unreachable!("maps of f32") };
+    let x = wide(x);
     let normalised = norm.map_or(x.clone(), |norm| norm.apply(shape, &x));
     let of_norm = if case.is_activated { masked(of_pooled, &normalised) } else { of_pooled.to_vec() };
     let extra = random(shape.len(), case.seed + 9);
     let addend = case.adds.then_some(extra.as_slice());
     let complete = |of_x: Vec<f64>| if case.adds { sum(&of_x, &wide(&extra)) } else { of_x };
     let mut output = vec![f32::NAN; shape.len()];
-    let wanted = InputGradient::Complete { output: &mut output, addend };
+    let wanted = InputGradient::Complete { output: (&mut output).into(), addend: addend.map(Into::into) };
     let sums = backward(input, g, wanted, is_constant);
     let (Some(norm), Some(kernel_norm)) = (norm, input.norm) else {
         assert!(sums.is_none());
@@ -80,7 +81,15 @@ fn check_backward(
     let mut stored = vec![f32::NAN; shape.len()];
     let sums = backward(input, g, InputGradient::OfNorm(&mut stored), is_constant).unwrap();
     assert!(difference(&of_norm, &stored) < TOLERANCE, "gradient of norm(x)");
-    finish_gradient_in_place(shape, &mut stored, input.values, kernel_norm, &sums, addend, instructions);
+    finish_gradient_in_place(
+        shape,
+        &mut stored,
+        input.values,
+        kernel_norm,
+        &sums,
+        addend.map(Into::into),
+        instructions,
+    );
     assert_eq!(bits(&stored), bits(&output), "in two steps");
 }
 
@@ -90,7 +99,7 @@ fn check(case: &Case, instructions: Instructions) {
     let (kernel_norm, norm) = normalise(shape, &x, groups, seed + 1);
     let norm = case.is_normalised.then_some(&norm);
     let input = Input {
-        values: &x,
+        values: (&x).into(),
         norm: case.is_normalised.then_some(&kernel_norm),
         is_activated: case.is_activated,
     };
@@ -152,7 +161,7 @@ fn maxima_of_what_is_not_a_number() {
     let g = random(expected.len(), 2);
     let mut expected_gradient = vec![0f32; shape.len()];
     positions.iter().zip(&g).for_each(|(&at, &g)| expected_gradient[at] += g);
-    let input = Input { values: &x, norm: None, is_activated: false };
+    let input = Input { values: (&x).into(), norm: None, is_activated: false };
     for instructions in Instructions::available() {
         let max = MaxPool { input: shape, instructions };
         let mut maxima = vec![0.; expected.len()];
@@ -160,7 +169,12 @@ fn maxima_of_what_is_not_a_number() {
         assert_eq!(bits(&maxima), bits(&expected));
         assert!(maxima.iter().any(|maximum| maximum.is_nan()));
         let mut output = vec![f32::NAN; shape.len()];
-        max.backward(input, &g, InputGradient::Complete { output: &mut output, addend: None }, false);
+        max.backward(
+            input,
+            &g,
+            InputGradient::Complete { output: (&mut output).into(), addend: None },
+            false,
+        );
         assert_eq!(output, expected_gradient);
     }
 }
@@ -170,7 +184,7 @@ fn any_number_of_threads_computes_the_same() {
     let shape = MapShape { batch: 34, height: 7, width: 6, channels: 18 };
     let x = coarse(random(shape.len(), 1));
     let (norm, _) = normalise(shape, &x, 2, 3);
-    let input = Input { values: &x, norm: Some(&norm), is_activated: true };
+    let input = Input { values: (&x).into(), norm: Some(&norm), is_activated: true };
     for instructions in Instructions::available() {
         let results = with_threads(|| {
             let (average, max) =
@@ -181,8 +195,8 @@ fn any_number_of_threads_computes_the_same() {
             max.forward(input, &mut maxima);
             let (mut first, mut second) = (vec![f32::NAN; shape.len()], vec![f32::NAN; shape.len()]);
             let complete = |output| InputGradient::Complete { output, addend: None };
-            let of_means = average.backward(input, &means, complete(&mut first), false).unwrap();
-            let of_maxima = max.backward(input, &maxima, complete(&mut second), false).unwrap();
+            let of_means = average.backward(input, &means, complete((&mut first).into()), false).unwrap();
+            let of_maxima = max.backward(input, &maxima, complete((&mut second).into()), false).unwrap();
             let sums = [of_means.gamma, of_means.beta, of_maxima.gamma, of_maxima.beta].concat();
             [means, maxima, first, second, sums].map(|values| bits(&values))
         });

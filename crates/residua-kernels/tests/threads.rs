@@ -57,8 +57,8 @@ fn forward_is_bitwise_the_same() {
         let results = with_each_pool(|| {
             let mut output = vec![f32::NAN; convolution.output().len()];
             let mut moments = vec![f32::NAN; 2 * convolution.outputs];
-            let input = Input { values: &x, norm: Some(&norm), is_activated: true };
-            convolution.forward(input, &weights, None, &mut output, Some((1, &mut moments)));
+            let input = Input { values: (&x).into(), norm: Some(&norm), is_activated: true };
+            convolution.forward(input, &weights, None, (&mut output).into(), Some((1, &mut moments)));
             output.extend(moments);
             bits(&output)
         });
@@ -77,8 +77,8 @@ fn backward_is_bitwise_the_same() {
             let mut of_weights = vec![f32::NAN; weights.len()];
             let mut of_input = vec![f32::NAN; x.len()];
             let mut finished = vec![f32::NAN; x.len()];
-            let input = Input { values: &x, norm: Some(&norm), is_activated: true };
-            let gradient = OutputGradient::Plain(&gradient);
+            let input = Input { values: (&x).into(), norm: Some(&norm), is_activated: true };
+            let gradient = OutputGradient::Plain((&gradient).into());
             let sums = convolution
                 .backward(
                     input,
@@ -89,7 +89,7 @@ fn backward_is_bitwise_the_same() {
                     false,
                 )
                 .expect("the input is normalised");
-            convolution.finish_input_gradient(input, &weights, gradient, &sums, None, &mut finished);
+            convolution.finish_input_gradient(input, &weights, gradient, &sums, None, (&mut finished).into());
             bits(&[of_weights, of_input, finished, sums.gamma, sums.beta].concat())
         });
         assert_equal(&results, convolution);

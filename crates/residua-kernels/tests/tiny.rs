@@ -25,19 +25,19 @@ fn check_normalised(convolution: Convolution) {
     let (x, weights) = (random(shape.len(), 1), random(convolution.weights_len(), 2));
     let (addend, gradient) = (random(output.len(), 3), random(output.len(), 4));
     let (kernel_norm, norm) = normalise(shape, &x, 1, 5);
-    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: true };
+    let input = Input { values: (&x).into(), norm: Some(&kernel_norm), is_activated: true };
     let normalised = norm.apply(shape, &wide(&x));
     let activated = relu(&normalised);
 
     let (mut y, mut found) = (vec![f32::NAN; output.len()], vec![f32::NAN; 2 * outputs]);
-    convolution.forward(input, &weights, Some(&addend), &mut y, Some((1, &mut found)));
+    convolution.forward(input, &weights, Some((&addend).into()), (&mut y).into(), Some((1, &mut found)));
     let expected = reference::convolve(shape, &activated, outputs, size, stride, &wide(&weights));
     let expected = sum(&expected, &wide(&addend));
     assert!(difference(&expected, &y) < TOLERANCE, "output");
     assert!(difference(&reference::moments(output, &expected, 1), &found) < TOLERANCE, "moments");
 
     let (mut of_weights, mut of_norm) = (vec![f32::NAN; weights.len()], vec![f32::NAN; shape.len()]);
-    let plain = OutputGradient::Plain(&gradient);
+    let plain = OutputGradient::Plain((&gradient).into());
     let wanted = InputGradient::OfNorm(&mut of_norm);
     let sums = convolution.backward(input, &weights, plain, &mut of_weights, wanted, false).unwrap();
     let g = wide(&gradient);
@@ -51,7 +51,7 @@ fn check_normalised(convolution: Convolution) {
     assert!(difference(&beta, &sums.beta) < TOLERANCE, "beta");
 
     let mut found = vec![f32::NAN; shape.len()];
-    convolution.finish_input_gradient(input, &weights, plain, &sums, Some(&x), &mut found);
+    convolution.finish_input_gradient(input, &weights, plain, &sums, Some((&x).into()), (&mut found).into());
     let expected = sum(&expected, &wide(&x));
     assert!(difference(&expected, &found) < TOLERANCE, "gradient of the input");
 }
@@ -64,14 +64,14 @@ fn check_raw(convolution: Convolution) {
     let (z, g) = (random(output.len(), 3), random(output.len(), 4));
     let (kernel_norm, norm) = normalise(output, &z, 1, 5);
     let reader = Merge { shape: output, is_activated: false, instructions: Instructions::Portable };
-    let read = Input { values: &z, norm: Some(&kernel_norm), is_activated: false };
+    let read = Input { values: (&z).into(), norm: Some(&kernel_norm), is_activated: false };
     let sums = reader.backward(read, &[], SumGradient::Discarded(&g), InputGradient::SumsOnly, false);
     let sums = &sums.unwrap();
-    let through = OutputGradient::ThroughNorm { gradient: &g, x: &z, norm: &kernel_norm, sums };
+    let through = OutputGradient::ThroughNorm { gradient: &g, x: (&z).into(), norm: &kernel_norm, sums };
 
     let (mut of_weights, mut found) = (vec![f32::NAN; weights.len()], vec![f32::NAN; shape.len()]);
-    let input = Input { values: &x, norm: None, is_activated: true };
-    let wanted = InputGradient::Complete { output: &mut found, addend: Some(&x) };
+    let input = Input { values: (&x).into(), norm: None, is_activated: true };
+    let wanted = InputGradient::Complete { output: (&mut found).into(), addend: Some((&x).into()) };
     convolution.backward(input, &weights, through, &mut of_weights, wanted, false);
     let g = norm.backward(output, &wide(&z), &wide(&g), false).0;
     let activated = relu(&wide(&x));
@@ -112,7 +112,7 @@ fn merges_and_finished_gradients() {
     let shape = MapShape { batch: 2, height: 2, width: 2, channels: 67 };
     let (x, addend, g) = (random(shape.len(), 1), random(shape.len(), 2), random(shape.len(), 3));
     let (kernel_norm, norm) = normalise(shape, &x, 2, 4);
-    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: false };
+    let input = Input { values: (&x).into(), norm: Some(&kernel_norm), is_activated: false };
     let merge = Merge { shape, is_activated: true, instructions };
     let normalised = norm.apply(shape, &wide(&x));
 
@@ -125,18 +125,19 @@ fn merges_and_finished_gradients() {
     assert_eq!(again, found);
 
     let (mut of_x, mut of_sum) = (vec![f32::NAN; shape.len()], g.clone());
-    let wanted = InputGradient::Complete { output: &mut of_x, addend: None };
+    let wanted = InputGradient::Complete { output: (&mut of_x).into(), addend: None };
     let sums = merge.backward(input, &y, SumGradient::Replaced(&mut of_sum), wanted, false).unwrap();
     let expected = masked(&wide(&g), &wide(&y));
     assert_eq!(wide(&of_sum), expected);
     let expected = norm.backward(shape, &wide(&x), &expected, false).0;
     assert!(difference(&expected, &of_x) < TOLERANCE);
 
-    let gradient = OutputGradient::ThroughNorm { gradient: &of_sum, x: &x, norm: &kernel_norm, sums: &sums };
+    let gradient =
+        OutputGradient::ThroughNorm { gradient: &of_sum, x: (&x).into(), norm: &kernel_norm, sums: &sums };
     let mut finished = vec![f32::NAN; shape.len()];
-    finish_gradient(shape, gradient, None, &mut finished, instructions);
+    finish_gradient(shape, gradient, None, (&mut finished).into(), instructions);
     assert_eq!(finished, of_x);
-    finish_gradient_in_place(shape, &mut of_sum, &x, &kernel_norm, &sums, None, instructions);
+    finish_gradient_in_place(shape, &mut of_sum, (&x).into(), &kernel_norm, &sums, None, instructions);
     assert_eq!(of_sum, of_x);
 }
 
@@ -147,7 +148,7 @@ fn weighted_merges() {
     let [x, addend, g, values] = [1, 2, 3, 4].map(|seed| random(shape.len(), seed));
     let bias = random(shape.channels, 5);
     let (kernel_norm, norm) = normalise(shape, &x, 1, 6);
-    let input = Input { values: &x, norm: Some(&kernel_norm), is_activated: true };
+    let input = Input { values: (&x).into(), norm: Some(&kernel_norm), is_activated: true };
     let term = relu(&norm.apply(shape, &wide(&x)));
     let merge = WeightedMerge { shape, is_activated: true, instructions };
     let gate = |is_exclusive: bool| Weights::Gate { logits: &values, bias: &bias, is_exclusive };
@@ -177,14 +178,14 @@ fn pooling() {
     let instructions = Instructions::Portable;
     let shape = MapShape { batch: 2, height: 4, width: 3, channels: 17 };
     let x = random(shape.len(), 1);
-    let input = Input { values: &x, norm: None, is_activated: false };
+    let input = Input { values: (&x).into(), norm: None, is_activated: false };
 
     let average = AveragePool { input: shape, instructions };
     let mut means = vec![f32::NAN; shape.batch * shape.channels];
     average.forward(input, &mut means);
     assert!(difference(&reference::average_pool(shape, &wide(&x)), &means) < TOLERANCE);
     let mut found = vec![f32::NAN; shape.len()];
-    let wanted = InputGradient::Complete { output: &mut found, addend: None };
+    let wanted = InputGradient::Complete { output: (&mut found).into(), addend: None };
     average.backward(input, &means, wanted, false);
     assert!(difference(&reference::average_pool_gradient(shape, &wide(&means)), &found) < TOLERANCE);
 
@@ -195,7 +196,7 @@ fn pooling() {
     assert!(positions.iter().map(|&at| &x[at]).eq(&maxima));
     let mut expected = vec![0.; shape.len()];
     positions.iter().zip(&maxima).for_each(|(&at, &g)| expected[at] += f64::from(g));
-    let wanted = InputGradient::Complete { output: &mut found, addend: None };
+    let wanted = InputGradient::Complete { output: (&mut found).into(), addend: None };
     max.backward(input, &maxima, wanted, false);
     assert!(difference(&expected, &found) < TOLERANCE);
 }
@@ -235,7 +236,7 @@ fn packed_convolutions_in_parts_by_threads_that_are_awake() {
         packing.pack(&weights, &mut packed);
         let packed = packing.with_weights(&packed);
         let epilogue = Epilogue::new(&[1.; 18], &[0.25; 18], 1., Activation::None);
-        let input = Input { values: &x, norm: None, is_activated: false };
+        let input = Input { values: (&x).into(), norm: None, is_activated: false };
         let mut y = vec![f32::NAN; packing.output(shape).len()];
         with_threads_awake(|| {
             for _ in 0..3 {

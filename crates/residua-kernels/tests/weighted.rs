@@ -80,7 +80,7 @@ fn backward(
 }
 
 fn raw(values: &[f32]) -> Input<'_> {
-    Input { values, norm: None, is_activated: false }
+    Input { values: values.into(), norm: None, is_activated: false }
 }
 
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ fn check(case: &Case, instructions: Instructions) {
     let (x, addend) = (random(shape.len(), seed), random(shape.len(), seed + 1));
     let (kernel_norm, norm) = normalise(shape, &x, groups, seed + 2);
     let input = Input {
-        values: &x,
+        values: (&x).into(),
         norm: case.is_normalised.then_some(&kernel_norm),
         is_activated: case.is_activated_before,
     };
@@ -297,7 +297,7 @@ fn any_number_of_threads_computes_the_same() {
         KINDS.into_iter().flat_map(|kind| Instructions::available().map(move |i| (kind, i)))
     {
         let results = with_threads(|| {
-            let input = Input { values: &x, norm: Some(&norm), is_activated: true };
+            let input = Input { values: (&x).into(), norm: Some(&norm), is_activated: true };
             let merge = WeightedMerge { shape, is_activated: true, instructions };
             let weights = material.weights(kind);
             let y = forward(merge, input, &addend, weights);

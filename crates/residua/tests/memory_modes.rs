@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use residua::data::Batch;
-use residua::nn::{Memory, NamedTensors, NetworkOptions, Pass, ResNetConfig};
+use residua::nn::{Block, Memory, NamedTensors, NetworkOptions, Pass, ResNetConfig, Trunk};
 use residua::ops::Engine;
 use residua::train::{OptimiserOptions, Sgd, StepOutcome, step};
 
@@ -102,6 +102,28 @@ fn other_blocks_engines_and_layouts_train_the_same_in_every_mode() {
     let gated = config("resnet20", |options| options.shortcut = Some("exclusive-gate:0".parse().unwrap()));
     assert_modes_agree("composed", &gated, SIZE, |iteration| train(iteration).with_engine(Engine::Composed));
     assert_modes_agree("imagenet", &config("preresnet18", |_| {}), 32, train);
+}
+
+#[test]
+fn a_trunk_of_bfloat16_trains_the_same_in_every_mode() {
+    for (model, ordering) in [
+        ("preresnet20", "preact"),
+        ("preresnet56", "preact"),
+        ("resnet20", "original"),
+        ("resnet20", "bn-after-add"),
+        ("resnet20", "relu-preact"),
+    ] {
+        for dimensions in ["a", "b"] {
+            let config = config(model, |options| {
+                options.ordering = Some(ordering.parse().unwrap());
+                options.dimensions = Some(dimensions.parse().unwrap());
+                options.block = (model == "preresnet56").then_some(Block::Bottleneck);
+                options.trunk = Some(Trunk::Bf16);
+            });
+            let name = format!("{model}, {ordering}, dimensions {dimensions}, bf16");
+            assert_modes_agree(&name, &config, SIZE, |iteration| Pass::train(5, iteration));
+        }
+    }
 }
 
 /// Masks that are given serve a segment both times that it is passed.

@@ -42,6 +42,7 @@ fn misspelt_words_are_answered_with_the_nearest_right_one() {
         ("train --normalisation chanel", ["--normalisation", "channel"]),
         ("train --device cdua", ["--device", "did you mean 'cuda'?"]),
         ("train --memory leen", ["--memory", "did you mean 'lean'?"]),
+        ("train --trunk bf61", ["--trunk", "did you mean 'bf16'?"]),
         ("train --engine fusde", ["--engine", "did you mean 'fused'?"]),
         ("train --recipe quik", ["--recipe", "did you mean 'quick'?"]),
         ("train --decays al", ["--decays", "did you mean 'all'?"]),
@@ -64,6 +65,10 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("summary --classes 0", ["--classes", "1 or more"]),
         ("train --shortcut scale:0.5", ["--shortcut", "such as scale:0.5,0.5"]),
         ("train --shortcut dropout:1", ["--shortcut", "below 1"]),
+        (
+            "train --trunk bf16 --shortcut scale:0.5,0.5",
+            ["--model preresnet20: a trunk of bf16", "shortcut scale:0.5,0.5; train with a trunk of f32"],
+        ),
         ("train --data folder", ["--data", "folder:DIR"]),
         ("train --device cuda:x", ["--device", "such as cuda:0"]),
         ("train --batch 0", ["--batch = 0", "at least 1"]),

@@ -142,6 +142,20 @@ fn a_recipe_makes_the_same_run_again() {
 }
 
 #[test]
+fn a_trunk_of_bfloat16_belongs_to_the_recipe() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out exact"));
+    sandbox.succeed(&format!("{RUN} --trunk bf16 --out rounded"));
+    let recipe = fs::read_to_string(sandbox.at("rounded/recipe.toml")).unwrap();
+    assert!(recipe.contains("trunk = \"bf16\""), "{recipe}");
+    assert!(!fs::read_to_string(sandbox.at("exact/recipe.toml")).unwrap().contains("trunk"));
+    assert!(weights(&sandbox.at("exact"), 12) != weights(&sandbox.at("rounded"), 12));
+    sandbox.succeed("train --recipe rounded/recipe.toml --threads 1 --out again");
+    assert!(weights(&sandbox.at("again"), 12) == weights(&sandbox.at("rounded"), 12));
+    sandbox.succeed("eval rounded");
+}
+
+#[test]
 fn augmentation_and_order_matter() {
     let sandbox = Sandbox::new();
     let mut all = BTreeSet::new();

@@ -59,6 +59,32 @@ impl Vector for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) }
     }
     #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn round_half(self) -> Self {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let rounded = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x0040_0000));
+            let rounded = _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            Self(_mm512_castsi512_ps(rounded))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, to: *mut u16) {
+        unsafe {
+            let halves = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.0));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(halves));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_streaming(self, to: *mut f32) {
         unsafe { _mm512_stream_ps(to, self.0) }
     }

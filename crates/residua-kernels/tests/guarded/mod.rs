@@ -18,16 +18,16 @@ pub(crate) enum Side {
 }
 
 /// Numbers that begin or end at an inaccessible page.
-pub(crate) struct Guarded {
+pub(crate) struct Guarded<T = f32> {
     memory: NonNull<c_void>,
     mapped: NonZeroUsize,
-    start: NonNull<f32>,
+    start: NonNull<T>,
     length: usize,
 }
 
-impl Guarded {
+impl<T: Copy> Guarded<T> {
     /// A copy of `values`.
-    pub(crate) fn new(values: &[f32], side: Side) -> Self {
+    pub(crate) fn new(values: &[T], side: Side) -> Self {
         let bytes = size_of_val(values);
         let usable = bytes.next_multiple_of(PAGE);
         let mapped = NonZeroUsize::new(usable + 2 * PAGE).expect("two pages at least");
@@ -42,7 +42,7 @@ impl Guarded {
                 Side::Start => 0,
                 Side::End => usable - bytes,
             };
-            let start = memory.byte_add(PAGE + offset).cast::<f32>();
+            let start = memory.byte_add(PAGE + offset).cast::<T>();
             start.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len());
             (memory, start)
         };
@@ -50,23 +50,23 @@ impl Guarded {
     }
 }
 
-impl Deref for Guarded {
-    type Target = [f32];
+impl<T> Deref for Guarded<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         // SAFETY: mapped and initialised by `new`.
         unsafe { NonNull::slice_from_raw_parts(self.start, self.length).as_ref() }
     }
 }
 
-impl DerefMut for Guarded {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and borrowed mutably.
         unsafe { NonNull::slice_from_raw_parts(self.start, self.length).as_mut() }
     }
 }
 
-impl Drop for Guarded {
+impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         // SAFETY: mapped by `new`; no slice of it outlives its owner.
         unsafe { munmap(self.memory, self.mapped.get()).expect("unmapped") };

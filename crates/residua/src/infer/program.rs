@@ -155,8 +155,11 @@ impl Step {
                 from, input, norm, is_activated, packing, weights, epilogue, addend, ..
             } => {
                 let shape = packing.output(*input);
-                let values =
-                    Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
+                let values = Input {
+                    values: read(*from, *input).into(),
+                    norm: norm.as_ref(),
+                    is_activated: *is_activated,
+                };
                 let addend = addend.map(|slot| read(slot, shape));
                 packing.with_weights(convolutions.get(*weights)).forward(
                     of(*input),

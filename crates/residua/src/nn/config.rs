@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::NetworkError;
-use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement};
+use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
 
 /// A residual network, fully specified.
 ///
@@ -37,6 +37,9 @@ pub struct ResNetConfig {
     /// Images over which batch statistics are taken in training; the whole batch if `None` (paper section 5:
     /// the published networks saw 64 of 128 images at a time).
     pub bn_group: Option<usize>,
+    /// What training stores the feature maps between units in.
+    #[serde(default)]
+    pub trunk: Trunk,
 }
 
 /// A network as it is asked for: its name, and whatever refines it. What is left out follows from the name:
@@ -71,6 +74,9 @@ pub struct NetworkOptions {
     /// Images over which batch statistics are taken; the whole batch if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bn_group: Option<usize>,
+    /// What training stores the feature maps between units in; f32 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Trunk>,
 }
 
 impl NetworkOptions {
@@ -112,6 +118,7 @@ impl NetworkOptions {
             stride_placement: self.stride_placement.unwrap_or(StridePlacement::First),
             classes,
             bn_group: self.bn_group,
+            trunk: self.trunk.unwrap_or_default(),
         };
         config.plan().map(|_| config)
     }
@@ -131,6 +138,8 @@ impl NetworkOptions {
             layout: Some(config.layout),
             stride_placement: Some(config.stride_placement),
             bn_group: config.bn_group,
+            // Written out only where it is not what every network has.
+            trunk: (config.trunk != Trunk::default()).then_some(config.trunk),
         })
     }
 }
@@ -247,6 +256,12 @@ mod tests {
             ..NetworkOptions::named("resnet20")
         };
         assert!(matches!(resolve(middle), Err(NetworkError::NoMiddleConvolution { .. })));
+        let gated = NetworkOptions {
+            shortcut: Some(Shortcut::ExclusiveGating { bias: -6. }),
+            trunk: Some(Trunk::Bf16),
+            ..NetworkOptions::named("resnet20")
+        };
+        assert!(matches!(resolve(gated), Err(NetworkError::Trunk { .. })));
         let layout = NetworkOptions { layout: Some(Layout::ImageNet), ..NetworkOptions::named("resnet20") };
         assert!(matches!(resolve(layout), Err(NetworkError::ImageNetDepth { depth: 20 })));
         let group = NetworkOptions { bn_group: Some(0), ..NetworkOptions::named("resnet20") };

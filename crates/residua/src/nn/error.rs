@@ -134,6 +134,15 @@ pub enum NetworkError {
         /// Width of the input.
         width: usize,
     },
+    /// A trunk of bfloat16 where units are put together from several operations, which keep their maps in f32.
+    #[error(
+        "a trunk of bf16 wants units that add branch and shortcut as they are (identity or conv1x1), not shortcut \
+         {shortcut}; train with a trunk of f32"
+    )]
+    Trunk {
+        /// What stands on the shortcuts.
+        shortcut: String,
+    },
     /// Dropout masks were given, but not one for each unit.
     #[error("{given} dropout masks for {units} units; give one for each unit")]
     Masks {

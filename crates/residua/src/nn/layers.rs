@@ -1,7 +1,7 @@
 //! The layers with weights: convolution, batch normalisation, projection, gate and classifier.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::initialise::Initialiser;
 use super::pass::Pass;
@@ -22,6 +22,26 @@ pub(crate) struct FeatureMap {
 impl From<Tensor<4>> for FeatureMap {
     fn from(values: Tensor<4>) -> Self {
         Self { values, moments: None }
+    }
+}
+
+impl FeatureMap {
+    /// As a trunk of bfloat16 stores it.
+    pub(super) fn rounded(self) -> Self {
+        self.values.cast(FloatDType::BF16).into()
+    }
+
+    /// In f32, whatever the trunk stores.
+    pub(super) fn widened(self) -> Self {
+        match self.is_rounded() {
+            true => Self { values: self.values.cast(FloatDType::F32), ..self },
+            false => self,
+        }
+    }
+
+    /// Whether it is stored in bfloat16.
+    pub(super) fn is_rounded(&self) -> bool {
+        self.values.dtype() == DType::BF16
     }
 }
 
@@ -113,7 +133,7 @@ impl BatchNorm {
         let groups = self.groups(batch);
         let moments = match &x.moments {
             Some(moments) => moments.clone(),
-            None => ops::moments(pass.engine(), x.values.clone(), groups),
+            None => ops::moments(pass.engine(), x.clone().widened().values, groups),
         };
         self.note(&moments, batch / groups * height * width, pass);
         Normalise { moments, source: MomentsSource::Batch, gamma, beta }

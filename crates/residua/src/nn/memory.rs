@@ -6,6 +6,7 @@ use super::config::ResNetConfig;
 use super::error::NetworkError;
 use super::plan::{Entry, UnitPlan};
 use super::summary::{LayerSummary, VALUE_BYTES};
+use super::variants::Trunk;
 use crate::choice::words;
 
 /// What a training step keeps for its backward pass. Results are the same to the bit; time and memory are not.
@@ -141,7 +142,7 @@ impl Maps {
         let per_batch = |bytes: u64| bytes * batch as u64;
         let units = layers.windows(2).zip(&plans).map(|(layers, plan)| {
             let [input, unit] = layers else { unreachable!("windows of two") };
-            UnitMaps::of(plan, input, unit).times(batch as u64)
+            UnitMaps::of(plan, input, unit, config.trunk).times(batch as u64)
         });
         Ok(Self {
             stem: per_batch(layers[0].activation_bytes),
@@ -187,8 +188,9 @@ impl Maps {
 
 impl UnitMaps {
     /// For one image.
-    fn of(plan: &UnitPlan, input: &LayerSummary, unit: &LayerSummary) -> Self {
+    fn of(plan: &UnitPlan, input: &LayerSummary, unit: &LayerSummary, trunk: Trunk) -> Self {
         let bytes = |[channels, height, width]: [usize; 3]| VALUE_BYTES * (channels * height * width) as u64;
+        let on_trunk = |shape: [usize; 3]| bytes(shape) / VALUE_BYTES * trunk.bytes();
         let shape = |layer: &LayerSummary| [layer.output[0], layer.output[1], layer.output[2]];
         let [_, height, width] = shape(input);
         let mut stride = 1;
@@ -203,11 +205,15 @@ impl UnitMaps {
         let activation = if plan.entry == Entry::Activated { bytes(shape(input)) } else { 0 };
         // A weighted sum's gradient becomes those of its terms and of a gate.
         let weighted = if plan.adds_paths_unweighted() { 0 } else { 3 * bytes(shape(unit)) };
+        // The gradient of a normalised input is finished in f32 before it is rounded, but by 1x1 convolutions.
+        let is_finished_apart = trunk != Trunk::F32 && plan.convolutions[0].size > 1;
+        let unrounded = if is_finished_apart { bytes(shape(input)) } else { 0 };
+        let gradients = on_trunk(shape(unit)) + on_trunk(shape(input)) + unrounded;
         Self {
-            input: bytes(shape(input)),
+            input: on_trunk(shape(input)),
             kept: unit.activation_bytes,
             first: if plan.adds_paths_unweighted() && inner.len() > 1 { inner[0] } else { 0 },
-            in_flight: bytes(shape(unit)) + bytes(shape(input)) + branch.unwrap_or(0) + activation + weighted,
+            in_flight: gradients + branch.unwrap_or(0) + activation + weighted,
         }
     }
 

@@ -28,5 +28,7 @@ pub use plan::{ConvolutionPlan, Entry, HeadPlan, Plan, StemPlan, UnitPlan};
 pub use resnet::{ResNet, Stem};
 pub use summary::{LayerSummary, Summary};
 pub use unit::{Layer, ResidualUnit};
-pub use variants::{Block, DimensionChange, Layout, Ordering, Shortcut, ShortcutError, StridePlacement};
+pub use variants::{
+    Block, DimensionChange, Layout, Ordering, Shortcut, ShortcutError, StridePlacement, Trunk,
+};
 pub use weights::{NamedMapper, NamedTensors, NamedVisitor, TensorValues, is_trained};

@@ -3,7 +3,7 @@
 
 use super::config::{ResNetConfig, imagenet_units};
 use super::error::NetworkError;
-use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement};
+use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
 
 /// All layers of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +100,7 @@ impl UnitPlan {
 
     /// Whether branch and shortcut are added as they are, neither scaled nor gated nor dropped: units that are one operation.
     pub fn adds_paths_unweighted(&self) -> bool {
-        matches!(self.shortcut, Shortcut::Identity | Shortcut::Conv1x1)
+        self.shortcut.adds_unweighted()
     }
 
     /// Stride of the whole unit.
@@ -124,6 +124,9 @@ impl ResNetConfig {
         }
         if self.stride_placement == StridePlacement::Middle && self.block != Block::Bottleneck {
             return Err(NetworkError::NoMiddleConvolution { block: self.block });
+        }
+        if self.trunk == Trunk::Bf16 && !self.shortcut.adds_unweighted() {
+            return Err(NetworkError::Trunk { shortcut: self.shortcut.to_string() });
         }
         let expansion = if self.block == Block::Bottleneck { 4 } else { 1 };
         let (first, widths, units) = match self.layout {

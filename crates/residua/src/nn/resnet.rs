@@ -12,7 +12,7 @@ use super::layers::{BatchNorm, Classifier, Convolution, FeatureMap};
 use super::pass::Pass;
 use super::plan::{HeadPlan, StemPlan};
 use super::unit::ResidualUnit;
-use super::variants::Shortcut;
+use super::variants::{Shortcut, Trunk};
 use crate::ops::{self, Addition, Engine};
 
 /// A residual network (paper section 3).
@@ -127,7 +127,8 @@ impl ResNet {
     ) -> Result<FeatureMap, NetworkError> {
         self.check(&images, pass)?;
         let groups = images.dims()[0] / self.config.bn_group.unwrap_or(images.dims()[0]);
-        Ok(self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass))
+        let x = self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass);
+        Ok(if pass.is_training() && self.config.trunk == Trunk::Bf16 { x.rounded() } else { x })
     }
 
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
@@ -138,6 +139,7 @@ impl ResNet {
 
     /// The last unit's output to class scores `[batch, classes]`.
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
+        let x = x.widened();
         let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
         let features = ops::pool(pass.engine(), x.values, norm, self.head.is_activated);
         self.classifier.forward(features)

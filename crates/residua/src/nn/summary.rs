@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::config::ResNetConfig;
 use super::error::NetworkError;
 use super::plan::{ConvolutionPlan, Entry, UnitPlan};
-use super::variants::{Ordering, Shortcut};
+use super::variants::{Ordering, Shortcut, Trunk};
 
 /// Bytes of a value of a feature map.
 pub(super) const VALUE_BYTES: u64 = 4;
@@ -64,6 +64,13 @@ impl ResNetConfig {
             size = size.strided(2);
             stem.keep(plan.stem.convolution.outputs, size);
         }
+        if self.trunk != Trunk::F32 {
+            // A stem of one convolution has no use for its output in f32.
+            if !plan.stem.has_norm && !plan.stem.has_pooling {
+                stem.drop_kept(plan.stem.convolution.outputs, size);
+            }
+            stem.keep_on_trunk(self.trunk, plan.stem.convolution.outputs, size);
+        }
         let kernel = plan.stem.convolution.size;
         let description = format!("{kernel}x{kernel} convolution");
         layers.push(stem.into_layer(
@@ -75,7 +82,7 @@ impl ResNetConfig {
         for (stage, units) in plan.stages.iter().enumerate() {
             for (index, unit) in units.iter().enumerate() {
                 let mut count = Count::default();
-                size = count.unit(unit, size);
+                size = count.unit(unit, size, self.trunk);
                 let name = format!("stages.{stage}.{index}");
                 let output = vec![unit.outputs(), size.height, size.width];
                 layers.push(count.into_layer(&name, describe(self, unit), output));
@@ -87,6 +94,9 @@ impl ResNetConfig {
             head.norm(plan.head.features);
         }
         if plan.head.is_activated {
+            head.keep(plan.head.features, size);
+        }
+        if self.trunk != Trunk::F32 {
             head.keep(plan.head.features, size);
         }
         let weights = (plan.head.features * plan.head.classes) as u64;
@@ -127,7 +137,7 @@ impl Size {
 struct Count {
     parameters: u64,
     multiply_adds: u64,
-    values_kept: u64,
+    bytes_kept: u64,
 }
 
 impl Count {
@@ -145,11 +155,19 @@ impl Count {
     }
 
     fn keep(&mut self, channels: usize, size: Size) {
-        self.values_kept += channels as u64 * size.pixels();
+        self.bytes_kept += VALUE_BYTES * channels as u64 * size.pixels();
+    }
+
+    fn drop_kept(&mut self, channels: usize, size: Size) {
+        self.bytes_kept -= VALUE_BYTES * channels as u64 * size.pixels();
+    }
+
+    fn keep_on_trunk(&mut self, trunk: Trunk, channels: usize, size: Size) {
+        self.bytes_kept += trunk.bytes() * channels as u64 * size.pixels();
     }
 
     /// The unit's own maps: those of its input are the previous layer's output and counted there.
-    fn unit(&mut self, unit: &UnitPlan, input: Size) -> Size {
+    fn unit(&mut self, unit: &UnitPlan, input: Size, trunk: Trunk) -> Size {
         let output = input.strided(unit.stride());
         if unit.entry == Entry::Activated {
             self.keep(unit.inputs(), input);
@@ -189,7 +207,7 @@ impl Count {
         if !unit.adds_paths_unweighted() && ends_in_convolution {
             self.keep(unit.outputs(), output);
         }
-        self.keep(unit.outputs(), output);
+        self.keep_on_trunk(trunk, unit.outputs(), output);
         if unit.ordering == Ordering::BnAfterAddition {
             self.keep(unit.outputs(), output);
         }
@@ -203,7 +221,7 @@ impl Count {
             output,
             parameters: self.parameters,
             multiply_adds: self.multiply_adds,
-            activation_bytes: self.values_kept * VALUE_BYTES,
+            activation_bytes: self.bytes_kept,
         }
     }
 }

@@ -81,7 +81,9 @@ impl ResidualUnit {
         if self.is_one_operation(pass) {
             return self.run(input, pass);
         }
-        self.forward_in_parts(input.values, pass).into()
+        let is_rounded = input.is_rounded();
+        let output = FeatureMap::from(self.forward_in_parts(input.widened().values, pass));
+        if is_rounded { output.rounded() } else { output }
     }
 
     fn forward_in_parts(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {

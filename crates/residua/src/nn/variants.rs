@@ -115,6 +115,29 @@ pub enum Layout {
 
 words!(Layout, "layout", { Cifar => "cifar", ImageNet => "imagenet" });
 
+/// What training stores the feature maps between units in, and their gradients. Arithmetic is in f32, as are the maps inside
+/// a unit, and all of evaluation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Trunk {
+    /// 24 significant bits.
+    #[default]
+    F32,
+    /// bfloat16: 8 significant bits in half the memory, rounded after every addition.
+    Bf16,
+}
+
+words!(Trunk, "trunk", { F32 => "f32", Bf16 => "bf16" });
+
+impl Trunk {
+    /// Bytes of a number.
+    pub(super) const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// What stands on the shortcut of every unit (paper Fig. 2, Table 1). `s(x)` is the identity, or option A or B
 /// where dimensions change; `F(x)` is the residual branch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -146,6 +169,13 @@ pub enum Shortcut {
         /// The probability that an element of the shortcut is dropped.
         probability: f64,
     },
+}
+
+impl Shortcut {
+    /// Whether it adds its signal to the branch as it is, neither scaled nor gated nor dropped.
+    pub const fn adds_unweighted(self) -> bool {
+        matches!(self, Self::Identity | Self::Conv1x1)
+    }
 }
 
 /// A shortcut that could not be read.

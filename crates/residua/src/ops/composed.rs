@@ -4,7 +4,7 @@
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
-use burn::tensor::{Shape, Slice};
+use burn::tensor::{DType, FloatDType, Shape, Slice};
 
 use super::extension::{
     Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
@@ -26,6 +26,11 @@ pub(super) fn moments<B: Backend>(x: FloatTensor<B>, groups: usize) -> FloatTens
     B::float_cat(vec![B::float_add(mean, rest), variance], 1)
 }
 
+/// A map that may be stored in bfloat16, in f32.
+pub(super) fn widened<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == DType::BF16 { B::float_cast(x, FloatDType::F32) } else { x }
+}
+
 pub(super) fn convolve<B: Backend>(
     x: FloatTensor<B>,
     norm: Norm<B>,
@@ -33,17 +38,21 @@ pub(super) fn convolve<B: Backend>(
     addend: Optional<B>,
     options: ConvolveOptions,
 ) -> Convolved<B> {
+    let x = widened::<B>(x);
     let x = match options.is_activated {
         true => B::relu(normalise::<B>(x, &norm)),
         false => normalise::<B>(x, &norm),
     };
     let mut y = convolution::<B>(x, weight, options.stride);
     if let Optional::Present(addend) = addend {
-        y = B::float_add(y, addend);
+        y = B::float_add(y, widened::<B>(addend));
+    }
+    if options.is_rounded {
+        y = B::float_cast(y, FloatDType::BF16);
     }
     let moments = match options.groups {
         None => Optional::Absent,
-        Some(groups) => Optional::Present(moments::<B>(y.clone(), groups)),
+        Some(groups) => Optional::Present(moments::<B>(widened::<B>(y.clone()), groups)),
     };
     Convolved { y, moments }
 }
@@ -56,6 +65,7 @@ pub(super) fn convolve_backward<B: Backend>(
     options: ConvolveOptions,
     needs_x: bool,
 ) -> ConvolveGradients<B> {
+    let x = widened::<B>(x);
     let normalised = normalise::<B>(x.clone(), &norm);
     let input = match options.is_activated {
         true => B::relu(normalised.clone()),
@@ -81,10 +91,10 @@ pub(super) fn merge<B: Backend>(
     addend: Addend<B>,
     options: MergeOptions,
 ) -> FloatTensor<B> {
-    let u = merged_input::<B>(x, &norm, options);
+    let u = merged_input::<B>(widened::<B>(x), &norm, options);
     let y = match addend {
         Addend::Absent => u,
-        Addend::Plain(values) => B::float_add(u, values),
+        Addend::Plain(values) => B::float_add(u, widened::<B>(values)),
         Addend::Scaled { values, shortcut, residual } => B::float_add(
             B::float_mul_scalar(u, residual.into()),
             B::float_mul_scalar(values, shortcut.into()),
@@ -121,6 +131,7 @@ pub(super) fn merge_backward<B: Backend>(
     gradient: FloatTensor<B>,
     options: MergeOptions,
 ) -> MergeGradients<B> {
+    let x = widened::<B>(x);
     let of_sum = match options.is_activated_after {
         true => masked::<B>(gradient, output),
         false => gradient,

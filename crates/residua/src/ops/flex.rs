@@ -1,6 +1,7 @@
 //! The operations on the CPU: the kernels of `residua_kernels` on Flex's tensors.
 //!
-//! The kernels compute in f32; tensors of other types take the composed operations.
+//! The kernels compute in f32; where weights are of another type the composed operations run. Feature maps may be
+//! stored in bfloat16.
 
 mod layer;
 mod merge;
@@ -11,7 +12,9 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use burn_std::DType;
 use rayon::prelude::*;
-use residua_kernels::{AveragePool, InputGradient, Instructions, MapShape, OutputGradient, TrainedTensor};
+use residua_kernels::{
+    AveragePool, InputGradient, Instructions, MapShape, OutputGradient, TrainedTensor, ValuesMut,
+};
 
 use super::composed;
 use super::extension::{
@@ -22,7 +25,7 @@ use super::pool::Buffer;
 use super::unit::{Branch, Skip, UnitGradients, UnitMaps, UnitOptions};
 use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, TrackOptions};
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
-use tensors::{contiguous, map_shape, shape, small, values, values_mut};
+use tensors::{MapBuffer, contiguous, map, map_shape, shape, small, values, values_mut};
 
 impl ResidualBackend for Flex {
     fn moments(x: FlexTensor, groups: usize) -> FlexTensor {
@@ -67,7 +70,7 @@ impl ResidualBackend for Flex {
         addend: Optional<Self>,
         options: ConvolveOptions,
     ) -> Convolved<Self> {
-        if x.dtype() != DType::F32 {
+        if weight.dtype() != DType::F32 {
             return composed::convolve::<Self>(x, norm, weight, addend, options);
         }
         let [x, weight] = [x, weight].map(contiguous);
@@ -78,13 +81,13 @@ impl ResidualBackend for Flex {
         let convolution = convolution(&x, &weight, options.stride);
         let norm = normalisation(&norm);
         let output = convolution.output();
-        let mut y = Buffer::of(output.len());
+        let mut y = MapBuffer::of(output.len(), options.is_rounded);
         let mut moments = vec![0.; options.groups.map_or(0, |groups| groups * 2 * output.channels)];
         convolution.forward(
             input(&x, &norm, options.is_activated),
             values(&weight),
-            addend.as_ref().map(values),
-            &mut y,
+            addend.as_ref().map(map),
+            y.values(),
             options.groups.map(|groups| (groups, moments.as_mut_slice())),
         );
         let moments = match options.groups {
@@ -102,29 +105,30 @@ impl ResidualBackend for Flex {
         options: ConvolveOptions,
         needs_x: bool,
     ) -> ConvolveGradients<Self> {
-        if x.dtype() != DType::F32 {
+        if weight.dtype() != DType::F32 {
             return composed::convolve_backward::<Self>(x, norm, weight, gradient, options, needs_x);
         }
         let [x, weight, gradient] = [x, weight, gradient].map(contiguous);
         let mut layer = Layer::new(x, &norm, weight, options);
-        let gradient = OutputGradient::Plain(values(&gradient));
+        let gradient = OutputGradient::Plain(map(&gradient));
         if layer.norm.is_none() {
             let mut x = needs_x.then(|| Buffer::of(layer.convolution.input.len()));
             let wanted = match &mut x {
                 None => InputGradient::Unneeded,
-                Some(output) => InputGradient::Complete { output, addend: None },
+                Some(output) => InputGradient::Complete { output: ValuesMut::F32(output), addend: None },
             };
             layer.backward(gradient, wanted);
             let x = x.map_or(layer.x, |x| x.into_tensor(shape(layer.convolution.input)));
             let weight = small(layer.weight_gradient, &layer.weight_shape);
             return ConvolveGradients { x, norm: NormGradients::Absent, weight };
         }
-        let (x, sums) = layer.complete_backward(gradient, None);
+        let (x, sums) = layer.complete_backward(gradient, None, false);
         let weight = small(layer.weight_gradient, &layer.weight_shape);
         ConvolveGradients { x, norm: norm_gradients(sums), weight }
     }
 
     fn merge(x: FlexTensor, norm: Norm<Self>, addend: Addend<Self>, options: MergeOptions) -> FlexTensor {
+        let x = composed::widened::<Self>(x);
         if x.dtype() != DType::F32 {
             return composed::merge::<Self>(x, norm, addend, options);
         }
@@ -139,6 +143,7 @@ impl ResidualBackend for Flex {
         gradient: FlexTensor,
         options: MergeOptions,
     ) -> MergeGradients<Self> {
+        let x = composed::widened::<Self>(x);
         if x.dtype() != DType::F32 {
             return composed::merge_backward::<Self>(x, norm, addend, output, gradient, options);
         }
@@ -174,7 +179,7 @@ impl ResidualBackend for Flex {
         let sums = pool.backward(
             input(&x, &norm, options.is_activated),
             values(&gradient),
-            InputGradient::Complete { output: &mut of_x, addend: None },
+            InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None },
             options.source == MomentsSource::Running,
         );
         PoolGradients {
@@ -192,7 +197,7 @@ impl ResidualBackend for Flex {
         gradient: FlexTensor,
         options: UnitOptions,
     ) -> UnitGradients<Self> {
-        if x.dtype() != DType::F32 {
+        if branch.weight.dtype() != DType::F32 {
             return super::unit::backward::<Self>(x, branch, skip, maps, y, gradient, options);
         }
         let [x, y, gradient] = [x, y, gradient].map(contiguous);

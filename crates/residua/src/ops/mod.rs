@@ -93,6 +93,8 @@ pub struct ConvolveOptions {
     pub source: MomentsSource,
     /// The number of groups of consecutive images that the output's moments are taken over, if they are wanted.
     pub groups: Option<usize>,
+    /// Whether the output is rounded to bfloat16 and stored as such; the moments are then those of what is stored.
+    pub is_rounded: bool,
 }
 
 /// What [`merge`] adds, and what it multiplies both terms by, number by number.
@@ -225,7 +227,8 @@ pub fn convolve(
     stride: usize,
     addend: Option<Tensor<4>>,
 ) -> Tensor<4> {
-    let options = ConvolveOptions { is_activated, stride, source: source(&norm), groups: None };
+    let options =
+        ConvolveOptions { is_activated, stride, source: source(&norm), groups: None, is_rounded: false };
     let (x, norm, weight, addend) =
         (x.into_dispatch(), norm_dispatch(norm), weight.into_dispatch(), optional_dispatch(addend));
     let convolved = match engine {
@@ -244,7 +247,8 @@ pub fn convolve_with_moments(
     groups: usize,
 ) -> (Tensor<4>, Tensor<3>) {
     let source = MomentsSource::Running;
-    let options = ConvolveOptions { is_activated: false, stride, source, groups: Some(groups) };
+    let options =
+        ConvolveOptions { is_activated: false, stride, source, groups: Some(groups), is_rounded: false };
     let Convolved { y, moments } = Dispatch::convolve(
         x.into_dispatch(),
         Norm::Absent,

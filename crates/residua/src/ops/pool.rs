@@ -4,24 +4,41 @@
 //! held afterwards, so its contents are always initialised. Large ones ask for huge pages.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes, DType, Shape};
+use burn::tensor::Element;
+use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes, Shape, bf16};
 
 use burn_flex::{FlexTensor, Layout};
 
 /// Numbers for a feature map or its gradient, of any content.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub(crate) struct Buffer<T = f32> {
     memory: Lent,
     len: usize,
+    numbers: PhantomData<T>,
 }
 
-impl Buffer {
+/// What a buffer can hold.
+///
+/// # Safety
+/// Any bits are such a number, and its alignment is at most 64.
+#[allow(unsafe_code)]
+pub(crate) unsafe trait Stored: Element {}
+
+// SAFETY: any 32 bits are an f32.
+#[allow(unsafe_code)]
+unsafe impl Stored for f32 {}
+// SAFETY: any 16 bits are a bfloat16.
+#[allow(unsafe_code)]
+unsafe impl Stored for bf16 {}
+
+impl<T: Stored> Buffer<T> {
     /// `len` numbers, aligned to 64 bytes.
     pub(crate) fn of(len: usize) -> Self {
-        Self { memory: Lent(Some(arena().take(len * size_of::<f32>()))), len }
+        Self { memory: Lent(Some(arena().take(len * size_of::<T>()))), len, numbers: PhantomData }
     }
 
     /// A tensor of these numbers.
@@ -32,24 +49,24 @@ impl Buffer {
     pub(super) fn into_tensor(self, shape: Shape) -> FlexTensor {
         assert_eq!(shape.num_elements(), self.len, "a buffer of {shape:?}");
         // SAFETY: the memory has at least this many bytes, and all are initialised.
-        let bytes = unsafe { Bytes::from_controller(Box::new(self.memory), self.len * size_of::<f32>()) };
-        FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+        let bytes = unsafe { Bytes::from_controller(Box::new(self.memory), self.len * size_of::<T>()) };
+        FlexTensor::new(bytes, Layout::contiguous(shape), T::dtype())
     }
 }
 
-impl Deref for Buffer {
-    type Target = [f32];
+impl<T: Stored> Deref for Buffer<T> {
+    type Target = [T];
 
     #[allow(unsafe_code)]
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         // SAFETY: the memory is aligned, long enough, initialised, and borrowed with this buffer.
         unsafe { std::slice::from_raw_parts(self.memory.get().pointer().cast(), self.len) }
     }
 }
 
-impl DerefMut for Buffer {
+impl<T: Stored> DerefMut for Buffer<T> {
     #[allow(unsafe_code)]
-    fn deref_mut(&mut self) -> &mut [f32] {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above; this buffer is the memory's only owner.
         unsafe { std::slice::from_raw_parts_mut(self.memory.get().pointer().cast(), self.len) }
     }
@@ -260,7 +277,7 @@ mod tests {
     #[test]
     fn a_buffer_is_aligned_and_becomes_a_tensor() {
         for len in [1, 1025, (5 << 20) + 3] {
-            let mut buffer = Buffer::of(len);
+            let mut buffer = Buffer::<f32>::of(len);
             assert_eq!(buffer.as_ptr().align_offset(space::LINE), 0);
             buffer.fill(1.);
             let tensor = buffer.into_tensor(Shape::new([len]));

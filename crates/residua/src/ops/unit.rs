@@ -13,6 +13,9 @@
 //! stands for `x` on both paths. The feature maps kept for the backward pass are `x`, the inner maps `m`, and what is
 //! normalised behind them, as they leave the convolutions.
 //!
+//! A unit whose input is stored in bfloat16 leaves its output, and takes and leaves their gradients, in bfloat16 too; it
+//! computes in f32 and keeps its inner maps so.
+//!
 //! The shortcut is inside, so the unit's input has one reader and autodiff never adds the gradients of two paths. The
 //! bodies in `passes` are composed of the backend's other operations.
 
@@ -242,13 +245,25 @@ impl UnitOptions {
     /// Of the `layer`-th convolution; with moments of its output where those come from the batch.
     pub(super) fn convolution(&self, layer: usize, is_activated: bool) -> ConvolveOptions {
         let groups = (self.source == MomentsSource::Batch).then_some(self.groups);
-        ConvolveOptions { is_activated, stride: self.strides[layer], source: self.source, groups }
+        ConvolveOptions {
+            is_activated,
+            stride: self.strides[layer],
+            source: self.source,
+            groups,
+            is_rounded: false,
+        }
     }
 
     /// Of the projection; with moments of its output where it is normalised with them.
     pub(super) fn projection(&self, has_norm: bool) -> ConvolveOptions {
         let groups = (has_norm && self.source == MomentsSource::Batch).then_some(self.groups);
-        ConvolveOptions { is_activated: false, stride: self.stride(), source: self.source, groups }
+        ConvolveOptions {
+            is_activated: false,
+            stride: self.stride(),
+            source: self.source,
+            groups,
+            is_rounded: false,
+        }
     }
 
     /// Of the normalisation behind the projection.

@@ -4,10 +4,10 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use residua_kernels::{
     Algorithm, Convolution, Input, InputGradient, Instructions, Normalisation, NormalisationGradient,
-    OutputGradient, finish_gradient_in_place,
+    OutputGradient, Values, ValuesMut, finish_gradient, finish_gradient_in_place,
 };
 
-use super::tensors::{contiguous, map_shape, shape, small, values};
+use super::tensors::{self, MapBuffer, contiguous, map_shape, shape, small, values};
 use crate::ops::extension::{Norm, NormGradients};
 use crate::ops::pool::Buffer;
 use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
@@ -53,7 +53,7 @@ impl Layer {
 
     pub(super) fn forward(&self) -> FlexTensor {
         let mut y = Buffer::of(self.convolution.output().len());
-        self.convolution.forward(self.input(), values(&self.weight), None, &mut y, None);
+        self.convolution.forward(self.input(), values(&self.weight), None, ValuesMut::F32(&mut y), None);
         y.into_tensor(shape(self.convolution.output()))
     }
 
@@ -76,27 +76,42 @@ impl Layer {
         )
     }
 
-    /// The whole gradient of a normalised input, plus an addend, and the sums that hold those of gamma and beta.
+    /// The whole gradient of a normalised input, plus an addend, in bfloat16 if it is to be rounded; and the sums that hold
+    /// those of gamma and beta.
     pub(super) fn complete_backward(
         &mut self,
         gradient: OutputGradient,
-        addend: Option<&[f32]>,
+        addend: Option<Values>,
+        is_rounded: bool,
     ) -> (FlexTensor, NormalisationGradient) {
         let convolution = self.convolution;
         let map = convolution.input;
         let is_cached = map.len() * size_of::<f32>() <= CACHED;
         if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS && !is_cached {
             let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
-            let mut output = Buffer::of(map.len());
+            let mut output = MapBuffer::of(map.len(), is_rounded);
             let weights = values(&self.weight);
-            convolution.finish_input_gradient(self.input(), weights, gradient, &sums, addend, &mut output);
+            convolution.finish_input_gradient(
+                self.input(),
+                weights,
+                gradient,
+                &sums,
+                addend,
+                output.values(),
+            );
             return (output.into_tensor(shape(map)), sums);
         }
         let mut output = Buffer::of(map.len());
         let sums = self.backward(gradient, InputGradient::OfNorm(&mut output)).expect("a normalised input");
         let norm = self.norm.as_ref().expect("a normalised input");
-        let instructions = convolution.instructions;
-        finish_gradient_in_place(map, &mut output, values(&self.x), norm, &sums, addend, instructions);
+        let (x, instructions) = (tensors::map(&self.x), convolution.instructions);
+        if is_rounded {
+            let mut rounded = MapBuffer::of(map.len(), true);
+            let gradient = OutputGradient::ThroughNorm { gradient: &output, x, norm, sums: &sums };
+            finish_gradient(map, gradient, addend, rounded.values(), instructions);
+            return (rounded.into_tensor(shape(map)), sums);
+        }
+        finish_gradient_in_place(map, &mut output, x, norm, &sums, addend, instructions);
         (output.into_tensor(shape(map)), sums)
     }
 }
@@ -114,7 +129,7 @@ pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) ->
 }
 
 pub(super) fn input<'a>(x: &'a FlexTensor, norm: &'a Option<Normalisation>, is_activated: bool) -> Input<'a> {
-    Input { values: values(x), norm: norm.as_ref(), is_activated }
+    Input { values: tensors::map(x), norm: norm.as_ref(), is_activated }
 }
 
 pub(super) fn normalisation(norm: &Norm<Flex>) -> Option<Normalisation> {

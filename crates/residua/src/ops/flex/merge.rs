@@ -3,14 +3,14 @@
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use residua_kernels::{
-    GateGradient, Input, InputGradient, Instructions, Merge, SumGradient, WeightedMerge, Weights,
+    GateGradient, Input, InputGradient, Instructions, Merge, SumGradient, ValuesMut, WeightedMerge, Weights,
 };
 
 use super::layer::{input, norm_gradients, normalisation};
 use super::tensors::{contiguous, map_shape, shape, small, values};
 use crate::ops::extension::{Addend, GateGradients, MergeGradients, Norm, NormGradients};
 use crate::ops::pool::Buffer;
-use crate::ops::{MergeOptions, MomentsSource};
+use crate::ops::{MergeOptions, MomentsSource, composed};
 
 pub(super) fn forward(
     x: FlexTensor,
@@ -24,7 +24,10 @@ pub(super) fn forward(
     let mut y = Buffer::of(map.len());
     match contiguous_addend(addend) {
         Addend::Absent => plain(&x, options).forward(input, None, &mut y, None),
-        Addend::Plain(addend) => plain(&x, options).forward(input, Some(values(&addend)), &mut y, None),
+        Addend::Plain(addend) => {
+            let addend = composed::widened::<Flex>(addend);
+            plain(&x, options).forward(input, Some(values(&addend)), &mut y, None);
+        }
         addend => {
             let (signal, weights) = weights(&addend);
             weighted(&x, options).forward(input, signal, weights, &mut y);
@@ -45,7 +48,7 @@ pub(super) fn backward(
     let norm = normalisation(&norm);
     let input = input(&x, &norm, options.is_activated_before);
     let mut of_x = Buffer::of(map.len());
-    let wanted = InputGradient::Complete { output: &mut of_x, addend: None };
+    let wanted = InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None };
     let is_constant = options.source == MomentsSource::Running;
     let (sums, of_addend, gate) = match contiguous_addend(addend) {
         Addend::Absent | Addend::Plain(_) => {
@@ -54,7 +57,8 @@ pub(super) fn backward(
                 None => SumGradient::Discarded(values(&gradient)),
                 Some(sum) => SumGradient::Stored { gradient: values(&gradient), sum },
             };
-            let sums = plain(&x, options).backward(input, values(&output), of_sum, wanted, is_constant);
+            let output = if options.is_activated_after { values(&output) } else { &[] };
+            let sums = plain(&x, options).backward(input, output, of_sum, wanted, is_constant);
             let of_addend = sum.map_or(gradient, |sum| sum.into_tensor(shape(map)));
             (sums, of_addend, GateGradients::Absent)
         }

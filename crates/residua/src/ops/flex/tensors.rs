@@ -1,8 +1,10 @@
 //! Flex's tensors as the kernels' slices.
 
 use burn_flex::FlexTensor;
-use burn_std::{Shape, TensorData};
-use residua_kernels::MapShape;
+use burn_std::{DType, Shape, TensorData, bf16};
+use residua_kernels::{MapShape, Values, ValuesMut};
+
+use crate::ops::pool::Buffer;
 
 /// The tensor itself, or its values written out in row-major order.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
@@ -15,6 +17,46 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 /// Of a contiguous tensor of f32.
 pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// Of a contiguous tensor of f32 or bfloat16.
+pub(super) fn map(tensor: &FlexTensor) -> Values<'_> {
+    match tensor.dtype() {
+        DType::BF16 => tensor.as_slice::<bf16>().expect("a contiguous tensor").into(),
+        _ => values(tensor).into(),
+    }
+}
+
+/// A buffer for a map of either kind.
+pub(super) enum MapBuffer {
+    F32(Buffer),
+    Bf16(Buffer<bf16>),
+}
+
+impl MapBuffer {
+    pub(super) fn of(len: usize, is_bf16: bool) -> Self {
+        if is_bf16 { Self::Bf16(Buffer::of(len)) } else { Self::F32(Buffer::of(len)) }
+    }
+
+    pub(super) fn values(&mut self) -> ValuesMut<'_> {
+        match self {
+            Self::F32(buffer) => ValuesMut::F32(buffer),
+            Self::Bf16(buffer) => ValuesMut::Bf16(buffer),
+        }
+    }
+
+    /// # Panics
+    /// As for [`Buffer::into_tensor`].
+    pub(super) fn into_tensor(self, shape: Shape) -> FlexTensor {
+        match self {
+            Self::F32(buffer) => buffer.into_tensor(shape),
+            Self::Bf16(buffer) => buffer.into_tensor(shape),
+        }
+    }
+}
+
+pub(super) fn is_bf16(tensor: &FlexTensor) -> bool {
+    tensor.dtype() == DType::BF16
 }
 
 /// As [`values`], of a tensor of its own: copied if another shares it.

@@ -1,20 +1,22 @@
 //! The backward pass of a unit: as few passes over memory as there are convolutions, and one.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::FloatDType;
 use burn_flex::FlexTensor;
 use residua_kernels::{
     InputGradient, Instructions, Merge, Normalisation, NormalisationGradient, OutputGradient, SumGradient,
 };
 
 use super::layer::{Layer, input, norm_gradients, normalisation};
-use super::tensors::{contiguous, map_shape, shape, small, values};
+use super::tensors::{MapBuffer, contiguous, is_bf16, map, map_shape, shape, small, values};
 use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
 use crate::ops::pool::Buffer;
 use crate::ops::unit::{
     self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Skip, UnitGradients,
     UnitMaps, UnitOptions,
 };
-use crate::ops::{MergeOptions, MomentsSource};
+use crate::ops::{MergeOptions, MomentsSource, composed};
 
 /// Passes over memory, last convolution first: each finds the gradients of its weights, the gradient `g` of its
 /// normalised input and the sums over it; the next pass finishes `g` while it reads it.
@@ -27,6 +29,11 @@ pub(super) fn unit_backward(
     gradient: FlexTensor,
     options: UnitOptions,
 ) -> UnitGradients<Flex> {
+    let is_rounded = is_bf16(&x);
+    let (y, gradient) = match options.exit {
+        Exit::Sum => (y, gradient),
+        _ => (composed::widened::<Flex>(y), composed::widened::<Flex>(gradient)),
+    };
     let entrance = Entrance::<Flex>::new(x.clone(), &branch.norm, &options);
     let layers = branch.rest.into_layers();
     let first = options.convolution(0, entrance.is_activated);
@@ -62,16 +69,21 @@ pub(super) fn unit_backward(
     rest.reverse();
 
     let (gradient, norm) = if first.norm.is_some() {
-        let (x, sums) = first.complete_backward(through.get(), Some(values(&of_shortcut)));
+        let (x, sums) = first.complete_backward(through.get(), Some(map(&of_shortcut)), is_rounded);
         (x, norm_gradients(sums))
     } else {
-        let mut output = Buffer::of(first.convolution.input.len());
-        let addend = Some(values(&of_shortcut));
-        first.backward(through.get(), InputGradient::Complete { output: &mut output, addend });
+        // What both paths share is normalised behind this, in f32.
+        let mut output =
+            MapBuffer::of(first.convolution.input.len(), is_rounded && !options.is_activation_shared);
+        let addend = Some(map(&of_shortcut));
+        first.backward(through.get(), InputGradient::Complete { output: output.values(), addend });
         (output.into_tensor(shape(first.convolution.input)), NormGradients::Absent)
     };
     drop(through);
-    let (x, norm) = unit::entrance_backward::<Flex>(x, branch.norm, gradient, norm, &options);
+    let (mut x, norm) = unit::entrance_backward::<Flex>(x, branch.norm, gradient, norm, &options);
+    if is_rounded {
+        x = Flex::float_cast(x, FloatDType::BF16);
+    }
     UnitGradients {
         x,
         norm,
@@ -146,10 +158,11 @@ struct Through {
 
 impl Through {
     fn get(&self) -> OutputGradient<'_> {
-        let gradient = values(&self.values);
         match &self.norm {
-            None => OutputGradient::Plain(gradient),
-            Some((x, norm, sums)) => OutputGradient::ThroughNorm { gradient, x: values(x), norm, sums },
+            None => OutputGradient::Plain(map(&self.values)),
+            Some((x, norm, sums)) => {
+                OutputGradient::ThroughNorm { gradient: values(&self.values), x: map(x), norm, sums }
+            }
         }
     }
 }

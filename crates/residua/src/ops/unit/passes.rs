@@ -3,13 +3,14 @@
 use burn::backend::Backend;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, FloatDType};
 
 use super::{
-    Branch, ExitMap, ExitNorm, InnerGradients, InnerMap, InnerMaps, RestGradients, Skip, UnitGradients,
+    Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerMap, InnerMaps, RestGradients, Skip, UnitGradients,
     UnitMaps, UnitOptions, UnitOutput,
 };
-use crate::ops::ConvolveOptions;
 use crate::ops::extension::{Addend, Norm, NormGradients, Optional, ResidualBackend};
+use crate::ops::{ConvolveOptions, composed};
 
 /// What the two paths read, and the normalisation and activation that the branch has still to apply to it.
 pub(in crate::ops) struct Entrance<B: Backend> {
@@ -34,6 +35,7 @@ pub(in crate::ops) fn forward<B: ResidualBackend>(
     skip: Skip<B>,
     options: UnitOptions,
 ) -> UnitOutput<B> {
+    let is_rounded = x.dtype() == DType::BF16;
     let entrance = Entrance::<B>::new(x, &branch.norm, &options);
     let layers = branch.rest.into_layers();
     let outputs = layers.last().map_or(&branch.weight, |layer| &layer.weight).shape()[0];
@@ -43,7 +45,11 @@ pub(in crate::ops) fn forward<B: ResidualBackend>(
         true => std::mem::replace(&mut signal, Optional::Absent),
         false => Optional::Absent,
     };
-    let first = options.convolution(0, entrance.is_activated);
+    let convolution = |layer: usize, is_activated: bool| ConvolveOptions {
+        is_rounded: is_rounded && layer == layers.len() && options.exit == Exit::Sum,
+        ..options.convolution(layer, is_activated)
+    };
+    let first = convolution(0, entrance.is_activated);
     let mut last = B::convolve(entrance.x, entrance.norm, branch.weight, addend(0), first);
     let mut inner = Vec::with_capacity(layers.len());
     for (index, layer) in layers.iter().enumerate() {
@@ -54,7 +60,7 @@ pub(in crate::ops) fn forward<B: ResidualBackend>(
             false => Optional::Absent,
         };
         inner.push(InnerMap { values, moments });
-        let options = options.convolution(index + 1, true);
+        let options = convolution(index + 1, true);
         last = B::convolve(last.y, norm, layer.weight.clone(), addend(index + 1), options);
     }
     let inner = InnerMaps::of(inner);
@@ -65,7 +71,10 @@ pub(in crate::ops) fn forward<B: ResidualBackend>(
                 Optional::Present(signal) => Addend::Plain(signal),
                 Optional::Absent => Addend::Absent,
             };
-            let y = B::merge(last.y, norm.with(map.moments.clone()), addend, exit);
+            let mut y = B::merge(last.y, norm.with(map.moments.clone()), addend, exit);
+            if is_rounded {
+                y = B::float_cast(y, FloatDType::BF16);
+            }
             let maps = UnitMaps { inner, exit: ExitMap::Present(map), projected };
             UnitOutput { y, moments: Optional::Absent, maps }
         }
@@ -86,6 +95,8 @@ pub(in crate::ops) fn backward<B: ResidualBackend>(
     gradient: FloatTensor<B>,
     options: UnitOptions,
 ) -> UnitGradients<B> {
+    let is_rounded = x.dtype() == DType::BF16;
+    let [y, gradient] = [y, gradient].map(composed::widened::<B>);
     let entrance = Entrance::<B>::new(x.clone(), &branch.norm, &options);
     let layers = branch.rest.into_layers();
     let first = options.convolution(0, entrance.is_activated);
@@ -121,7 +132,10 @@ pub(in crate::ops) fn backward<B: ResidualBackend>(
     rest.reverse();
     let found = B::convolve_backward(entrance.x, entrance.norm, branch.weight, gradient, first, true);
     let gradient = B::float_add(found.x, at_shortcut.x);
-    let (gradient, norm) = entrance_backward(x, branch.norm, gradient, found.norm, &options);
+    let (mut gradient, norm) = entrance_backward(x, branch.norm, gradient, found.norm, &options);
+    if is_rounded {
+        gradient = B::float_cast(gradient, FloatDType::BF16);
+    }
     UnitGradients {
         x: gradient,
         norm,
