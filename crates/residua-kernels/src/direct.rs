@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
-use crate::view::{MapView, View, ViewMut};
+use crate::view::{Lines, View, ViewMut};
 
 /// Weights that are worth a task of their own.
 const FEWEST_WEIGHTS: usize = 2048;
@@ -284,16 +284,16 @@ impl Direct {
     /// The patches of `count` output pixels from `first` on, as panels. Returns what will be read next.
     #[allow(clippy::too_many_arguments)]
     #[cfg_attr(not(debug_assertions), inline(always))]
-    unsafe fn gather<'a, V: Vector>(
+    unsafe fn gather<V: Vector>(
         self,
-        source: &'a AnySource<'a>,
+        source: &AnySource,
         plane: Plane,
         plane_memory: View,
         image: usize,
         first: usize,
         count: usize,
         to: ViewMut,
-    ) -> Option<MapView<'a>> {
+    ) -> Lines {
         if self.is_pointwise() {
             return unsafe { fill_rows::<V>(source, self.input, image, first, count, to, self.pixels()) };
         }
@@ -310,7 +310,7 @@ impl Direct {
                 }
             }
         }
-        None
+        Lines::NONE
     }
 
     /// Adds patches back to the pixels that they were taken from.
@@ -355,17 +355,17 @@ unsafe fn outers<'a, V: Vector>(
     }
 }
 
-/// Pixels as panels, through the source. Returns the map from the pixels behind them on.
+/// Pixels as panels, through the source. Returns where the next begin.
 #[inline(always)]
-unsafe fn fill_rows<'a, V: Vector>(
-    source: &'a AnySource<'a>,
+unsafe fn fill_rows<V: Vector>(
+    source: &AnySource,
     shape: MapShape,
     image: usize,
     first: usize,
     count: usize,
     to: ViewMut,
     rows: usize,
-) -> Option<MapView<'a>> {
+) -> Lines {
     let start = (image * shape.pixels() + first) * shape.channels;
     unsafe {
         for block in shape.blocks() {
@@ -373,7 +373,7 @@ unsafe fn fill_rows<'a, V: Vector>(
             source.copy::<V>(image, block, start + block.channel, shape.channels, count, to, LANES, true);
         }
         let next = start + count * shape.channels;
-        (next < shape.len()).then(|| source.values().beyond(next))
+        if next < shape.len() { source.values().lines(next) } else { Lines::NONE }
     }
 }
 
@@ -388,7 +388,7 @@ unsafe fn multiply_to_panels<V: Vector>(
 ) {
     let pairs = blocks / 2 * 2;
     for row in (0..count).step_by(ROWS) {
-        let ahead = Ahead::default();
+        let ahead = Ahead::NOTHING;
         unsafe {
             let a = (panels.from(row * LANES), rows * LANES);
             let weights = |block: usize| weights.from(block * depth * SQUARE);

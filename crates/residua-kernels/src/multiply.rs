@@ -4,7 +4,7 @@ use crate::map::{Block, MapShape, block_at};
 use crate::product::{Ahead, Beside, HALF, ROWS, SQUARE, half_product_pair};
 use crate::sink::{Sink, WithSink};
 use crate::vector::{LANES, Vector};
-use crate::view::{MapView, View, ViewMut};
+use crate::view::{Lines, MapView, View, ViewMut};
 
 /// A product of panels of `count` pixels with weights to all channels of a map of shape `to`, for a sink. Meanwhile it asks
 /// for what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
@@ -15,7 +15,7 @@ pub(crate) struct Multiply<'a> {
     pub(crate) depth: usize,
     pub(crate) weights: View<'a>,
     pub(crate) to: MapShape,
-    pub(crate) ahead: Option<MapView<'a>>,
+    pub(crate) ahead: Lines,
     pub(crate) beside: [Option<MapView<'a>>; 2],
     pub(crate) distance: usize,
     pub(crate) image: usize,
@@ -23,83 +23,106 @@ pub(crate) struct Multiply<'a> {
     pub(crate) count: usize,
 }
 
-impl<V: Vector> WithSink<V> for Multiply<'_> {
+impl Multiply<'_> {
+    /// Results from pixel `row` on, of a block of channels.
+    #[inline(always)]
+    fn tile(&self, row: usize, block: usize, count: usize) -> Tile {
+        let Self { image, first, to, .. } = *self;
+        let block = block_at(to.channels, block);
+        let start = (image * to.pixels() + first + row) * to.channels + block.channel;
+        Tile { image, block, start, channels: to.channels, is_first: first + row == 0, count }
+    }
+
+    /// What the product with a block of weights asks for.
+    #[inline(always)]
+    fn ahead(&self, row: usize, block: usize) -> Ahead {
+        let Self { image, first, to, ahead, distance, .. } = *self;
+        let long = if block == 0 { ahead.skip(row * self.depth) } else { Lines::NONE };
+        // Sixteen pixels are as many lines as they have channels, here and in the maps beside.
+        let at = (image * to.pixels() + first + row + distance) * to.channels + block * SQUARE;
+        let lines = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.lines(at));
+        Ahead { long, short: [lines(self.beside[0]), lines(self.beside[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn panels(&self, row: usize) -> (View<'_>, usize) {
+        (unsafe { self.panels.from(row * LANES) }, self.rows * LANES)
+    }
+
+    #[inline(always)]
+    unsafe fn weights(&self, block: usize) -> View<'_> {
+        unsafe { self.weights.from(block * self.depth * SQUARE) }
+    }
+
+    /// By one block of weights at a time.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    unsafe fn run<K: Sink>(self, sink: K) {
-        let Self { panels, rows, depth, weights, to, ahead, beside, distance, image, first, count } = self;
-        let channels = to.channels;
+    unsafe fn singly<V: Vector, K: Sink>(&self, sink: K) {
+        let mut square = Square([0.; SQUARE]);
+        let results = ViewMut::new(&mut square.0);
         unsafe {
-            let tile = |row: usize, block: Block| Tile {
-                image,
-                block,
-                start: (image * to.pixels() + first + row) * channels + block.channel,
-                channels,
-                is_first: first + row == 0,
-                count: ROWS.min(count - row),
-            };
-            let ahead = |row: usize, tile: Tile| {
-                // Sixteen rows are as many lines as they have channels, here and in the maps beside.
-                let long = match ahead {
-                    Some(map) if tile.block.index == 0 => Some(map.beyond(row * depth * LANES)),
-                    _ => None,
-                };
-                let at = tile.start - tile.block.channel + distance * channels + tile.block.index * SQUARE;
-                Ahead { long, short: beside.map(|map| map.map(|map| map.beyond(at))) }
-            };
-            let weights = |block: usize| weights.from(block * depth * SQUARE);
-            let panels = |row: usize| (panels.from(row * LANES), rows * LANES);
-            let blocks = channels.div_ceil(LANES);
-            let nothing = Tile { count: 0, ..tile(0, block_at(channels, 0)) };
-            if !V::HAS_MANY_REGISTERS || blocks % 2 == 1 {
-                let mut square = Square([0.; SQUARE]);
-                let results = ViewMut::new(&mut square.0);
-                let mut waiting = Waiting::<V, K>::begin(sink, nothing, results.read());
-                for row in (0..count).step_by(ROWS) {
-                    for block in 0..blocks {
-                        let tile = tile(row, block_at(channels, block));
-                        let ahead = ahead(row, tile);
-                        V::product(panels(row), depth, weights(block), ahead, &mut waiting, results);
-                        waiting.end();
-                        waiting = Waiting::begin(sink, tile, results.read());
-                    }
+            let mut waiting = Waiting::<V, K>::begin(sink, self.tile(0, 0, 0), results.read());
+            for row in (0..self.count).step_by(ROWS) {
+                for block in 0..self.to.channels.div_ceil(LANES) {
+                    let ahead = self.ahead(row, block);
+                    let weights = self.weights(block);
+                    V::product(self.panels(row), self.depth, weights, ahead, &mut waiting, results);
+                    waiting.end();
+                    let tile = self.tile(row, block, ROWS.min(self.count - row));
+                    waiting = Waiting::begin(sink, tile, results.read());
                 }
-                waiting.step_all();
-                waiting.end();
-                return;
             }
-            // Results are read while the next are written.
-            let mut squares = [const { [Square([0.; SQUARE]), Square([0.; SQUARE])] }; 2];
-            let squares =
-                squares.each_mut().map(|pair| pair.each_mut().map(|square| ViewMut::new(&mut square.0)));
-            let [mut results, mut others] = squares;
-            let mut tiles = [nothing; 2];
-            for row in (0..count).step_by(ROWS) {
-                for block in (0..blocks).step_by(2) {
-                    let next = [block, block + 1].map(|block| tile(row, block_at(channels, block)));
-                    let b = [weights(block), weights(block + 1)];
-                    let ahead = ahead(row, next[0]);
-                    let mut waiting = Waiting::<V, K>::begin(sink, tiles[0], others[0].read());
-                    half_product_pair::<V>(panels(row), depth, b, 0, ahead, &mut waiting, results);
+            waiting.step_all();
+            waiting.end();
+        }
+    }
+
+    /// By two blocks of weights at a time, of which there are an even number. Where the results wait is said by three numbers:
+    /// tiles that are stored and loaded again as a whole cost a twentieth of the time.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn by_pairs<V: Vector, K: Sink>(&self, sink: K) {
+        // Results are read while the next are written.
+        let mut squares = [const { [Square([0.; SQUARE]), Square([0.; SQUARE])] }; 2];
+        let squares =
+            squares.each_mut().map(|pair| pair.each_mut().map(|square| ViewMut::new(&mut square.0)));
+        let [mut results, mut others] = squares;
+        let (mut last_row, mut last_block, mut last_count) = (0, 0, 0);
+        unsafe {
+            for row in (0..self.count).step_by(ROWS) {
+                for block in (0..self.to.channels.div_ceil(LANES)).step_by(2) {
+                    let (panels, ahead) = (self.panels(row), self.ahead(row, block));
+                    let weights = [self.weights(block), self.weights(block + 1)];
+                    let tile = self.tile(last_row, last_block, last_count);
+                    let mut waiting = Waiting::<V, K>::begin(sink, tile, others[0].read());
+                    half_product_pair::<V>(panels, self.depth, weights, 0, ahead, &mut waiting, results);
                     waiting.end();
-                    let mut waiting = Waiting::<V, K>::begin(sink, tiles[1], others[1].read());
-                    half_product_pair::<V>(
-                        panels(row),
-                        depth,
-                        b,
-                        HALF,
-                        ahead.second(),
-                        &mut waiting,
-                        results,
-                    );
+                    let tile = self.tile(last_row, last_block + 1, last_count);
+                    let mut waiting = Waiting::<V, K>::begin(sink, tile, others[1].read());
+                    let ahead = ahead.next();
+                    half_product_pair::<V>(panels, self.depth, weights, HALF, ahead, &mut waiting, results);
                     waiting.end();
-                    tiles = next;
+                    (last_row, last_block, last_count) = (row, block, ROWS.min(self.count - row));
                     std::mem::swap(&mut results, &mut others);
                 }
             }
-            for (tile, results) in tiles.into_iter().zip(others) {
+            for (half, results) in others.into_iter().enumerate() {
+                let tile = self.tile(last_row, last_block + half, last_count);
                 let mut waiting = Waiting::<V, K>::begin(sink, tile, results.read());
                 waiting.step_all();
                 waiting.end();
+            }
+        }
+    }
+}
+
+impl<V: Vector> WithSink<V> for Multiply<'_> {
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let blocks = self.to.channels.div_ceil(LANES);
+        unsafe {
+            if V::HAS_MANY_REGISTERS && blocks.is_multiple_of(2) {
+                self.by_pairs::<V, K>(sink);
+            } else {
+                self.singly::<V, K>(sink);
             }
         }
     }

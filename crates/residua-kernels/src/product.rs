@@ -12,7 +12,7 @@
 //! the multiply-add; or, by two blocks of lanes, two loads and eight broadcasts that are used twice.
 
 use crate::vector::{LANES, Vector};
-use crate::view::{MapView, View, ViewMut};
+use crate::view::{Lines, View, ViewMut};
 
 /// Rows of a product.
 pub(crate) const ROWS: usize = 16;
@@ -46,18 +46,22 @@ impl Beside for Nothing {
 
 /// What a product asks for while it computes, because it will be read soon: the hardware does not foresee it, and a load
 /// that waits for memory stops everything.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Ahead<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
     /// A cache line of this for every step.
-    pub(crate) long: Option<MapView<'a>>,
+    pub(crate) long: Lines,
     /// [`LANES`] cache lines of each of these.
-    pub(crate) short: [Option<MapView<'a>>; 2],
+    pub(crate) short: [Lines; 2],
 }
 
-impl Ahead<'_> {
-    /// What the second half of a product asks for.
-    pub(crate) fn second(self) -> Self {
-        Self { long: None, short: self.short.map(|map| map.map(|map| map.beyond(SQUARE))) }
+impl Ahead {
+    pub(crate) const NOTHING: Self = Self { long: Lines::NONE, short: [Lines::NONE; 2] };
+
+    /// What the next product, or the second half of one, asks for.
+    #[inline(always)]
+    pub(crate) fn next(self) -> Self {
+        let [left, right] = self.short;
+        Self { long: Lines::NONE, short: [left.skip(LANES), right.skip(LANES)] }
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
             beside.step(step);
         }
         for first in (0..ROWS).step_by(R) {
-            let ahead = if first == 0 { ahead } else { Ahead::default() };
+            let ahead = if first == 0 { ahead } else { Ahead::NOTHING };
             rows::<V, R, 1>(a, depth_blocks, [b], first, ahead, &mut Nothing, [results]);
         }
     }
@@ -125,10 +129,10 @@ pub(crate) unsafe fn product_pair<V: Vector>(
     unsafe {
         if V::HAS_MANY_REGISTERS {
             half_product_pair::<V>(a, depth_blocks, b, 0, ahead, &mut Nothing, results);
-            half_product_pair::<V>(a, depth_blocks, b, HALF, ahead.second(), &mut Nothing, results);
+            half_product_pair::<V>(a, depth_blocks, b, HALF, ahead.next(), &mut Nothing, results);
         } else {
             V::product(a, depth_blocks, b[0], ahead, &mut Nothing, results[0]);
-            V::product(a, depth_blocks, b[1], ahead.second(), &mut Nothing, results[1]);
+            V::product(a, depth_blocks, b[1], ahead.next(), &mut Nothing, results[1]);
         }
     }
 }
@@ -151,12 +155,14 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
         for block in 0..depth_blocks {
             let a = a.from(block * pitch + first * LANES);
             for k in 0..LANES {
-                if let Some(map) = ahead.long {
-                    map.prefetch::<V>(block * LANES + k);
+                if !ahead.long.are_none() {
+                    ahead.long.prefetch::<V>(block * LANES + k);
                 }
                 if block == 0 {
-                    for map in ahead.short.into_iter().flatten() {
-                        map.prefetch::<V>(k);
+                    for lines in ahead.short {
+                        if !lines.are_none() {
+                            lines.prefetch::<V>(k);
+                        }
                     }
                 }
                 let b = b.map(|b| b.load::<V>(block * SQUARE + k * LANES));

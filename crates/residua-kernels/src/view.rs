@@ -190,17 +190,41 @@ impl<'a> MapView<'a> {
         (storage == Storage::F32).then_some(MapView { start, length, storage, lifetime })
     }
 
-    /// What lies from `offset` on, possibly behind the end: to be prefetched only.
+    /// The cache lines from `offset` on, possibly behind the end.
     #[inline(always)]
-    pub(crate) fn beyond(self, offset: usize) -> Self {
-        let start = self.start.wrapping_add(self.storage.bytes(offset));
-        Self { start, length: self.length.saturating_sub(offset), ..self }
+    pub(crate) fn lines(self, offset: usize) -> Lines {
+        Lines(self.start.wrapping_add(self.storage.bytes(offset)))
     }
 
-    /// Asks for the cache line that lies so many behind the first.
+    /// How many cache lines so many numbers take.
+    #[inline(always)]
+    pub(crate) fn line_count(self, numbers: usize) -> usize {
+        self.storage.bytes(numbers).div_ceil(LINE)
+    }
+}
+
+/// Cache lines to be asked for before they are read: an address, which need not be one that may be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Lines(*const u8);
+
+impl Lines {
+    pub(crate) const NONE: Self = Self(std::ptr::null());
+
+    #[inline(always)]
+    pub(crate) fn are_none(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Asks for the line that lies so many behind the first.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<V: Vector>(self, line: usize) {
-        unsafe { V::prefetch(self.start.wrapping_add(line * LINE).cast()) }
+        unsafe { V::prefetch(self.0.wrapping_add(line * LINE).cast()) }
+    }
+
+    /// Those that lie so many further on.
+    #[inline(always)]
+    pub(crate) fn skip(self, lines: usize) -> Self {
+        if self.are_none() { self } else { Self(self.0.wrapping_add(lines * LINE)) }
     }
 }
 

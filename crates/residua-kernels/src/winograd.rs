@@ -22,7 +22,7 @@ use crate::sink::{AnySink, Places};
 use crate::source::AnySource;
 use crate::transform::{self, FREQUENCIES, INPUT, TILE};
 use crate::vector::{LANES, Vector};
-use crate::view::{MapView, View, ViewMut};
+use crate::view::{Lines, MapView, View, ViewMut};
 
 /// Tiles that are processed together: one product's rows.
 const TILES: usize = ROWS;
@@ -203,20 +203,12 @@ impl Winograd {
 
     /// What the products of a band ask for: two maps from image `next` on, spread over all of them.
     #[inline(always)]
-    fn ahead<'a>(
-        self,
-        next: usize,
-        maps: [MapView<'a>; 2],
-        channels: [usize; 2],
-        blocks: usize,
-    ) -> Spread<'a> {
+    fn ahead(self, next: usize, maps: [MapView; 2], channels: [usize; 2], blocks: usize) -> Spread {
         let products = (self.band() * self.tiles()).div_ceil(TILES) * FREQUENCIES * blocks;
         let pixels = self.input.pixels();
-        let step = |channels: usize| (self.band() * pixels * channels).div_ceil(products * LANES) * LANES;
-        Spread {
-            maps: [maps[0].beyond(next * pixels * channels[0]), maps[1].beyond(next * pixels * channels[1])],
-            steps: [step(channels[0]), step(channels[1])],
-        }
+        let lines = |at: usize| maps[at].lines(next * pixels * channels[at]);
+        let step = |at: usize| maps[at].line_count((self.band() * pixels * channels[at]).div_ceil(products));
+        Spread { maps: [lines(0), lines(1)], steps: [step(0), step(1)] }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -309,27 +301,25 @@ impl Winograd {
     }
 }
 
-/// Two maps, cut into as many steps as there are products.
+/// Two maps, cut into as many steps of some lines as there are products.
 #[derive(Clone, Copy)]
-struct Spread<'a> {
-    maps: [MapView<'a>; 2],
+struct Spread {
+    maps: [Lines; 2],
     steps: [usize; 2],
 }
 
-impl<'a> Spread<'a> {
+impl Spread {
     /// What the products from the `product`-th on ask for.
     #[inline(always)]
     fn from(self, product: usize) -> Self {
-        let [left, right] = self.maps;
-        let [left_step, right_step] = self.steps;
-        let maps = [left.beyond(product * left_step), right.beyond(product * right_step)];
-        Self { maps, ..self }
+        let ([left, right], [left_step, right_step]) = (self.maps, self.steps);
+        Self { maps: [left.skip(product * left_step), right.skip(product * right_step)], ..self }
     }
 
-    /// What the next product asks for.
+    /// What the next product asks for: its own step and, lines being as many as there are, some of the next.
     #[inline(always)]
-    fn now(self) -> Ahead<'a> {
-        Ahead { long: None, short: self.maps.map(Some) }
+    fn now(self) -> Ahead {
+        Ahead { long: Lines::NONE, short: self.maps }
     }
 }
 
@@ -418,8 +408,8 @@ unsafe fn outers<V: Vector>(
                 while output < output_blocks {
                     let together = if output + 2 <= output_blocks { 2 } else { 1 };
                     for (map, step) in ahead.maps.into_iter().zip(ahead.steps) {
-                        for at in (0..together * step).step_by(LANES) {
-                            map.prefetch::<V>(at);
+                        for line in 0..together * step {
+                            map.prefetch::<V>(line);
                         }
                     }
                     ahead = ahead.from(together);

@@ -38,7 +38,22 @@ fn assert_rounded(found: &[bf16], exact: &[f32], what: &str) {
     assert!(bits(found) == bits(&rounded(exact)), "{what}");
 }
 
+/// For Miri, with `scripts/test-miri`.
+#[test]
+fn tiny_maps_on_the_portable_path() {
+    for (channels, outputs, size, stride, algorithm) in [
+        (17, 3, 1, 1, Algorithm::Direct),
+        (3, 16, 3, 2, Algorithm::Direct),
+        (9, 8, 3, 1, Algorithm::Winograd),
+    ] {
+        let input = MapShape { batch: 2, height: 3, width: 3, channels };
+        let instructions = Instructions::Portable;
+        check(Convolution { input, outputs, size, stride, algorithm, instructions }, 7);
+    }
+}
+
 /// Every kind of number through a kernel that changes none of them: a 1x1 convolution by the identity.
+#[cfg_attr(miri, ignore = "too large for an interpreter")]
 #[test]
 fn numbers_are_rounded_to_the_nearest() {
     let mut numbers = vec![0., -0., 1., -1., f32::MIN_POSITIVE, 1e-40, -1e-45, f32::MAX, f32::INFINITY];
@@ -166,6 +181,7 @@ fn check(convolution: Convolution, seed: u64) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
+    #[cfg_attr(miri, ignore = "too large for an interpreter")]
     #[test]
     fn kernels_compute_in_f32_and_round(
         batch in 1usize..4,
@@ -186,6 +202,7 @@ proptest! {
 
 /// Maps that begin or end at inaccessible pages.
 #[cfg(unix)]
+#[cfg_attr(miri, ignore = "too large for an interpreter")]
 #[test]
 fn nothing_is_read_or_written_outside() {
     use guarded::{Guarded, Side};
