@@ -4,13 +4,14 @@
 //! multiplications and may exceed the machine's peak. `RAYON_NUM_THREADS` sets the threads, `RESIDUA_INSTRUCTIONS` the
 //! instruction set.
 
+mod maps;
 mod peaks;
 
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use maps::{Map, normalisation, numbers};
 use residua_kernels::{
     Algorithm, AveragePool, Convolution, Input, InputGradient, Instructions, MapShape, Normalisation,
     NormalisationGradient, OutputGradient, Sgd, TrainedTensor, finish_gradient,
@@ -110,50 +111,6 @@ impl Problem {
             self.convolution.backward(self.input(), &self.weights, gradient, of_weights, wanted, false);
         sums.expect("the input is normalised")
     }
-}
-
-/// Numbers that begin at a cache line, as training's feature maps do: from where an allocator happens to put them, every
-/// vector would lie across two lines.
-struct Map {
-    memory: Vec<f32>,
-    place: Range<usize>,
-}
-
-impl Map {
-    fn zeros(length: usize) -> Self {
-        const LINE: usize = 64;
-        let memory = vec![0.; length + LINE];
-        let start = memory.as_ptr().align_offset(LINE);
-        Self { memory, place: start..start + length }
-    }
-}
-
-impl Deref for Map {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.memory[self.place.clone()]
-    }
-}
-
-impl DerefMut for Map {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[self.place.clone()]
-    }
-}
-
-/// Numbers between -1 and 1, the same in every run.
-fn numbers(length: usize) -> Map {
-    let mut map = Map::zeros(length);
-    for (at, number) in map.iter_mut().enumerate() {
-        *number = (at * 7919 % 1999) as f32 / 999. - 1.;
-    }
-    map
-}
-
-fn normalisation(channels: usize) -> Normalisation {
-    let moments = [vec![0.; channels], vec![1.; channels]].concat();
-    Normalisation::new(&moments, &vec![1.; channels], &vec![0.1; channels], 1e-5)
 }
 
 /// With an addend, and the moments of the output.
