@@ -41,14 +41,10 @@ fn assert_rounded(found: &[bf16], exact: &[f32], what: &str) {
 /// For Miri, with `scripts/test-miri`.
 #[test]
 fn tiny_maps_on_the_portable_path() {
-    for (channels, outputs, size, stride, algorithm) in [
-        (17, 3, 1, 1, Algorithm::Direct),
-        (3, 16, 3, 2, Algorithm::Direct),
-        (9, 8, 3, 1, Algorithm::Winograd),
-    ] {
-        let input = MapShape { batch: 2, height: 3, width: 3, channels };
+    for (size, algorithm) in [(1, Algorithm::Direct), (3, Algorithm::Winograd)] {
+        let input = MapShape { batch: 1, height: 2, width: 1, channels: 3 };
         let instructions = Instructions::Portable;
-        check(Convolution { input, outputs, size, stride, algorithm, instructions }, 7);
+        check(Convolution { input, outputs: 2, size, stride: 1, algorithm, instructions }, 7);
     }
 }
 
