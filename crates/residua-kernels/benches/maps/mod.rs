@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 
 use residua_kernels::Normalisation;
 
-/// Numbers that begin at a cache line and lie in huge pages, as training's feature maps do: from where an allocator happens to put them, every
-/// vector would lie across two lines.
+/// Numbers that begin at a cache line and lie in huge pages, as training's feature maps do: from where an allocator
+/// happens to put them, every vector would lie across two lines.
 pub(crate) struct Map {
     memory: Vec<f32>,
     place: Range<usize>,
