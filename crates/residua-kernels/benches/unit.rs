@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use maps::{Map, normalisation, numbers};
 use residua_kernels::{
-    Algorithm, Convolution, Input, InputGradient, Instructions, MapShape, Normalisation,
-    NormalisationGradient, OutputGradient,
+    Algorithm, Beginning, Convolution, Finishing, Input, InputGradient, Instructions, Junction, MapShape,
+    Normalisation, NormalisationGradient, OutputGradient,
 };
 
 const BATCH: usize = 128;
@@ -66,10 +66,12 @@ enum Kernel {
     /// The gradient of the weights and the sums; [`ReduceFinish`](Self::ReduceFinish) computes the map again.
     ReduceBackward,
     ReduceFinish,
+    /// [`ReduceFinish`](Self::ReduceFinish) and the [`ExpandBackward`](Self::ExpandBackward) of the unit before, in one pass.
+    Junction,
 }
 
 impl Kernel {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::ReduceForward,
         Self::MiddleForward,
         Self::ExpandForward,
@@ -77,6 +79,7 @@ impl Kernel {
         Self::MiddleBackward,
         Self::ReduceBackward,
         Self::ReduceFinish,
+        Self::Junction,
     ];
 }
 
@@ -227,6 +230,24 @@ impl Unit {
                     shortcut,
                     wide.into(),
                 );
+            }
+            Kernel::Junction => {
+                let finishing = Finishing {
+                    input: trunk.input(now),
+                    weights: &weights[0],
+                    gradient: inner.through(of_inner, now),
+                    sums: &trunk.sums,
+                    addend: of_trunk.into(),
+                    output: wide.into(),
+                };
+                let beginning = Beginning {
+                    input: inner.input(now + 1),
+                    weights: &weights[2],
+                    weights_gradient: &mut of_weights[2],
+                    of_norm: narrow,
+                    statistics_are_constant: false,
+                };
+                Junction { before: *expand, behind: *reduce }.backward(finishing, beginning);
             }
         }
     }

@@ -155,19 +155,31 @@ impl Convolution {
         addend: Option<Values>,
         output: ValuesMut,
     ) {
+        let sink = self.finished_sink(input, sums, addend, output);
+        let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
+        self.run_backward(input, weights, gradient, None, Some(sink));
+    }
+
+    /// What finishes the gradient of a normalised input.
+    pub(crate) fn finished_sink<'a>(
+        &self,
+        input: Input<'a>,
+        sums: &'a NormalisationGradient,
+        addend: Option<Values<'a>>,
+        output: ValuesMut<'a>,
+    ) -> FinishedGradient<'a, false, false, false> {
         let norm = input.norm.expect("a normalised input");
+        assert_eq!(input.values.len(), self.input.len(), "input");
         assert_eq!(output.len(), self.input.len(), "gradient of the input");
         let output = MapViewMut::new(output);
-        let sink = FinishedGradient {
+        FinishedGradient {
             flags: Flags::ALL,
             output,
             is_streamed: is_streamed(self.input, output),
             x: MapView::new(input.values),
             finish: Finish::new(norm, sums, self.input),
             addend: self.addend(addend),
-        };
-        let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
-        self.run_backward(input, weights, gradient, None, Some(sink));
+        }
     }
 
     fn run_backward(
@@ -180,26 +192,46 @@ impl Convolution {
     ) {
         let plan = self.plan();
         let finishes = matches!(sink, Some(BackwardSink::Finished(..)));
-        let chunks = plan.chunks(self.input.batch).reversed(finishes);
         let source = input.source(self.input);
         let gradient = gradient.source(self.output());
+        self.with_packed(plan, weights, Direction::Backward, |weights| {
+            self.in_chunks(plan, weights_gradient, finishes, |partial, images| {
+                let weights = sink.map(|sink| (weights, sink));
+                self.instructions.run(Backward { plan, source, gradient, weights, partial, images });
+            });
+        });
+    }
+
+    /// Runs `work` for every run of images of the batch, with a place of its own for the gradient of the weights if that is wanted,
+    /// and adds those up.
+    pub(crate) fn in_chunks(
+        &self,
+        plan: Plan,
+        weights_gradient: Option<&mut [f32]>,
+        is_reversed: bool,
+        work: impl Fn(Option<ViewMut>, std::ops::Range<usize>) + Sync + Send,
+    ) {
+        let chunks = plan.chunks(self.input.batch).reversed(is_reversed);
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
         scratch::with_shared(partial_len * chunks.count(), |partial| {
             let partials = ViewMut::new(partial);
-            self.with_packed(plan, weights, Direction::Backward, |weights| {
-                chunks.for_each(|chunk, images| {
-                    // SAFETY: every chunk has a part of its own.
-                    let partial = unsafe { partials.from(chunk * partial_len) };
-                    let partial = (partial_len > 0).then_some(partial);
-                    let weights = sink.map(|sink| (weights, sink));
-                    self.instructions.run(Backward { plan, source, gradient, weights, partial, images });
-                });
+            chunks.for_each(|chunk, images| {
+                // SAFETY: every chunk has a part of its own.
+                let partial = unsafe { partials.from(chunk * partial_len) };
+                work((partial_len > 0).then_some(partial), images);
             });
             if let Some(weights_gradient) = weights_gradient {
                 add_up(partial, partial_len, self.instructions);
                 plan.unpack_gradient(&partial[..partial_len], self, weights_gradient);
             }
         });
+    }
+
+    /// As a product over patches.
+    pub(crate) fn direct(&self) -> Direct {
+        let Self { input, size, stride, .. } = *self;
+        assert!(size % 2 == 1, "kernels have an odd size");
+        Direct { input, output: self.output(), size, stride }
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -210,9 +242,7 @@ impl Convolution {
         {
             Plan::Winograd(Winograd { input: self.input, outputs: self.outputs })
         } else {
-            assert!(self.size % 2 == 1, "kernels have an odd size");
-            let Self { input, size, stride, .. } = *self;
-            Plan::Direct(Direct { input, output: self.output(), size, stride })
+            Plan::Direct(self.direct())
         }
     }
 
@@ -224,7 +254,13 @@ impl Convolution {
     }
 
     /// Calls `work` with the weights in the layout that the plan wants.
-    fn with_packed(&self, plan: Plan, weights: &[f32], direction: Direction, work: impl FnOnce(View) + Send) {
+    pub(crate) fn with_packed(
+        &self,
+        plan: Plan,
+        weights: &[f32],
+        direction: Direction,
+        work: impl FnOnce(View) + Send,
+    ) {
         scratch::with_shared(plan.packed_len(), |packed| {
             self.pack_for(plan, weights, direction, packed);
             work(View::new(packed));
@@ -254,7 +290,7 @@ impl Convolution {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(crate) enum Direction {
     Forward,
     Backward,
 }

@@ -250,7 +250,7 @@ impl Direct {
     /// Adds the outer products of `count` patches with as many gradients to `sum`, both panels of `rows` rows: what is
     /// broadcast has one block, if one of the two has.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    unsafe fn outers<V: Vector>(
+    pub(crate) unsafe fn outers<V: Vector>(
         self,
         patches: View,
         gradients: View,

@@ -114,9 +114,10 @@ impl Multiply<'_> {
     }
 }
 
-impl<V: Vector> WithSink<V> for Multiply<'_> {
+impl Multiply<'_> {
+    /// All of it, to this sink.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    unsafe fn run<K: Sink>(self, sink: K) {
+    pub(crate) unsafe fn pour<V: Vector, K: Sink>(self, sink: K) {
         let blocks = self.to.channels.div_ceil(LANES);
         unsafe {
             if V::HAS_MANY_REGISTERS && blocks.is_multiple_of(2) {
@@ -125,6 +126,13 @@ impl<V: Vector> WithSink<V> for Multiply<'_> {
                 self.singly::<V, K>(sink);
             }
         }
+    }
+}
+
+impl<V: Vector> WithSink<V> for Multiply<'_> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        unsafe { self.pour::<V, K>(sink) }
     }
 }
 

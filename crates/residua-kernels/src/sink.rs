@@ -533,6 +533,40 @@ pub(crate) struct FinishedGradient<'a, const IS_F32: bool, const IS_ACTIVATED: b
     pub(crate) is_streamed: bool,
 }
 
+impl<const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool>
+    FinishedGradient<'_, IS_F32, IS_ACTIVATED, ADDS>
+{
+    /// What becomes of the gradient of `relu(norm(x))`.
+    #[inline(always)]
+    pub(crate) unsafe fn value<V: Vector>(
+        self,
+        constants: &FinishConstants<V>,
+        at: usize,
+        block: Block,
+        mut value: V,
+    ) -> V {
+        unsafe {
+            let x = self.x.load_first::<V>(at, block.count);
+            if self.does_first() {
+                value = value.where_active(constants.norm.apply(x));
+            }
+            value = constants.apply(value, x);
+            if self.does_second() { value.add(self.addend.load_first(at, block.count)) } else { value }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn store<V: Vector>(self, at: usize, block: Block, value: V) {
+        unsafe {
+            if self.is_streamed {
+                self.output.store_streaming(at, value);
+            } else {
+                self.output.store_first(at, block.count, value);
+            }
+        }
+    }
+}
+
 impl<const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> Sink
     for FinishedGradient<'_, IS_F32, IS_ACTIVATED, ADDS>
 {
@@ -557,23 +591,9 @@ impl<const IS_F32: bool, const IS_ACTIVATED: bool, const ADDS: bool> Sink
         _: usize,
         at: usize,
         block: Block,
-        mut value: V,
+        value: V,
     ) {
-        unsafe {
-            let x = self.x.load_first::<V>(at, block.count);
-            if self.does_first() {
-                value = value.where_active(state.norm.apply(x));
-            }
-            value = state.apply(value, x);
-            if self.does_second() {
-                value = value.add(self.addend.load_first(at, block.count));
-            }
-            if self.is_streamed {
-                self.output.store_streaming(at, value);
-            } else {
-                self.output.store_first(at, block.count, value);
-            }
-        }
+        unsafe { self.store(at, block, self.value(state, at, block, value)) }
     }
 
     #[inline(always)]

@@ -77,9 +77,10 @@ impl AnySource<'_> {
     }
 }
 
+/// As [`AnySource::copy`], of a source that is known.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
-unsafe fn copy<V: Vector, S: Source>(
+pub(crate) unsafe fn copy<V: Vector, S: Source>(
     source: S,
     image: usize,
     block: Block,

@@ -36,6 +36,22 @@ impl Values<'_> {
 }
 
 impl ValuesMut<'_> {
+    /// The same, to be read.
+    pub(crate) fn borrowed(&self) -> Values<'_> {
+        match self {
+            Self::F32(values) => Values::F32(values),
+            Self::Bf16(values) => Values::Bf16(values),
+        }
+    }
+
+    /// The same for a while.
+    pub(crate) fn borrowed_mut(&mut self) -> ValuesMut<'_> {
+        match self {
+            Self::F32(values) => ValuesMut::F32(values),
+            Self::Bf16(values) => ValuesMut::Bf16(values),
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {

@@ -190,16 +190,25 @@ impl<'a> MapView<'a> {
         (storage == Storage::F32).then_some(MapView { start, length, storage, lifetime })
     }
 
-    /// The cache lines from `offset` on, possibly behind the end.
-    #[inline(always)]
-    pub(crate) fn lines(self, offset: usize) -> Lines {
-        Lines(self.start.wrapping_add(self.storage.bytes(offset)))
-    }
-
     /// How many cache lines so many numbers take.
     #[inline(always)]
     pub(crate) fn line_count(self, numbers: usize) -> usize {
         self.storage.bytes(numbers).div_ceil(LINE)
+    }
+}
+
+impl<'a, const IS_F32: bool> MapView<'a, IS_F32> {
+    /// The same, its storage known at run time only.
+    #[inline(always)]
+    pub(crate) fn as_any(self) -> MapView<'a> {
+        let Self { start, length, storage, lifetime } = self;
+        MapView { start, length, storage, lifetime }
+    }
+
+    /// The cache lines from `offset` on, possibly behind the end.
+    #[inline(always)]
+    pub(crate) fn lines(self, offset: usize) -> Lines {
+        Lines(self.start.wrapping_add(self.storage.bytes(offset)))
     }
 }
 

@@ -5,10 +5,10 @@ mod reference;
 
 use reference::{Factors, difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
 use residua_kernels::{
-    Activation, Algorithm, AveragePool, Convolution, Epilogue, GateGradient, Input, InputGradient,
-    Instructions, MapShape, MaxPool, Merge, OutputGradient, Packing, Sgd, SumGradient, TrainedTensor,
-    WeightedMerge, Weights, cross_entropy, finish_gradient, finish_gradient_in_place, moments,
-    with_threads_awake,
+    Activation, Algorithm, AveragePool, Beginning, Convolution, Epilogue, Finishing, GateGradient, Input,
+    InputGradient, Instructions, Junction, MapShape, MaxPool, Merge, OutputGradient, Packing, Sgd,
+    SumGradient, TrainedTensor, Values, WeightedMerge, Weights, cross_entropy, finish_gradient,
+    finish_gradient_in_place, moments, with_threads_awake,
 };
 
 const TOLERANCE: f64 = 1e-4;
@@ -95,6 +95,51 @@ fn pointwise() {
     let input = MapShape { batch: 2, height: 3, width: 3, channels: 17 };
     check_normalised(convolution(input, 3, 1, 1));
     check_raw(convolution(input, 3, 1, 1));
+}
+
+/// In one pass what are two, to the bit.
+#[test]
+fn junction() {
+    let [m, x, u] = [3, 16, 2].map(|channels| MapShape { batch: 2, height: 1, width: 2, channels });
+    let (before, behind) = (convolution(m, 16, 1, 1), convolution(x, 2, 1, 1));
+    let maps = [m, x, u].map(|shape| random(shape.len(), shape.channels as u64));
+    let [of_x, of_u] = [x, u].map(|shape| random(shape.len(), 7));
+    let weights = [random(3 * 16, 8), random(16 * 2, 9)];
+    let shapes = [m, x, u];
+    let norms = [0, 1, 2].map(|at| normalise(shapes[at], &maps[at], 1, 5).0);
+    let input = |at: usize| Input { values: (&maps[at]).into(), norm: Some(&norms[at]), is_activated: true };
+    let reader = Merge { shape: u, is_activated: false, instructions: Instructions::Portable };
+    let read = Input { is_activated: false, ..input(2) };
+    let sums = reader.backward(read, &[], SumGradient::Discarded(&of_u), InputGradient::SumsOnly, false);
+    let sums = &sums.unwrap();
+    let gradient =
+        OutputGradient::ThroughNorm { gradient: &of_u, x: (&maps[2]).into(), norm: &norms[2], sums };
+    let mut unused = vec![f32::NAN; weights[1].len()];
+    let wanted = InputGradient::SumsOnly;
+    let sums = &behind.backward(input(1), &weights[1], gradient, &mut unused, wanted, false).unwrap();
+    let addend = Values::from(&of_x);
+
+    let (mut expected, mut of_norm) = (vec![f32::NAN; x.len()], vec![f32::NAN; m.len()]);
+    let mut of_weights = vec![f32::NAN; weights[0].len()];
+    behind.finish_input_gradient(input(1), &weights[1], gradient, sums, Some(addend), (&mut expected).into());
+    let (plain, wanted) = (OutputGradient::Plain((&expected).into()), InputGradient::OfNorm(&mut of_norm));
+    let expected_sums =
+        before.backward(input(0), &weights[0], plain, &mut of_weights, wanted, false).unwrap();
+
+    let (mut found, mut found_norm) = (vec![f32::NAN; x.len()], vec![f32::NAN; m.len()]);
+    let mut found_weights = vec![f32::NAN; weights[0].len()];
+    let output = (&mut found).into();
+    let finishing = Finishing { input: input(1), weights: &weights[1], gradient, sums, addend, output };
+    let beginning = Beginning {
+        input: input(0),
+        weights: &weights[0],
+        weights_gradient: &mut found_weights,
+        of_norm: &mut found_norm,
+        statistics_are_constant: false,
+    };
+    let found_sums = Junction { before, behind }.backward(finishing, beginning);
+    assert_eq!([found, found_norm, found_weights], [expected, of_norm, of_weights]);
+    assert_eq!([found_sums.gamma, found_sums.beta], [expected_sums.gamma, expected_sums.beta]);
 }
 
 #[test]

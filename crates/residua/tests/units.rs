@@ -5,8 +5,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use residua::ops::{
-    Engine, Exit, MomentsSource, Normalise, UnitBranch, UnitLayer, UnitNorm, UnitOptions, UnitProjection,
-    moments, unit,
+    Engine, Exit, MomentsSource, Normalise, Seams, UnitBranch, UnitLayer, UnitNorm, UnitOptions,
+    UnitProjection, moments, unit,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +202,7 @@ fn run(case: &Case, leaves: &[Vec<f64>], cotangent: &[f64], dtype: DType, keeps_
         weight: projection.clone(),
         norm: case.normalises_projection.then(|| inside(&ends[0], &ends[1])),
     });
-    let result = unit(x.clone(), branch, on_shortcut, case.options(keeps_first));
+    let result = unit(x.clone(), branch, on_shortcut, case.options(keeps_first), Seams::default());
     let cotangent = tensor::<4>(cotangent, &case.output(), &device, dtype);
     let gradients = (result.y.clone() * cotangent).sum().backward();
     let mut all = vec![x.grad(&gradients).map(host)];

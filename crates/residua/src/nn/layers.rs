@@ -6,7 +6,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use super::initialise::Initialiser;
 use super::pass::Pass;
 use super::plan::ConvolutionPlan;
-use crate::ops::{self, Addition, MomentsSource, Normalise, TrackOptions, UnitNorm};
+use crate::ops::{self, Addition, MomentsSource, Normalise, Seam, TrackOptions, UnitNorm};
 
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
@@ -17,11 +17,13 @@ pub(crate) struct FeatureMap {
     pub(crate) values: Tensor<4>,
     /// `[groups, 2, channels]`; constants to autodiff.
     pub(crate) moments: Option<Tensor<3>>,
+    /// With the unit that has made it, for the unit that reads it.
+    pub(crate) seam: Option<Seam>,
 }
 
 impl From<Tensor<4>> for FeatureMap {
     fn from(values: Tensor<4>) -> Self {
-        Self { values, moments: None }
+        Self { values, moments: None, seam: None }
     }
 }
 

@@ -134,7 +134,10 @@ impl ResNet {
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
     pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
-        self.units().skip(units.start).take(units.len()).fold(x, |x, unit| unit.forward(x, pass))
+        let units = self.units().skip(units.start).take(units.len());
+        let output = units.fold(x, |x, unit| unit.forward(x, pass));
+        // What is kept of these units is not kept alive by their output.
+        FeatureMap { seam: None, ..output }
     }
 
     /// The last unit's output to class scores `[batch, classes]`.
@@ -175,7 +178,7 @@ impl Stem {
         if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
             let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
             let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
-            return FeatureMap { values, moments: Some(moments) };
+            return FeatureMap { values, moments: Some(moments), seam: None };
         }
         let mut x = self.conv.forward(images, None, false, None, pass);
         if let Some(norm) = &self.norm {

@@ -10,7 +10,8 @@ use super::pass::{Pass, UnitTrace};
 use super::plan::{Entry, UnitPlan};
 use super::variants::{Ordering, Shortcut};
 use crate::ops::{
-    self, Addition, Engine, Exit, MomentsSource, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
+    self, Addition, Engine, Exit, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions,
+    UnitProjection,
 };
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
@@ -151,7 +152,9 @@ impl ResidualUnit {
             weight: projection.conv.weight.val(),
             norm: projection.norm.as_ref().map(|norm| norm.inside(pass)),
         });
-        let result = ops::unit(input.values, branch, projection, options);
+        let behind = pass.is_training().then(Seam::default);
+        let seams = Seams { before: input.seam, behind: behind.clone() };
+        let result = ops::unit(input.values, branch, projection, options, seams);
         if pass.is_training() {
             let projected = self.shortcut.as_ref().and_then(|projection| projection.norm.as_ref());
             let at_end = [(exit, &result.exit), (projected, &result.projected)];
@@ -167,7 +170,7 @@ impl ResidualUnit {
                 norm.note(moments, batch / options.groups * height * width, pass);
             }
         }
-        FeatureMap { values: result.y, moments: result.moments }
+        FeatureMap { values: result.y, moments: result.moments, seam: behind }
     }
 
     /// F(x), or with an addition the unit's output: the addition and what follows it then ride in the last operation.

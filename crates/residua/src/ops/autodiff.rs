@@ -14,7 +14,7 @@ use super::extension::{
 };
 use super::unit::{
     Branch, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
-    RestGradients, Skip, UnitMaps, UnitOptions, UnitOutput,
+    RestGradients, Seams, Skip, UnitMaps, UnitOptions, UnitOutput,
 };
 use super::{ConvolveOptions, MergeOptions, PoolOptions, TrackOptions};
 
@@ -95,6 +95,7 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
         branch: Branch<Self>,
         skip: Skip<Self>,
         options: UnitOptions,
+        seams: Seams,
     ) -> UnitOutput<Self> {
         let (x, x_node) = x.into_parts();
         let (norm, [gamma_node, beta_node]) = norm_parts::<B, C>(branch.norm, &x);
@@ -113,7 +114,8 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
             }
         };
         let branch = Branch { norm, weight, rest, exit };
-        let UnitOutput { y, moments, maps } = B::unit(x.clone(), branch.clone(), skip.clone(), options);
+        let UnitOutput { y, moments, maps } =
+            B::unit(x.clone(), branch.clone(), skip.clone(), options, seams.clone());
         let bare_maps = bare::<B, C>(&maps);
         let [[gamma_1, beta_1, weight_1], [gamma_2, beta_2, weight_2]] = [first, second];
         let nodes = [
@@ -137,7 +139,7 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
             OpsKind::Tracked(prep) => {
                 // Looked at by a ReLU behind the addition only.
                 let output = if options.ends_in_relu() { y.clone() } else { x.clone() };
-                prep.finish((x, branch, skip, maps, output, options), y)
+                prep.finish((x, branch, skip, maps, output, options, seams), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         };
@@ -226,12 +228,12 @@ impl<B: ResidualBackend> Backward<B, 3> for Pool {
 struct Unit;
 
 impl<B: ResidualBackend> Backward<B, 15> for Unit {
-    type State = (FloatTensor<B>, Branch<B>, Skip<B>, UnitMaps<B>, FloatTensor<B>, UnitOptions);
+    type State = (FloatTensor<B>, Branch<B>, Skip<B>, UnitMaps<B>, FloatTensor<B>, UnitOptions, Seams);
 
     fn backward(self, ops: Ops<Self::State, 15>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let (x, branch, skip, maps, y, options) = ops.state;
-        let result = B::unit_backward(x, branch, skip, maps, y, gradient, options);
+        let (x, branch, skip, maps, y, options, seams) = ops.state;
+        let result = B::unit_backward(x, branch, skip, maps, y, gradient, options, seams);
         let (gamma, beta) = split(result.norm);
         let (exit_gamma, exit_beta) = split(result.exit);
         let (projection_gamma, projection_beta) = split(result.projection_norm);

@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::composed;
-use super::unit::{self, Branch, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
+use super::unit::{self, Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions, TrackOptions};
 
 /// The normalisation in front of an operation.
@@ -260,12 +260,15 @@ pub trait ResidualBackend: Backend {
         #[extension_type] branch: Branch<Self>,
         #[extension_type] skip: Skip<Self>,
         options: UnitOptions,
+        seams: Seams,
     ) -> UnitOutput<Self> {
+        let _ = seams;
         unit::forward::<Self>(x, branch, skip, options)
     }
 
     /// The gradients of [`ResidualBackend::unit`], given the maps and the output `y` that it has returned, and the gradient
     /// of the output. `y` is looked at where a ReLU ends the unit, and may else be anything.
+    #[allow(clippy::too_many_arguments)]
     fn unit_backward(
         x: FloatTensor<Self>,
         #[extension_type] branch: Branch<Self>,
@@ -274,7 +277,9 @@ pub trait ResidualBackend: Backend {
         y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         options: UnitOptions,
+        seams: Seams,
     ) -> UnitGradients<Self> {
+        let _ = seams;
         unit::backward::<Self>(x, branch, skip, maps, y, gradient, options)
     }
 

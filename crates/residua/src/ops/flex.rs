@@ -5,6 +5,7 @@
 
 mod layer;
 mod merge;
+mod seam;
 mod tensors;
 mod unit;
 
@@ -22,7 +23,7 @@ use super::extension::{
     PoolGradients, ResidualBackend, Tracked,
 };
 use super::pool::Buffer;
-use super::unit::{Branch, Skip, UnitGradients, UnitMaps, UnitOptions};
+use super::unit::{Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, TrackOptions};
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{MapBuffer, contiguous, map, map_shape, shape, small, values, values_mut};
@@ -122,7 +123,7 @@ impl ResidualBackend for Flex {
             let weight = small(layer.weight_gradient, &layer.weight_shape);
             return ConvolveGradients { x, norm: NormGradients::Absent, weight };
         }
-        let (x, sums) = layer.complete_backward(gradient, None, false);
+        let (x, sums) = layer.complete_backward(gradient, None, false, None);
         let weight = small(layer.weight_gradient, &layer.weight_shape);
         ConvolveGradients { x, norm: norm_gradients(sums), weight }
     }
@@ -188,6 +189,21 @@ impl ResidualBackend for Flex {
         }
     }
 
+    fn unit(
+        x: FlexTensor,
+        branch: Branch<Self>,
+        skip: Skip<Self>,
+        options: UnitOptions,
+        seams: Seams,
+    ) -> UnitOutput<Self> {
+        let rest = branch.rest.clone();
+        let output = super::unit::forward::<Self>(x, branch, skip, options);
+        if output.y.dtype() == DType::F32 {
+            seam::leave_tail(seams.behind.as_ref(), &rest, &output, &options);
+        }
+        output
+    }
+
     fn unit_backward(
         x: FlexTensor,
         branch: Branch<Self>,
@@ -196,12 +212,13 @@ impl ResidualBackend for Flex {
         y: FlexTensor,
         gradient: FlexTensor,
         options: UnitOptions,
+        seams: Seams,
     ) -> UnitGradients<Self> {
         if branch.weight.dtype() != DType::F32 {
             return super::unit::backward::<Self>(x, branch, skip, maps, y, gradient, options);
         }
         let [x, y, gradient] = [x, y, gradient].map(contiguous);
-        unit::unit_backward(x, branch, skip, maps, y, gradient, options)
+        unit::unit_backward(x, branch, skip, maps, y, gradient, options, seams)
     }
 
     fn descend(

@@ -39,7 +39,7 @@ pub(crate) use pool::Buffer;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 pub use unit::{
     Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
-    RestGradients, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
+    RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
 use crate::choice::words;

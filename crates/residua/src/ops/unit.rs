@@ -22,6 +22,7 @@
 pub(super) mod tensors;
 
 mod passes;
+mod seam;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};
@@ -29,6 +30,7 @@ use burn::backend::{Backend, ExtensionType};
 use super::extension::{Norm, NormGradients, Optional, ResidualBackend};
 use super::{ConvolveOptions, MergeOptions, MomentsSource};
 pub(super) use passes::{Entrance, backward, entrance_backward, forward, shortcut_backward};
+pub use seam::{Seam, Seams};
 
 /// What a unit computes, apart from its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,10 +32,10 @@ pub(super) fn by_segments(
     let mut inputs = inputs(network, images.clone(), &segments, pass.clone())?;
     // A leaf of its own: nothing is tracked across segments.
     let mut next_input = || {
-        let FeatureMap { values, moments } = inputs.pop().expect("every segment has an input");
+        let FeatureMap { values, moments, .. } = inputs.pop().expect("every segment has an input");
         let leaf = values.inner().autodiff().require_grad();
         let moments = moments.map(|moments| moments.inner().autodiff());
-        (leaf.clone(), FeatureMap { values: leaf, moments })
+        (leaf.clone(), FeatureMap { values: leaf, moments, seam: None })
     };
     let mut segments = segments.into_iter().rev();
 

@@ -10,6 +10,7 @@ use residua_kernels::{
 use super::tensors::{self, MapBuffer, contiguous, map_shape, shape, small, values};
 use crate::ops::extension::{Norm, NormGradients};
 use crate::ops::pool::Buffer;
+use crate::ops::unit::Seam;
 use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
 
 /// Up to this many outputs the data gradient of a 1x1 convolution is computed twice rather than stored and read again, if
@@ -24,8 +25,9 @@ pub(super) struct Layer {
     pub(super) x: FlexTensor,
     pub(super) norm: Option<Normalisation>,
     is_activated: bool,
-    weight: FlexTensor,
-    source: MomentsSource,
+    pub(super) weight: FlexTensor,
+    /// Whether the moments are constants.
+    pub(super) has_running_moments: bool,
     pub(super) weight_shape: [usize; 4],
     pub(super) weight_gradient: Vec<f32>,
 }
@@ -42,7 +44,7 @@ impl Layer {
         Self {
             norm: normalisation(norm),
             is_activated: options.is_activated,
-            source: options.source,
+            has_running_moments: options.source == MomentsSource::Running,
             weight_shape: weight.layout().shape().dims(),
             weight_gradient: vec![0.; convolution.weights_len()],
             convolution,
@@ -57,7 +59,7 @@ impl Layer {
         y.into_tensor(shape(self.convolution.output()))
     }
 
-    fn input(&self) -> Input<'_> {
+    pub(super) fn input(&self) -> Input<'_> {
         input(&self.x, &self.norm, self.is_activated)
     }
 
@@ -72,23 +74,29 @@ impl Layer {
             gradient,
             &mut self.weight_gradient,
             wanted,
-            self.source == MomentsSource::Running,
+            self.has_running_moments,
         )
     }
 
     /// The whole gradient of a normalised input, plus an addend, in bfloat16 if it is to be rounded; and the sums that hold
-    /// those of gamma and beta.
+    /// those of gamma and beta. Where it takes a pass of its own, that goes on across the seam.
     pub(super) fn complete_backward(
         &mut self,
         gradient: OutputGradient,
         addend: Option<Values>,
         is_rounded: bool,
+        seam: Option<&Seam>,
     ) -> (FlexTensor, NormalisationGradient) {
         let convolution = self.convolution;
         let map = convolution.input;
         let is_cached = map.len() * size_of::<f32>() <= CACHED;
         if convolution.size == 1 && convolution.outputs <= FEW_CHANNELS && !is_cached {
             let sums = self.backward(gradient, InputGradient::SumsOnly).expect("a normalised input");
+            if let (false, Some(addend)) = (is_rounded, addend)
+                && let Some(x) = self.finish_across(seam, gradient, &sums, addend)
+            {
+                return (x, sums);
+            }
             let mut output = MapBuffer::of(map.len(), is_rounded);
             let weights = values(&self.weight);
             convolution.finish_input_gradient(

@@ -9,17 +9,19 @@ use residua_kernels::{
 };
 
 use super::layer::{Layer, input, norm_gradients, normalisation};
+use super::seam::{self, Passed};
 use super::tensors::{MapBuffer, contiguous, is_bf16, map, map_shape, shape, small, values};
 use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
 use crate::ops::pool::Buffer;
 use crate::ops::unit::{
-    self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Skip, UnitGradients,
-    UnitMaps, UnitOptions,
+    self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Seams, Skip,
+    UnitGradients, UnitMaps, UnitOptions,
 };
 use crate::ops::{MergeOptions, MomentsSource, composed};
 
 /// Passes over memory, last convolution first: each finds the gradients of its weights, the gradient `g` of its
 /// normalised input and the sums over it; the next pass finishes `g` while it reads it.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn unit_backward(
     x: FlexTensor,
     branch: Branch<Flex>,
@@ -28,8 +30,11 @@ pub(super) fn unit_backward(
     y: FlexTensor,
     gradient: FlexTensor,
     options: UnitOptions,
+    seams: Seams,
 ) -> UnitGradients<Flex> {
     let is_rounded = is_bf16(&x);
+    // Of the last convolution, the next unit's backward pass may have done the part.
+    let mut passed = seam::passed(seams.behind.as_ref(), &gradient);
     let (y, gradient) = match options.exit {
         Exit::Sum => (y, gradient),
         _ => (composed::widened::<Flex>(y), composed::widened::<Flex>(gradient)),
@@ -54,22 +59,35 @@ pub(super) fn unit_backward(
         let norm = layer.norm.with(map.moments);
         let options = options.convolution(index + 1, true);
         let mut layer = Layer::new(values, &norm, contiguous(layer.weight), options);
-        let mut g = Buffer::of(layer.convolution.input.len());
-        let sums = layer.backward(through.get(), InputGradient::OfNorm(&mut g));
-        let sums = sums.expect("an inner layer has a normalisation");
+        let (g, sums) = match passed.take() {
+            Some(Passed { g, sums, weight_gradient, .. }) => {
+                layer.weight_gradient = weight_gradient;
+                (g, sums)
+            }
+            None => {
+                let mut g = Buffer::of(layer.convolution.input.len());
+                let sums = layer.backward(through.get(), InputGradient::OfNorm(&mut g));
+                let sums = sums.expect("an inner layer has a normalisation");
+                (g.into_tensor(shape(layer.convolution.input)), sums)
+            }
+        };
         rest.push(InnerGradients {
             gamma: small(sums.gamma.clone(), &[sums.gamma.len()]),
             beta: small(sums.beta.clone(), &[sums.beta.len()]),
             weight: small(layer.weight_gradient, &layer.weight_shape),
         });
         let norm = layer.norm.expect("an inner layer has a normalisation");
-        let values = g.into_tensor(shape(layer.convolution.input));
-        through = Through { values, norm: Some((layer.x, norm, sums)) };
+        through = Through { values: g, norm: Some((layer.x, norm, sums)) };
     }
     rest.reverse();
 
     let (gradient, norm) = if first.norm.is_some() {
-        let (x, sums) = first.complete_backward(through.get(), Some(map(&of_shortcut)), is_rounded);
+        let (x, sums) = first.complete_backward(
+            through.get(),
+            Some(map(&of_shortcut)),
+            is_rounded,
+            seams.before.as_ref(),
+        );
         (x, norm_gradients(sums))
     } else {
         // What both paths share is normalised behind this, in f32.

@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{Branch, ExitMap, ExitNorm, InnerLayer, InnerNorm, Rest, Skip, UnitOptions, UnitOutput};
+use super::{Branch, ExitMap, ExitNorm, InnerLayer, InnerNorm, Rest, Seams, Skip, UnitOptions, UnitOutput};
 use crate::ops::extension::{Optional, ResidualBackend};
 use crate::ops::{Normalise, norm_dispatch, optional_dispatch};
 
@@ -66,6 +66,8 @@ pub struct UnitResult {
 
 /// A residual unit, by the backend extension: formulas in [`Exit`](crate::ops::Exit).
 ///
+/// Consecutive units that share a [`Seam`](crate::ops::Seam) may be faster backward.
+///
 /// Without a `projection` the shortcut is every `stride`-th pixel of the input with zeros for new channels.
 ///
 /// # Panics
@@ -75,6 +77,7 @@ pub fn unit(
     branch: UnitBranch,
     projection: Option<UnitProjection>,
     options: UnitOptions,
+    seams: Seams,
 ) -> UnitResult {
     let mut layers = branch
         .rest
@@ -91,7 +94,7 @@ pub fn unit(
     let skip = projection.map_or(Skip::Identity, |UnitProjection { weight, norm }| {
         Skip::Projection(weight.into_dispatch(), exit_dispatch(norm))
     });
-    let UnitOutput { y, moments, maps } = Dispatch::unit(x.into_dispatch(), branch, skip, options);
+    let UnitOutput { y, moments, maps } = Dispatch::unit(x.into_dispatch(), branch, skip, options, seams);
     let of_exit = |map: ExitMap<Dispatch>| match map {
         ExitMap::Absent => None,
         ExitMap::Present(map) => Some(Tensor::from_dispatch(map.moments)),
