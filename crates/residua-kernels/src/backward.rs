@@ -5,8 +5,9 @@ use crate::map::{MapShape, padded};
 use crate::norm::{Normalisation, NormalisationGradient, SUMS};
 use crate::operands::{Input, InputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, Flags, NormGradient, RawGradient, is_streamed};
+use crate::sink::{BackwardSink, FinishedGradient, Flags, NormGradient, RawGradient};
 use crate::source::{Finish, Norm};
+use crate::streaming::is_streamed;
 use crate::view::{MapView, MapViewMut, ViewMut};
 
 /// Passes the gradient of `relu(norm(x))` on to `x`, as far as wanted. The sums over a normalised input take a pass of

@@ -10,8 +10,9 @@ use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, Flags, ForwardSink, Output, RawGradient, is_streamed};
+use crate::sink::{BackwardSink, FinishedGradient, Flags, ForwardSink, Output, RawGradient};
 use crate::source::{AnySource, Finish};
+use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut, View, ViewMut};
@@ -202,8 +203,8 @@ impl Convolution {
         });
     }
 
-    /// Runs `work` for every run of images of the batch, with a place of its own for the gradient of the weights if that is wanted,
-    /// and adds those up.
+    /// Runs `work` for every run of images of the batch, with a place of its own for the gradient of the weights if that
+    /// is wanted, and adds those up.
     pub(crate) fn in_chunks(
         &self,
         plan: Plan,

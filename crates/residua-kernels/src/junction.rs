@@ -56,7 +56,8 @@ pub struct Finishing<'a> {
     pub output: ValuesMut<'a>,
 }
 
-/// What comes first in the unit before: [`Convolution::backward`] with these, for the gradient that has just been finished.
+/// What comes first in the unit before: [`Convolution::backward`] with these, for the gradient that has just been
+/// finished.
 #[derive(Debug)]
 pub struct Beginning<'a> {
     /// What the convolution has read; normalised.
@@ -72,9 +73,9 @@ pub struct Beginning<'a> {
 }
 
 impl Junction {
-    /// Finishes the gradient of the sum and passes it through `before`: in one pass over memory where both convolutions are
-    /// 1x1 of stride 1, what they read is normalised and rectified, channels are whole blocks, and all is f32; else in two. The results
-    /// are the same to the bit.
+    /// Finishes the gradient of the sum and passes it through `before`: in one pass over memory where both convolutions
+    /// are 1x1 of stride 1, what they read is normalised and rectified, the sum's channels are whole blocks, and all is
+    /// f32; else in two. The results are the same to the bit.
     ///
     /// # Panics
     /// When the convolutions do not meet, a slice has another length than its shape says, or an input is not normalised.

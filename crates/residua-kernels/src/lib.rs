@@ -24,6 +24,7 @@ mod sgd;
 mod sigmoid;
 mod sink;
 mod source;
+mod streaming;
 mod transform;
 mod values;
 mod vector;

@@ -1,6 +1,6 @@
 //! What becomes of a kernel's results while they are still in registers.
 
-use crate::map::{Block, MapShape, padded};
+use crate::map::{Block, padded};
 use crate::norm::{STATISTICS, SUMS};
 use crate::source::{Finish, FinishConstants, Norm, NormConstants};
 use crate::vector::{LANES, Vector};
@@ -49,15 +49,6 @@ unsafe fn total<V: Vector>([a, b, c, d]: [V; CHAINS]) -> V {
 #[inline(always)]
 unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
     unsafe { [V::zero(); CHAINS] }
-}
-
-/// From this size on a map has left the caches before it is read again.
-const STREAMED: usize = 12 << 20;
-
-/// Whether `output` is better written past the caches, and can be.
-pub(crate) fn is_streamed(shape: MapShape, output: MapViewMut) -> bool {
-    let is_whole = shape.channels.is_multiple_of(LANES) && output.has_aligned_vectors();
-    is_whole && shape.len() * size_of::<f32>() >= STREAMED
 }
 
 /// Work that is compiled for every sink.

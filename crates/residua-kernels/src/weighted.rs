@@ -7,8 +7,9 @@ use crate::map::{Block, MapShape, padded};
 use crate::operands::Input;
 use crate::scratch;
 use crate::sigmoid::sigmoid;
-use crate::sink::{Flags, Output, Sink, for_flag, is_streamed};
+use crate::sink::{Flags, Output, Sink, for_flag};
 use crate::source::{Raw, Source};
+use crate::streaming::is_streamed;
 use crate::vector::Vector;
 use crate::view::{MapView, View, ViewMut};
 

@@ -254,7 +254,7 @@ pub trait ResidualBackend: Backend {
         composed::pool_backward::<Self>(x, norm, gradient, options)
     }
 
-    /// A residual unit; see [`crate::ops::unit`](fn@crate::ops::unit).
+    /// A residual unit; see [`crate::ops::unit`](fn@crate::ops::unit). What is composed leaves nothing at its seams.
     fn unit(
         x: FloatTensor<Self>,
         #[extension_type] branch: Branch<Self>,

@@ -1,5 +1,5 @@
-//! Across the seam of two units: the gradient of the map between them is finished and passed through the 1x1 convolution that
-//! has made it in one pass.
+//! Across the seam of two units: in one pass the gradient of the map between them is finished and goes through the 1x1
+//! convolution that has made the map.
 
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
@@ -54,7 +54,12 @@ pub(super) fn leave_tail(
 
 /// What the next unit has found, if it was for this gradient.
 pub(super) fn passed(seam: Option<&Seam>, gradient: &FlexTensor) -> Option<Passed> {
-    let passed = seam?.take::<Passed>()?;
+    let seam = seam?;
+    let Some(passed) = seam.take::<Passed>() else {
+        // It has no use for the map any more, which the unit may drop early.
+        seam.take::<Tail>();
+        return None;
+    };
     // Where another has read the output too, its gradient is a sum, in memory of its own.
     (values(&passed.gradient).as_ptr() == values(gradient).as_ptr()).then_some(passed)
 }
