@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Looks for work between two times that the thread offers its core to others.
 const LOOKS: usize = 64;
@@ -14,22 +15,31 @@ const LOOKS: usize = 64;
 /// More threads do not share one kernel.
 const MOST_THREADS: usize = 64;
 
+/// How long work waits for the other threads to come. One that is not there by then has other things to do.
+const COMES_WITHIN: Duration = Duration::from_millis(5);
+
 /// Runs `work` on a thread of the current pool, whose other threads meanwhile look for work without going to sleep. Waiting
 /// threads offer their cores to whoever else wants them.
+///
+/// Threads come before the work begins or not at all. A thread of a pool that waits for something takes up other jobs on top
+/// of what it has begun. If a thread that has begun a part of the work took up looking for work on top of it, until all of
+/// the work is done, the two would wait for each other. As it is, everything waits for what is younger than itself.
 pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let is_done = AtomicBool::new(false);
     let team = Team::new(rayon::current_num_threads());
+    let door = Door(AtomicUsize::new(0));
     rayon::scope(|scope| {
         let own = rayon::current_thread_index();
-        let (is_done, team) = (&is_done, &team);
+        let (is_done, team, door) = (&is_done, &team, &door);
+        let _done = Done(is_done);
         scope.spawn_broadcast(move |_, context| {
             // On the thread that does the work it would wait for itself.
-            if Some(context.index()) != own {
+            if Some(context.index()) != own && door.enter() {
                 look_for_work(is_done, team);
             }
         });
-        let _done = Done(is_done);
-        let _led = Led::by_this_thread(team);
+        let have_come = door.close(team.threads - 1) > 0;
+        let _led = have_come.then(|| Led::by_this_thread(team));
         work()
     })
 }
@@ -214,6 +224,28 @@ struct Finished<'a>(&'a AtomicUsize);
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Where threads come in until it is closed: how many have, and whether it is.
+struct Door(AtomicUsize);
+
+impl Door {
+    const CLOSED: usize = 1 << 16;
+
+    /// Whether it was open.
+    fn enter(&self) -> bool {
+        self.0.fetch_add(1, Ordering::AcqRel) < Self::CLOSED
+    }
+
+    /// Waits a while for `count` threads, lets nobody else in, and says how many have come.
+    fn close(&self, count: usize) -> usize {
+        let begin = Instant::now();
+        let mut looks = 0;
+        while self.0.load(Ordering::Acquire) < count && begin.elapsed() < COMES_WITHIN {
+            pause(&mut looks);
+        }
+        self.0.fetch_add(Self::CLOSED, Ordering::AcqRel)
     }
 }
 
