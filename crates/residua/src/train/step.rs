@@ -43,11 +43,17 @@ pub(super) fn step_looked_at<T: Send>(
     learning_rate: f64,
     look: impl FnOnce(&ResNet, &Gradients) -> T + Send,
 ) -> Result<(ResNet, StepOutcome, T), NetworkError> {
-    // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
-    residua_kernels::with_threads_awake(|| on_the_pool(network, sgd, batch, pass, learning_rate, look))
+    let is_on_the_cpu = network.device().inner() == Device::flex();
+    let work = || whole_step(network, sgd, batch, pass, learning_rate, look);
+    if is_on_the_cpu {
+        // On a thread of the pool: from outside, every kernel would put this thread to sleep and wake another.
+        residua_kernels::with_threads_awake(work)
+    } else {
+        work()
+    }
 }
 
-fn on_the_pool<T>(
+fn whole_step<T>(
     network: ResNet,
     sgd: &mut Sgd,
     batch: &Batch,
