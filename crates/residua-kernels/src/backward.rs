@@ -8,6 +8,7 @@ use crate::scratch;
 use crate::sink::{BackwardSink, FinishedGradient, Flags, NormGradient, RawGradient};
 use crate::source::{Finish, Norm};
 use crate::streaming::is_streamed;
+use crate::values::{Values, ValuesMut};
 use crate::view::{MapView, MapViewMut, ViewMut};
 
 /// Passes the gradient of `relu(norm(x))` on to `x`, as far as wanted. The sums over a normalised input take a pass of
@@ -53,14 +54,40 @@ pub(crate) fn input_gradient(
         return None;
     };
     let sums = sums(|sink| first.pour(sink), shape, input, norm, stored, statistics_are_constant);
-    if let Some((output, _)) = completed {
-        let output = MapViewMut::new(output);
-        let finish = Finish::new(norm, &sums, shape);
-        let is_streamed = is_streamed(shape, output);
-        let sink = FinishedGradient { flags: Flags::ALL, output, x, finish, addend, is_streamed };
+    if let Some((output, addend)) = completed {
+        let sink = finished(shape, input, &sums, addend, output);
         second.pour(BackwardSink::Finished(sink, input.is_activated, adds));
     }
     Some(sums)
+}
+
+/// What finishes the gradient of a normalised input, by the sums over it.
+///
+/// # Panics
+/// When the input is not normalised, or something has another length than the shape says.
+pub(crate) fn finished<'a>(
+    shape: MapShape,
+    input: Input<'a>,
+    sums: &'a NormalisationGradient,
+    addend: Option<Values<'a>>,
+    output: ValuesMut<'a>,
+) -> FinishedGradient<'a, false, false, false> {
+    let norm = input.norm.expect("a normalised input");
+    let has_length = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
+    has_length(input.values.len(), "input");
+    has_length(output.len(), "gradient of the input");
+    if let Some(addend) = addend {
+        has_length(addend.len(), "addend");
+    }
+    let output = MapViewMut::new(output);
+    FinishedGradient {
+        flags: Flags::ALL,
+        output,
+        is_streamed: is_streamed(shape, output),
+        x: MapView::new(input.values),
+        finish: Finish::new(norm, sums, shape),
+        addend: addend.map_or_else(MapView::none, MapView::new),
+    }
 }
 
 /// The sums over a normalised input's gradient, which `pour` computes; it is stored too if there is a place for it.

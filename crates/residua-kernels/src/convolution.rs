@@ -3,15 +3,15 @@
 use rayon::prelude::*;
 
 use crate::algorithm::Algorithm;
-use crate::backward::sums;
+use crate::backward::{finished, sums};
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, Flags, ForwardSink, Output, RawGradient};
-use crate::source::{AnySource, Finish};
+use crate::sink::{BackwardSink, Flags, ForwardSink, Output, RawGradient};
+use crate::source::AnySource;
 use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
@@ -156,31 +156,9 @@ impl Convolution {
         addend: Option<Values>,
         output: ValuesMut,
     ) {
-        let sink = self.finished_sink(input, sums, addend, output);
+        let sink = finished(self.input, input, sums, addend, output);
         let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
         self.run_backward(input, weights, gradient, None, Some(sink));
-    }
-
-    /// What finishes the gradient of a normalised input.
-    pub(crate) fn finished_sink<'a>(
-        &self,
-        input: Input<'a>,
-        sums: &'a NormalisationGradient,
-        addend: Option<Values<'a>>,
-        output: ValuesMut<'a>,
-    ) -> FinishedGradient<'a, false, false, false> {
-        let norm = input.norm.expect("a normalised input");
-        assert_eq!(input.values.len(), self.input.len(), "input");
-        assert_eq!(output.len(), self.input.len(), "gradient of the input");
-        let output = MapViewMut::new(output);
-        FinishedGradient {
-            flags: Flags::ALL,
-            output,
-            is_streamed: is_streamed(self.input, output),
-            x: MapView::new(input.values),
-            finish: Finish::new(norm, sums, self.input),
-            addend: self.addend(addend),
-        }
     }
 
     fn run_backward(

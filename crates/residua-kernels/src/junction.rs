@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::backward;
-use crate::convolution::{Convolution, Direction, Plan};
+use crate::convolution::{Convolution, Direction};
 use crate::direct::Direct;
 use crate::instructions::Task;
 use crate::map::{Block, MapShape};
@@ -94,7 +94,7 @@ impl Junction {
             .expect("what is normalised has sums")
     }
 
-    /// What is read, if one pass does it.
+    /// What is read, with its type, if one pass does it.
     fn passage<'a>(&self, finishing: &Finishing<'a>, beginning: &Beginning<'a>) -> Option<Passage<'a>> {
         let Self { before, behind } = *self;
         let is_pointwise = |convolution: Convolution| convolution.size == 1 && convolution.stride == 1;
@@ -120,36 +120,29 @@ impl Junction {
         let Self { before, behind } = *self;
         let Beginning { input, weights, weights_gradient, of_norm, statistics_are_constant } = beginning;
         let Finishing { input: x, weights: behind_weights, sums, addend, output, .. } = finishing;
-        let finished = behind.finished_sink(x, sums, Some(addend), output);
+        let finished = backward::finished(behind.input, x, sums, Some(addend), output);
         let finished = finished.as_f32().expect("maps of f32").flagged(true, true);
-        let (direct, behind_direct) = (before.direct(), behind.direct());
+        let backward = Direction::Backward;
         let pour = |sink: BackwardSink| {
             let BackwardSink::Norm(sink, ..) = sink else { unreachable!("sums of a normalised input") };
             let sink = sink.as_f32().expect("a map of f32").flagged(true, true);
-            let plan = Plan::Direct(direct);
-            before.with_packed(plan, weights, Direction::Backward, |weights| {
-                behind.with_packed(
-                    Plan::Direct(behind_direct),
-                    behind_weights,
-                    Direction::Backward,
-                    |behind_weights| {
-                        before.in_chunks(plan, Some(weights_gradient), true, |partial, images| {
-                            let partial = partial.expect("a place for the gradient of the weights");
-                            before.instructions.run(Pass {
-                                before: direct,
-                                behind: behind_direct,
-                                gradient,
-                                behind_weights,
-                                finished,
-                                source,
-                                weights,
-                                sink,
-                                partial,
-                                images,
-                            });
+            before.with_packed(before.plan(), weights, backward, |weights| {
+                behind.with_packed(behind.plan(), behind_weights, backward, |behind_weights| {
+                    before.in_chunks(before.plan(), Some(weights_gradient), true, |partial, images| {
+                        before.instructions.run(Pass {
+                            before: before.direct(),
+                            behind: behind.direct(),
+                            gradient,
+                            behind_weights,
+                            finished,
+                            source,
+                            weights,
+                            sink,
+                            partial: partial.expect("a place for the gradient of the weights"),
+                            images,
                         });
-                    },
-                );
+                    });
+                });
             });
         };
         let norm = input.norm.expect("a normalised input");

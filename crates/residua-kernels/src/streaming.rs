@@ -18,7 +18,7 @@ pub(crate) fn is_streamed(shape: MapShape, output: MapViewMut) -> bool {
 /// The smallest map for which it pays.
 fn fewest_bytes() -> usize {
     static FEWEST: OnceLock<usize> = OnceLock::new();
-    // Measured: on Zen 4 the shared cache keeps smaller maps; that of Intel's servers is about as far away as memory.
+    // Found on one processor each, Emerald Rapids and Zen 4; others may differ.
     *FEWEST.get_or_init(|| if is_intel() { 4 << 20 } else { 12 << 20 })
 }
 

@@ -198,9 +198,7 @@ impl ResidualBackend for Flex {
     ) -> UnitOutput<Self> {
         let rest = branch.rest.clone();
         let output = super::unit::forward::<Self>(x, branch, skip, options);
-        if output.y.dtype() == DType::F32 {
-            seam::leave_tail(seams.behind.as_ref(), &rest, &output, &options);
-        }
+        seam::leave_tail(seams.behind.as_ref(), &rest, &output, &options);
         output
     }
 

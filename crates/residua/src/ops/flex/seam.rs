@@ -3,6 +3,7 @@
 
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
+use burn_std::DType;
 use residua_kernels::{Beginning, Finishing, Junction, NormalisationGradient, OutputGradient, Values};
 
 use super::layer::Layer;
@@ -31,7 +32,7 @@ pub(super) struct Passed {
     pub(super) weight_gradient: Vec<f32>,
 }
 
-/// Leaves a unit's last convolution for the next unit, if it is 1x1 and nothing follows it but the addition.
+/// Leaves a unit's last convolution for the next unit, if it is 1x1, nothing follows it but the addition, and the sum is f32.
 pub(super) fn leave_tail(
     seam: Option<&Seam>,
     rest: &Rest<Flex>,
@@ -44,6 +45,9 @@ pub(super) fn leave_tail(
     };
     let InnerMaps::Two(_, map) = &output.maps.inner else { return };
     let (Optional::Present(x), [_, _, 1, 1]) = (&map.values, weight.layout().shape().dims()) else { return };
+    if output.y.dtype() != DType::F32 {
+        return;
+    }
     seam.leave(Tail {
         x: x.clone(),
         norm: norm.with(map.moments.clone()),
@@ -110,10 +114,10 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::MomentsSource;
     use crate::ops::extension::{NormGradients, ResidualBackend};
     use crate::ops::flex::tensors::small;
     use crate::ops::unit::{Branch, ExitNorm, InnerNorm, Seams, Skip, UnitGradients};
+    use crate::ops::{MomentsSource, RestGradients};
 
     /// The map between the units has left the caches before it is read again: two passes over it would be two readings.
     const SHAPE: [usize; 4] = [33, 32, 32, 64];
@@ -183,23 +187,26 @@ mod tests {
         [of_second, of_first]
     }
 
-    fn bits(gradients: &[UnitGradients<Flex>; 2]) -> Vec<String> {
-        let fields = |gradients: &UnitGradients<Flex>| {
-            let UnitGradients { x, norm: NormGradients::Present { gamma, beta }, weight, rest, .. } =
-                gradients
+    /// All of both units' gradients.
+    fn bits(gradients: &[UnitGradients<Flex>; 2]) -> Vec<u32> {
+        let tensors = |gradients: &UnitGradients<Flex>| {
+            let UnitGradients {
+                x,
+                norm: NormGradients::Present { gamma, beta },
+                weight,
+                rest: RestGradients::Two(first, second),
+                ..
+            } = gradients
             else {
-                unreachable!("the input is normalised")
+                unreachable!("a bottleneck whose input is normalised")
             };
-            let x: Vec<u32> = values(x).iter().map(|value| value.to_bits()).collect();
-            let rest = match rest {
-                crate::ops::RestGradients::Two(first, second) => {
-                    [first, second].map(|layer| [&layer.gamma, &layer.beta, &layer.weight].map(values))
-                }
-                _ => unreachable!("a bottleneck has two more layers"),
-            };
-            format!("{x:?} {:?} {:?} {:?} {rest:?}", values(gamma), values(beta), values(weight))
+            let of_layers = [first, second].map(|layer| [&layer.gamma, &layer.beta, &layer.weight]);
+            [x, gamma, beta, weight].into_iter().chain(of_layers.concat()).cloned().collect::<Vec<_>>()
         };
-        gradients.iter().map(fields).collect()
+        let tensors = gradients.iter().flat_map(tensors);
+        tensors
+            .flat_map(|tensor| values(&tensor).iter().map(|value| value.to_bits()).collect::<Vec<_>>())
+            .collect()
     }
 
     #[test]
