@@ -38,10 +38,7 @@ pub(crate) fn input_gradient(
         has_length(length, "gradient of the input");
     }
     let addend = completed.as_ref().and_then(|(_, addend)| *addend);
-    if let Some(addend) = addend {
-        has_length(addend.len(), "addend");
-    }
-    let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
+    let (adds, addend) = (addend.is_some(), addend_view(shape, addend));
 
     let Some(norm) = input.norm else {
         let (output, _) = completed.expect("only a normalised input has sums");
@@ -76,9 +73,6 @@ pub(crate) fn finished<'a>(
     let has_length = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
     has_length(input.values.len(), "input");
     has_length(output.len(), "gradient of the input");
-    if let Some(addend) = addend {
-        has_length(addend.len(), "addend");
-    }
     let output = MapViewMut::new(output);
     FinishedGradient {
         flags: Flags::ALL,
@@ -86,8 +80,19 @@ pub(crate) fn finished<'a>(
         is_streamed: is_streamed(shape, output),
         x: MapView::new(input.values),
         finish: Finish::new(norm, sums, shape),
-        addend: addend.map_or_else(MapView::none, MapView::new),
+        addend: addend_view(shape, addend),
     }
+}
+
+/// What is added to a map of this shape, if anything is.
+///
+/// # Panics
+/// When it has another length.
+pub(crate) fn addend_view(shape: MapShape, addend: Option<Values>) -> MapView {
+    if let Some(addend) = addend {
+        assert_eq!(addend.len(), shape.len(), "addend");
+    }
+    addend.map_or_else(MapView::none, MapView::new)
 }
 
 /// The sums over a normalised input's gradient, which `pour` computes; it is stored too if there is a place for it.

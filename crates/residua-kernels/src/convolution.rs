@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::algorithm::Algorithm;
-use crate::backward::{finished, sums};
+use crate::backward::{addend_view, finished, sums};
 use crate::direct::Direct;
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
@@ -124,7 +124,8 @@ impl Convolution {
                 has_length(output.len());
                 let (output, x) = (MapViewMut::new(output), MapView::new(input.values));
                 let adds = addend.is_some();
-                let sink = RawGradient { flags: Flags::ALL, output, x, addend: self.addend(addend) };
+                let sink =
+                    RawGradient { flags: Flags::ALL, output, x, addend: addend_view(self.input, addend) };
                 let sink = BackwardSink::Raw(sink, input.is_activated, adds);
                 self.run_backward(input, weights, gradient, Some(weights_gradient), Some(sink));
                 return None;
@@ -223,13 +224,6 @@ impl Convolution {
         } else {
             Plan::Direct(self.direct())
         }
-    }
-
-    fn addend<'a>(&self, addend: Option<Values<'a>>) -> MapView<'a> {
-        if let Some(addend) = addend {
-            assert_eq!(addend.len(), self.input.len(), "addend");
-        }
-        addend.map_or_else(MapView::none, MapView::new)
     }
 
     /// Calls `work` with the weights in the layout that the plan wants.
