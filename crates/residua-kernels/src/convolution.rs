@@ -86,8 +86,9 @@ impl Convolution {
             let plan = self.plan();
             let source = input.source(self.input);
             self.with_packed(plan, weights, Direction::Forward, |weights| {
-                plan.chunks(self.input.batch).reversed(addend.is_some()).for_each(|_, images| {
-                    self.instructions.run(Forward { plan, source, weights, sink, images });
+                let chunks = plan.chunks(self.input.batch).reversed(addend.is_some());
+                chunks.for_each_part(plan.parts(), |_, images, part| {
+                    self.instructions.run(Forward { plan, source, weights, sink, images, part });
                 });
             });
             if let Some((groups, moments)) = moments {
@@ -175,30 +176,30 @@ impl Convolution {
         let source = input.source(self.input);
         let gradient = gradient.source(self.output());
         self.with_packed(plan, weights, Direction::Backward, |weights| {
-            self.in_chunks(plan, weights_gradient, finishes, |partial, images| {
+            self.in_chunks(plan, weights_gradient, finishes, |partial, images, part| {
                 let weights = sink.map(|sink| (weights, sink));
-                self.instructions.run(Backward { plan, source, gradient, weights, partial, images });
+                self.instructions.run(Backward { plan, source, gradient, weights, partial, images, part });
             });
         });
     }
 
-    /// Runs `work` for every run of images of the batch, with a place of its own for the gradient of the weights if that
+    /// Runs `work` for every part of every run of images of the batch, each run with a place of its own for the gradient of the weights if that
     /// is wanted, and adds those up.
     pub(crate) fn in_chunks(
         &self,
         plan: Plan,
         weights_gradient: Option<&mut [f32]>,
         is_reversed: bool,
-        work: impl Fn(Option<ViewMut>, std::ops::Range<usize>) + Sync + Send,
+        work: impl Fn(Option<ViewMut>, std::ops::Range<usize>, Part) + Sync + Send,
     ) {
         let chunks = plan.chunks(self.input.batch).reversed(is_reversed);
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
         scratch::with_shared(partial_len * chunks.count(), |partial| {
             let partials = ViewMut::new(partial);
-            chunks.for_each(|chunk, images| {
-                // SAFETY: every chunk has a part of its own.
+            chunks.for_each_part(plan.parts(), |chunk, images, part| {
+                // SAFETY: within the memory, a place for each run.
                 let partial = unsafe { partials.from(chunk * partial_len) };
-                work((partial_len > 0).then_some(partial), images);
+                work((partial_len > 0).then_some(partial), images, part);
             });
             if let Some(weights_gradient) = weights_gradient {
                 add_up(partial, partial_len, self.instructions);
@@ -282,6 +283,14 @@ impl Plan {
         }
     }
 
+    /// Into how many parts the work on a run of images is divided.
+    fn parts(self) -> usize {
+        match self {
+            Self::Winograd(winograd) => winograd.parts(),
+            Self::Direct(_) => 1,
+        }
+    }
+
     pub(crate) fn packed_len(self) -> usize {
         match self {
             Self::Winograd(Winograd { input, outputs }) => Winograd::weights_len(input.channels, outputs),
@@ -296,18 +305,23 @@ impl Plan {
         }
     }
 
-    /// To `[outputs, inputs, size, size]`.
+    /// To `[outputs, inputs, size, size]`, a block of outputs at a time.
     fn unpack_gradient(self, from: &[f32], convolution: &Convolution, to: &mut [f32]) {
-        let (inputs, size) = (convolution.input.channels, convolution.size);
-        let of_output = |(output, to): (usize, &mut [f32])| match self {
+        let length = convolution.input.channels * convolution.size * convolution.size;
+        let of_block = |(block, to): (usize, &mut [f32])| match self {
             Self::Winograd(Winograd { outputs, .. }) => {
-                for (at, value) in to.iter_mut().enumerate() {
-                    *value = from[at * padded(outputs) + output];
+                // Sixteen taps of an output after the other: a line of each.
+                for first in (0..length).step_by(LANES) {
+                    for (output, to) in to.chunks_exact_mut(length).enumerate() {
+                        for at in first..length.min(first + LANES) {
+                            to[at] = from[at * padded(outputs) + block * LANES + output];
+                        }
+                    }
                 }
             }
-            Self::Direct(direct) => direct.unpack(from, output, to),
+            Self::Direct(direct) => direct.unpack(from, block, to),
         };
-        to.par_chunks_mut(inputs * size * size).with_min_len(8).enumerate().for_each(of_output);
+        to.par_chunks_mut(LANES * length).enumerate().for_each(of_block);
     }
 }
 
@@ -371,18 +385,19 @@ struct Forward<'a> {
     weights: View<'a>,
     sink: ForwardSink<'a>,
     images: std::ops::Range<usize>,
+    part: Part,
 }
 
 impl Task for Forward<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { plan, source, weights, sink, images } = self;
+        let Self { plan, source, weights, sink, images, part } = self;
         unsafe {
             match plan {
                 Plan::Winograd(winograd) => {
-                    winograd.forward::<V>(&source, weights, &sink, images, Part::WHOLE)
+                    winograd.forward::<V>(&source, weights, &sink, images, [Part::WHOLE, part])
                 }
-                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, Part::WHOLE),
+                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, part),
             }
             V::fence();
         }
@@ -396,21 +411,24 @@ struct Backward<'a> {
     weights: Option<(View<'a>, BackwardSink<'a>)>,
     partial: Option<ViewMut<'a>>,
     images: std::ops::Range<usize>,
+    part: Part,
 }
 
 impl Task for Backward<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { plan, source, gradient, weights, partial, images } = self;
+        let Self { plan, source, gradient, weights, partial, images, part } = self;
         let weights = weights.as_ref().map(|(weights, sink)| (*weights, sink));
         unsafe {
             match plan {
                 Plan::Winograd(winograd) => {
                     if let Some(partial) = partial {
-                        winograd.weights_gradient::<V>(&source, &gradient, partial, images.clone());
+                        let images = images.clone();
+                        winograd.weights_gradient::<V>(&source, &gradient, partial, images, part);
                     }
                     if let Some((weights, sink)) = weights {
-                        winograd.transposed().forward::<V>(&gradient, weights, sink, images, Part::WHOLE);
+                        let parts = [Part::WHOLE, part];
+                        winograd.transposed().forward::<V>(&gradient, weights, sink, images, parts);
                     }
                 }
                 Plan::Direct(direct) => direct.backward::<V>(&source, &gradient, weights, partial, images),

@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::map::{MapShape, Part, blocks, padded};
-use crate::multiply::Multiply;
+use crate::multiply::{Multiply, are_near};
 use crate::plane::Plane;
 use crate::product::{Ahead, Nothing, ROWS, SQUARE, outer_pair, panel, product_pair};
 use crate::scratch::Scratch;
@@ -45,6 +45,10 @@ impl Direct {
         self.size * self.run().div_ceil(LANES)
     }
 
+    fn input_blocks(self) -> usize {
+        self.input.channels.div_ceil(LANES)
+    }
+
     fn output_blocks(self) -> usize {
         self.output.channels.div_ceil(LANES)
     }
@@ -60,9 +64,13 @@ impl Direct {
         self.depth() * self.output_blocks() * SQUARE
     }
 
-    /// Output pixels that are processed together: patches of up to 32 KB.
+    /// Output pixels that are processed together: patches of up to 32 KB or, where the weights do not stay next to the core, as many as
+    /// do.
     fn pixels(self) -> usize {
-        (8192 / (self.depth() * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
+        let most = if are_near(self.weights_len()) { 1 << 13 } else { 1 << 16 };
+        let widest =
+            if are_near(self.weights_len()) { self.depth() } else { self.depth().max(self.output_blocks()) };
+        (most / (widest * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
     }
 
     /// The image with its border, and as many rows and columns behind it as the last patch wants.
@@ -118,15 +126,18 @@ impl Direct {
         }
     }
 
-    /// An output's part of a gradient `[depth block][output block][LANES][LANES]`, as `[inputs, size, size]`.
-    pub(crate) fn unpack(self, gradient: &[f32], output: usize, to: &mut [f32]) {
-        for element in 0..self.depth() * LANES {
-            if let Some(at) = self.weight_of(element) {
-                let square = element / LANES * self.output_blocks() + output / LANES;
-                let (input, output) = (element % LANES, output % LANES);
-                let (row, lane) =
-                    if self.gradient_lanes_are_inputs() { (output, input) } else { (input, output) };
-                to[at] = gradient[square * SQUARE + row * LANES + lane];
+    /// A block of outputs of a gradient `[depth block][output block][LANES][LANES]`, as `[outputs, inputs, size, size]`.
+    pub(crate) fn unpack(self, gradient: &[f32], block: usize, to: &mut [f32]) {
+        let length = self.input.channels * self.size * self.size;
+        let squares = gradient.chunks_exact(SQUARE).skip(block).step_by(self.output_blocks());
+        for (depth, square) in squares.enumerate() {
+            for element in 0..LANES {
+                let Some(at) = self.weight_of(depth * LANES + element) else { continue };
+                for (output, to) in to.chunks_exact_mut(length).enumerate() {
+                    let (row, lane) =
+                        if self.gradient_lanes_are_inputs() { (output, element) } else { (element, output) };
+                    to[at] = square[row * LANES + lane];
+                }
             }
         }
     }
@@ -149,7 +160,7 @@ impl Direct {
         unsafe {
             for image in images {
                 if !self.is_pointwise() {
-                    plane.fill::<V>(source, self.input, image, plane_memory);
+                    plane.fill::<V>(source, self.input, 0..self.input_blocks(), image, plane_memory);
                 }
                 let own = part.share(self.output.pixels(), ROWS);
                 for first in own.clone().step_by(pixels) {
@@ -199,7 +210,7 @@ impl Direct {
             for image in images.clone() {
                 if !self.is_pointwise() {
                     if sum.is_some() {
-                        plane.fill::<V>(source, self.input, image, source_plane);
+                        plane.fill::<V>(source, self.input, 0..self.input_blocks(), image, source_plane);
                     }
                     input_plane.slice(0, plane_len).fill(0.);
                 }
@@ -398,7 +409,7 @@ unsafe fn multiply_to_panels<V: Vector>(
                 product_pair::<V>(a, depth, b, ahead, to);
             }
             if pairs < blocks {
-                V::product(a, depth, weights(pairs), ahead, &mut Nothing, to(pairs));
+                V::product(a, ROWS, depth, weights(pairs), ahead, &mut Nothing, to(pairs));
             }
         }
     }

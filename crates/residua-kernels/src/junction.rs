@@ -128,7 +128,7 @@ impl Junction {
             let sink = sink.as_f32().expect("a map of f32").flagged(true, true);
             before.with_packed(before.plan(), weights, backward, |weights| {
                 behind.with_packed(behind.plan(), behind_weights, backward, |behind_weights| {
-                    before.in_chunks(before.plan(), Some(weights_gradient), true, |partial, images| {
+                    before.in_chunks(before.plan(), Some(weights_gradient), true, |partial, images, _| {
                         before.instructions.run(Pass {
                             before: before.direct(),
                             behind: behind.direct(),

@@ -119,11 +119,21 @@ impl Chunks {
 
     /// Runs `work` for every run, in parallel, with its number and its images.
     pub(crate) fn for_each(self, work: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
+        self.for_each_part(1, |chunk, images, _| work(chunk, images));
+    }
+
+    /// As [`for_each`](Self::for_each), each run in so many parts.
+    pub(crate) fn for_each_part(
+        self,
+        parts: usize,
+        work: impl Fn(usize, std::ops::Range<usize>, Part) + Sync + Send,
+    ) {
         let count = self.count();
-        awake::for_each(count, |turn| {
+        awake::for_each(count * parts, |turn| {
+            let (turn, index) = (turn / parts, turn % parts);
             let chunk = if self.is_reversed { count - 1 - turn } else { turn };
             let first = chunk * self.size;
-            work(chunk, first..(first + self.size).min(self.batch));
+            work(chunk, first..(first + self.size).min(self.batch), Part { index, of: parts });
         });
     }
 }

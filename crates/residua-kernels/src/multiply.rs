@@ -23,7 +23,37 @@ pub(crate) struct Multiply<'a> {
     pub(crate) count: usize,
 }
 
+/// Numbers of weights, 256 KB, up to which every sixteen pixels are multiplied by all of them, as they stay in the cache next to a core. Of more,
+/// each block is multiplied by all pixels before the next is read.
+const NEAR_WEIGHTS: usize = 1 << 16;
+
+/// Whether so many numbers of weights are at hand for every sixteen pixels.
+pub(crate) fn are_near(weights: usize) -> bool {
+    weights <= NEAR_WEIGHTS
+}
+
 impl Multiply<'_> {
+    fn blocks(&self) -> usize {
+        self.to.channels.div_ceil(LANES)
+    }
+
+    fn weights_are_near(&self) -> bool {
+        are_near(self.depth * self.blocks() * SQUARE)
+    }
+
+    /// Rows and blocks of `together` in the order of the products: row and block of the `inner`-th within the `outer`-th.
+    #[inline(always)]
+    fn turns(&self, together: usize) -> (usize, usize) {
+        let (rows, blocks) = (self.count.div_ceil(ROWS), self.blocks().div_ceil(together));
+        if self.weights_are_near() { (rows, blocks) } else { (blocks, rows) }
+    }
+
+    #[inline(always)]
+    fn turn(&self, outer: usize, inner: usize, together: usize) -> (usize, usize) {
+        let (row, block) = if self.weights_are_near() { (outer, inner) } else { (inner, outer) };
+        (row * ROWS, block * together)
+    }
+
     /// Results from pixel `row` on, of a block of channels.
     #[inline(always)]
     fn tile(&self, row: usize, block: usize, count: usize) -> Tile {
@@ -39,7 +69,12 @@ impl Multiply<'_> {
         let Self { image, first, to, ahead, distance, .. } = *self;
         let long = if block == 0 { ahead.skip(row * self.depth) } else { Lines::NONE };
         // Sixteen pixels are as many lines as they have channels, here and in the maps beside.
-        let at = (image * to.pixels() + first + row + distance) * to.channels + block * SQUARE;
+        let (pixels, squares) = if self.weights_are_near() {
+            (row + distance, block)
+        } else {
+            (self.count, block * self.count.div_ceil(ROWS) + row / ROWS)
+        };
+        let at = (image * to.pixels() + first + pixels) * to.channels + squares * SQUARE;
         let lines = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.lines(at));
         Ahead { long, short: [lines(self.beside[0]), lines(self.beside[1])] }
     }
@@ -61,13 +96,15 @@ impl Multiply<'_> {
         let results = ViewMut::new(&mut square.0);
         unsafe {
             let mut waiting = Waiting::<V, K>::begin(sink, self.tile(0, 0, 0), results.read());
-            for row in (0..self.count).step_by(ROWS) {
-                for block in 0..self.to.channels.div_ceil(LANES) {
-                    let ahead = self.ahead(row, block);
+            let (outers, inners) = self.turns(1);
+            for outer in 0..outers {
+                for inner in 0..inners {
+                    let (row, block) = self.turn(outer, inner, 1);
+                    let (ahead, rows) = (self.ahead(row, block), ROWS.min(self.count - row));
                     let weights = self.weights(block);
-                    V::product(self.panels(row), self.depth, weights, ahead, &mut waiting, results);
+                    V::product(self.panels(row), rows, self.depth, weights, ahead, &mut waiting, results);
                     waiting.end();
-                    let tile = self.tile(row, block, ROWS.min(self.count - row));
+                    let tile = self.tile(row, block, rows);
                     waiting = Waiting::begin(sink, tile, results.read());
                 }
             }
@@ -87,8 +124,11 @@ impl Multiply<'_> {
         let [mut results, mut others] = squares;
         let (mut last_row, mut last_block, mut last_count) = (0, 0, 0);
         unsafe {
-            for row in (0..self.count).step_by(ROWS) {
-                for block in (0..self.to.channels.div_ceil(LANES)).step_by(2) {
+            let (outers, inners) = self.turns(2);
+            for outer in 0..outers {
+                for inner in 0..inners {
+                    let (row, block) = self.turn(outer, inner, 2);
+                    let rows = ROWS.min(self.count - row);
                     let (panels, ahead) = (self.panels(row), self.ahead(row, block));
                     let weights = [self.weights(block), self.weights(block + 1)];
                     let tile = self.tile(last_row, last_block, last_count);
@@ -98,9 +138,21 @@ impl Multiply<'_> {
                     let tile = self.tile(last_row, last_block + 1, last_count);
                     let mut waiting = Waiting::<V, K>::begin(sink, tile, others[1].read());
                     let ahead = ahead.next();
-                    half_product_pair::<V>(panels, self.depth, weights, HALF, ahead, &mut waiting, results);
+                    if rows > HALF {
+                        half_product_pair::<V>(
+                            panels,
+                            self.depth,
+                            weights,
+                            HALF,
+                            ahead,
+                            &mut waiting,
+                            results,
+                        );
+                    } else {
+                        waiting.step_all();
+                    }
                     waiting.end();
-                    (last_row, last_block, last_count) = (row, block, ROWS.min(self.count - row));
+                    (last_row, last_block, last_count) = (row, block, rows);
                     std::mem::swap(&mut results, &mut others);
                 }
             }
@@ -118,9 +170,8 @@ impl Multiply<'_> {
     /// All of it, to this sink.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn pour<V: Vector, K: Sink>(self, sink: K) {
-        let blocks = self.to.channels.div_ceil(LANES);
         unsafe {
-            if V::HAS_MANY_REGISTERS && blocks.is_multiple_of(2) {
+            if V::HAS_MANY_REGISTERS && self.blocks().is_multiple_of(2) {
                 self.by_pairs::<V, K>(sink);
             } else {
                 self.singly::<V, K>(sink);

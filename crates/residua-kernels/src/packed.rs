@@ -194,7 +194,9 @@ impl Task for Infer<'_> {
         let Self { plan, source, weights, sink, images, part } = self;
         unsafe {
             match plan {
-                Plan::Winograd(winograd) => winograd.forward::<V>(&source, weights, &sink, images, part),
+                Plan::Winograd(winograd) => {
+                    winograd.forward::<V>(&source, weights, &sink, images, winograd.divided(part))
+                }
                 Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, part),
             }
         }

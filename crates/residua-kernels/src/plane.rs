@@ -1,6 +1,8 @@
 //! One image of a feature map, copied to scratch memory with a border of zeros.
 
-use crate::map::{Block, MapShape, blocks};
+use std::ops::Range;
+
+use crate::map::{Block, MapShape, block_at};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
 use crate::view::ViewMut;
@@ -41,12 +43,13 @@ impl Plane {
         block * self.block + (row * self.width + column) * self.pixel
     }
 
-    /// Copies image `image` of `source`.
+    /// Copies the `own` blocks of channels of image `image` of `source`, one behind the other.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn fill<V: Vector>(
         self,
         source: &AnySource,
         shape: MapShape,
+        own: Range<usize>,
         image: usize,
         to: ViewMut,
     ) {
@@ -54,16 +57,17 @@ impl Plane {
         unsafe {
             let (top, left) = (self.border, self.border);
             let (bottom, right) = (top + height, left + width);
-            for block in blocks(channels) {
+            for block in own.clone().map(|index| block_at(channels, index)) {
+                let block = Block { index: block.index - own.start, ..block };
                 self.clear::<V>(block, 0, top, 0, self.width, to);
                 self.clear::<V>(block, top, bottom, 0, left, to);
                 self.clear::<V>(block, top, bottom, right, self.width, to);
                 self.clear::<V>(block, bottom, self.height, 0, self.width, to);
             }
             for row in 0..height {
-                for block in blocks(channels) {
+                for block in own.clone().map(|index| block_at(channels, index)) {
                     let from = (image * height + row) * width * channels + block.channel;
-                    let to = to.from(self.at(block.index, row + self.border, self.border));
+                    let to = to.from(self.at(block.index - own.start, row + self.border, self.border));
                     source.copy::<V>(image, block, from, channels, width, to, self.pixel, self.pads);
                 }
             }

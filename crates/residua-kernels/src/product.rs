@@ -66,13 +66,15 @@ impl Ahead {
 }
 
 /// Multiplies sixteen rows of `a` (its panels `pitch` numbers apart, the view beginning at the first of the sixteen) by
-/// `b: [depth_blocks * LANES][LANES]`, and stores the results as a panel. `R` rows have accumulators at a time.
+/// `b: [depth_blocks * LANES][LANES]`, and stores the results as a panel; or only the first `wanted` of them, or some more. `R` rows have
+/// accumulators at a time.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) unsafe fn product<V: Vector, const R: usize>(
     a: (View, usize),
+    wanted: usize,
     depth_blocks: usize,
     b: View,
     ahead: Ahead,
@@ -87,7 +89,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
         for step in 0..ROWS {
             beside.step(step);
         }
-        for first in (0..ROWS).step_by(R) {
+        for first in (0..wanted).step_by(R) {
             let ahead = if first == 0 { ahead } else { Ahead::NOTHING };
             rows::<V, R, 1>(a, depth_blocks, [b], first, ahead, &mut Nothing, [results]);
         }
@@ -131,8 +133,8 @@ pub(crate) unsafe fn product_pair<V: Vector>(
             half_product_pair::<V>(a, depth_blocks, b, 0, ahead, &mut Nothing, results);
             half_product_pair::<V>(a, depth_blocks, b, HALF, ahead.next(), &mut Nothing, results);
         } else {
-            V::product(a, depth_blocks, b[0], ahead, &mut Nothing, results[0]);
-            V::product(a, depth_blocks, b[1], ahead.next(), &mut Nothing, results[1]);
+            V::product(a, ROWS, depth_blocks, b[0], ahead, &mut Nothing, results[0]);
+            V::product(a, ROWS, depth_blocks, b[1], ahead.next(), &mut Nothing, results[1]);
         }
     }
 }

@@ -35,6 +35,7 @@ pub(crate) trait Vector: Copy {
     /// [`product::product`] with as many rows of accumulators as there are registers for.
     unsafe fn product(
         a: (View, usize),
+        wanted: usize,
         depth_blocks: usize,
         b: View,
         ahead: Ahead,

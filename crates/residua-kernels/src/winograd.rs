@@ -9,6 +9,10 @@
 //!         transform back, into the sink
 //! ```
 //!
+//! Transformed weights of many channels do not fit in the caches next to a core (512 to 512 channels: 38 MB). There a block of them is multiplied
+//! with several sixteens of tiles before the next is read, and as that leaves few runs of images, each is divided by
+//! output channels too.
+//!
 //! The data gradient is the same with flipped weights; the weights' gradient is an outer product per frequency, summed in
 //! the transformed domain over a run of images and transformed back once.
 
@@ -34,6 +38,13 @@ pub(crate) struct Winograd {
     pub(crate) input: MapShape,
     pub(crate) outputs: usize,
 }
+
+/// Sixteens of tiles that weights of many channels are multiplied with at a time.
+const GROUPS: usize = 4;
+/// Numbers of transformed weights up to which they are taken to be at hand for every sixteen tiles: those of 128 to 128 channels.
+const NEAR_WEIGHTS: usize = FREQUENCIES * 128 * 128;
+/// Blocks of output channels that are a part of the work on weights of many channels.
+const PART_BLOCKS: usize = 8;
 
 /// Up to as many tiles (of single small images) are not filled up to sixteen.
 const FEW_TILES: usize = 8;
@@ -65,9 +76,25 @@ impl Winograd {
         (4 * TILES).div_ceil(self.tiles()).min(self.input.batch.div_ceil(8)).max(self.band())
     }
 
+    /// Sixteens of tiles that are processed together.
+    fn groups(self) -> usize {
+        if Self::weights_len(self.input.channels, self.outputs) <= NEAR_WEIGHTS { 1 } else { GROUPS }
+    }
+
+    /// Into how many parts the work on a run of images is divided, by the channels that it has results for.
+    pub(crate) fn parts(self) -> usize {
+        let channels = self.input.channels.max(self.outputs);
+        if self.groups() == 1 { 1 } else { channels.div_ceil(PART_BLOCKS * LANES) }
+    }
+
+    /// A part of the work by tiles or, where they are too few to be divided, by outputs.
+    pub(crate) fn divided(self, part: Part) -> [Part; 2] {
+        if self.tiles() >= 2 * TILES { [part, Part::WHOLE] } else { [Part::WHOLE, part] }
+    }
+
     /// Images whose tiles are processed together.
     fn band(self) -> usize {
-        TILES.div_ceil(self.tiles()).min(self.input.batch)
+        (self.groups() * TILES).div_ceil(self.tiles()).min(self.input.batch)
     }
 
     /// Numbers of transformed weights, `[frequency][output block][input blocks * LANES][LANES]`, or of their gradient,
@@ -95,8 +122,19 @@ impl Winograd {
         Position { image, row: tile / self.tiles_wide() * TILE, column: tile % self.tiles_wide() * TILE }
     }
 
-    /// `sink(weights * source)` for a run of images. With flipped weights, a gradient as its source and inputs and outputs
-    /// exchanged it is the data gradient.
+    /// Where up to sixteen tiles begin in planes of the images of a band, `inset` pixels inside.
+    #[inline(always)]
+    fn places(self, plane: Plane, blocks: usize, tiles: Range<usize>, inset: usize) -> [usize; TILES] {
+        let mut places = [0; TILES];
+        for (place, tile) in places.iter_mut().zip(tiles) {
+            let Position { image, row, column } = self.position(tile);
+            *place = image * plane.block * blocks + plane.at(0, row + inset, column + inset);
+        }
+        places
+    }
+
+    /// `sink(weights * source)` for a run of images, as far as it is part `of_tiles` and `of_outputs`. With flipped weights, a
+    /// gradient as its source and inputs and outputs exchanged it is the data gradient.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn forward<V: Vector>(
         self,
@@ -104,16 +142,17 @@ impl Winograd {
         weights: View,
         sink: &impl AnySink,
         images: Range<usize>,
-        part: Part,
+        [of_tiles, of_outputs]: [Part; 2],
     ) {
         let Self { input, outputs } = self;
-        let (plane, band) = (self.plane(), self.band());
+        let (plane, band, groups) = (self.plane(), self.band(), self.groups());
         let (blocks, output_blocks) = (input.channels.div_ceil(LANES), outputs.div_ceil(LANES));
-        // Where tiles are too few to be divided, the outputs are.
-        let divides_tiles = self.tiles() >= 2 * TILES;
-        let (of_tiles, of_outputs) = if divides_tiles { (part, Part::WHOLE) } else { (Part::WHOLE, part) };
         let own = of_outputs.share(output_blocks, 1);
-        let lengths = [plane.len(input.channels) * band, blocks * BLOCK, output_blocks * BLOCK];
+        if own.is_empty() {
+            return;
+        }
+        let of_group = [blocks * BLOCK, own.len() * BLOCK];
+        let lengths = [plane.len(input.channels) * band, groups * of_group[0], groups * of_group[1]];
         let mut scratch = Scratch::take();
         let [planes, tiles, results] = scratch.pieces(lengths);
         let (planes, tiles, results) = (ViewMut::new(planes), ViewMut::new(tiles), ViewMut::new(results));
@@ -122,7 +161,7 @@ impl Winograd {
                 let count = band.min(images.end - first);
                 for image in 0..count {
                     let to = planes.from(image * plane.len(input.channels));
-                    plane.fill::<V>(source, input, first + image, to);
+                    plane.fill::<V>(source, input, 0..blocks, first + image, to);
                 }
                 let [x, addend] = sink.read_beside();
                 let ahead = self.ahead(
@@ -132,23 +171,29 @@ impl Winograd {
                     output_blocks,
                 );
                 let own_tiles = of_tiles.share(count * self.tiles(), TILES);
-                for tile in own_tiles.clone().step_by(TILES) {
-                    let tiles_here = TILES.min(own_tiles.end - tile);
-                    self.transform_input::<V>(plane, planes.read(), tile, tiles_here, blocks, tiles);
+                for tile in own_tiles.clone().step_by(groups * TILES) {
+                    let here = tile..own_tiles.end.min(tile + groups * TILES);
+                    for (group, tiles_here) in in_groups(here.clone()) {
+                        let to = tiles.from(group * of_group[0]);
+                        self.transform_input::<V>(plane, planes.read(), tiles_here, blocks, to);
+                    }
                     let to = (results, output_blocks, own.clone());
-                    if tiles_here <= FEW_TILES {
-                        few_products::<V>((tiles.read(), blocks), tiles_here, weights, to);
+                    if here.len() <= FEW_TILES {
+                        few_products::<V>((tiles.read(), blocks), here.len(), weights, to);
                     } else {
                         let ahead = ahead.from(tile / TILES * FREQUENCIES * output_blocks);
-                        products::<V>((tiles.read(), blocks), weights, to, ahead);
+                        products::<V>((tiles.read(), blocks), here.len().div_ceil(TILES), weights, to, ahead);
                     }
-                    self.finish::<V>(results.read(), outputs, own.clone(), first, tile, tiles_here, sink);
+                    for (group, tiles_here) in in_groups(here) {
+                        let results = results.read().from(group * of_group[1]);
+                        self.finish::<V>(results, outputs, own.clone(), first, tiles_here, sink);
+                    }
                 }
             }
         }
     }
 
-    /// For a run of images: the weights' gradient, `[input][3][3][output blocks * LANES]`.
+    /// For a run of images: the weights' gradient, `[input][3][3][output blocks * LANES]`, as far as it is part `of_outputs`.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn weights_gradient<V: Vector>(
         self,
@@ -156,17 +201,24 @@ impl Winograd {
         gradient: &AnySource,
         to: ViewMut,
         images: Range<usize>,
+        of_outputs: Part,
     ) {
         let Self { input, outputs } = self;
         let output = input.with_channels(outputs);
-        let (plane, band) = (self.plane(), self.band());
+        let (plane, band, groups) = (self.plane(), self.band(), self.groups());
         let (blocks, output_blocks) = (input.channels.div_ceil(LANES), outputs.div_ceil(LANES));
+        let own = of_outputs.share(output_blocks, 1);
+        if own.is_empty() {
+            return;
+        }
+        let plane_lens = [plane.len(input.channels), plane.len(own.len() * LANES)];
+        let of_group = [blocks * BLOCK, own.len() * BLOCK];
         let lengths = [
-            plane.len(input.channels) * band,
-            plane.len(outputs) * band,
-            blocks * BLOCK,
-            output_blocks * BLOCK,
-            Self::weights_len(input.channels, outputs),
+            plane_lens[0] * band,
+            plane_lens[1] * band,
+            groups * of_group[0],
+            groups * of_group[1],
+            FREQUENCIES * blocks * own.len() * SQUARE,
         ];
         let mut scratch = Scratch::take();
         let [planes, gradient_planes, tiles, gradients, sum] = scratch.pieces(lengths);
@@ -176,28 +228,38 @@ impl Winograd {
             for first in images.clone().step_by(band) {
                 let count = band.min(images.end - first);
                 for image in 0..count {
-                    let to = planes.from(image * plane.len(input.channels));
-                    plane.fill::<V>(source, input, first + image, to);
-                    let to = gradient_planes.from(image * plane.len(outputs));
-                    plane.fill::<V>(gradient, output, first + image, to);
+                    let to = planes.from(image * plane_lens[0]);
+                    plane.fill::<V>(source, input, 0..blocks, first + image, to);
+                    let to = gradient_planes.from(image * plane_lens[1]);
+                    plane.fill::<V>(gradient, output, own.clone(), first + image, to);
                 }
                 let products = blocks * output_blocks;
                 let maps = [source.values(), gradient.values()];
                 let ahead = self.ahead(first + count, maps, [input.channels, outputs], products);
-                for tile in (0..count * self.tiles()).step_by(TILES) {
-                    let tiles_here = TILES.min(count * self.tiles() - tile);
-                    self.transform_input::<V>(plane, planes.read(), tile, tiles_here, blocks, tiles);
-                    self.transform_gradient::<V>(plane, gradient_planes.read(), tile, tiles_here, gradients);
+                for tile in (0..count * self.tiles()).step_by(groups * TILES) {
+                    let here = tile..(count * self.tiles()).min(tile + groups * TILES);
+                    for (group, tiles_here) in in_groups(here.clone()) {
+                        let to = tiles.from(group * of_group[0]);
+                        self.transform_input::<V>(plane, planes.read(), tiles_here.clone(), blocks, to);
+                        let to = gradients.from(group * of_group[1]);
+                        self.transform_gradient::<V>(
+                            plane,
+                            gradient_planes.read(),
+                            tiles_here,
+                            own.len(),
+                            to,
+                        );
+                    }
                     outers::<V>(
                         (tiles.read(), blocks),
-                        (gradients.read(), output_blocks),
-                        tiles_here,
+                        (gradients.read(), own.len()),
+                        here.len(),
                         (sum, first == images.start && tile == 0),
                         ahead.from(tile / TILES * FREQUENCIES * products),
                     );
                 }
             }
-            transform_weights_gradient::<V>(sum.read(), input.channels, outputs, to);
+            transform_weights_gradient::<V>(sum.read(), input.channels, own, output_blocks, to);
         }
     }
 
@@ -216,16 +278,15 @@ impl Winograd {
         self,
         plane: Plane,
         planes: View,
-        first: usize,
-        count: usize,
+        tiles: Range<usize>,
         blocks: usize,
         to: ViewMut,
     ) {
-        for tile in 0..count {
-            let Position { image, row, column } = self.position(first + tile);
-            for block in 0..blocks {
+        let places = self.places(plane, blocks, tiles.clone(), 0);
+        for block in 0..blocks {
+            for (tile, place) in places.into_iter().enumerate().take(tiles.len()) {
                 unsafe {
-                    let from = planes.from(image * plane.block * blocks + plane.at(block, row, column));
+                    let from = planes.from(place + block * plane.block);
                     let to = to.from(block * BLOCK + tile * LANES);
                     transform::of_input::<V>(
                         |row, column| from.load((row * plane.width + column) * LANES),
@@ -241,17 +302,15 @@ impl Winograd {
         self,
         plane: Plane,
         planes: View,
-        first: usize,
-        count: usize,
+        tiles: Range<usize>,
+        blocks: usize,
         to: ViewMut,
     ) {
-        let blocks = self.outputs.div_ceil(LANES);
-        for tile in 0..count {
-            let Position { image, row, column } = self.position(first + tile);
-            for block in 0..blocks {
+        let places = self.places(plane, blocks, tiles.clone(), 1);
+        for block in 0..blocks {
+            for (tile, place) in places.into_iter().enumerate().take(tiles.len()) {
                 unsafe {
-                    let at = image * plane.block * blocks + plane.at(block, row + 1, column + 1);
-                    let from = planes.from(at);
+                    let from = planes.from(place + block * plane.block);
                     let to = to.from(block * BLOCK + tile * LANES);
                     transform::of_gradient::<V>(
                         |row, column| from.load((row * plane.width + column) * LANES),
@@ -262,8 +321,7 @@ impl Winograd {
         }
     }
 
-    /// Transforms tiles of `channels` channels back, into the sink.
-    #[allow(clippy::too_many_arguments)]
+    /// Transforms `own` blocks of tiles of `channels` channels back, into the sink.
     #[cfg_attr(not(debug_assertions), inline(always))]
     unsafe fn finish<V: Vector>(
         self,
@@ -271,19 +329,18 @@ impl Winograd {
         channels: usize,
         own: Range<usize>,
         first_image: usize,
-        first: usize,
-        count: usize,
+        tiles: Range<usize>,
         sink: &impl AnySink,
     ) {
         let MapShape { height, width, .. } = self.input;
-        for tile in 0..count {
-            let Position { image, row, column } = self.position(first + tile);
+        for (tile, position) in tiles.enumerate() {
+            let Position { image, row, column } = self.position(position);
             let image = first_image + image;
             let is_first = row == 0 && column == 0;
             for index in own.clone() {
                 let block = block_at(channels, index);
                 unsafe {
-                    let from = results.from(block.index * BLOCK + tile * LANES);
+                    let from = results.from((index - own.start) * BLOCK + tile * LANES);
                     let outputs = transform::to_output::<V>(|frequency| from.load(frequency * FREQUENCY));
                     let corner = ((image * height + row) * width + column) * channels + block.channel;
                     let places = Places {
@@ -323,10 +380,21 @@ impl Spread {
     }
 }
 
-/// For every frequency the product of sixteen tiles with the weights.
+/// Tiles in sixteens, numbered.
+#[inline(always)]
+fn in_groups(tiles: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let Range { start, end } = tiles;
+    (0..(end - start).div_ceil(TILES)).map(move |group| {
+        let first = start + group * TILES;
+        (group, first..end.min(first + TILES))
+    })
+}
+
+/// For every frequency the product of `groups` sixteens of tiles with the weights.
 #[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn products<V: Vector>(
     (tiles, depth): (View, usize),
+    groups: usize,
     weights: View,
     (results, output_blocks, own): (ViewMut, usize, Range<usize>),
     mut ahead: Spread,
@@ -334,18 +402,26 @@ unsafe fn products<V: Vector>(
     for frequency in 0..FREQUENCIES {
         let mut block = own.start;
         unsafe {
-            let a = (tiles.from(frequency * FREQUENCY), BLOCK);
+            let a = |group: usize| (tiles.from(group * depth * BLOCK + frequency * FREQUENCY), BLOCK);
             let weights = |block: usize| weights.from((frequency * output_blocks + block) * depth * SQUARE);
-            let to = |block: usize| results.from(block * BLOCK + frequency * FREQUENCY);
+            let to = |group: usize, block: usize| {
+                results.from((group * own.len() + block - own.start) * BLOCK + frequency * FREQUENCY)
+            };
             while block + 2 <= own.end {
-                let (b, to) = ([weights(block), weights(block + 1)], [to(block), to(block + 1)]);
-                product_pair::<V>(a, depth, b, ahead.now(), to);
-                ahead = ahead.from(2);
+                let b = [weights(block), weights(block + 1)];
+                for group in 0..groups {
+                    let to = [to(group, block), to(group, block + 1)];
+                    product_pair::<V>(a(group), depth, b, ahead.now(), to);
+                    ahead = ahead.from(2);
+                }
                 block += 2;
             }
             if block < own.end {
-                V::product(a, depth, weights(block), ahead.now(), &mut Nothing, to(block));
-                ahead = ahead.from(1);
+                for group in 0..groups {
+                    let to = to(group, block);
+                    V::product(a(group), ROWS, depth, weights(block), ahead.now(), &mut Nothing, to);
+                    ahead = ahead.from(1);
+                }
             }
         }
     }
@@ -361,24 +437,24 @@ unsafe fn few_products<V: Vector>(
 ) {
     for frequency in 0..FREQUENCIES {
         unsafe {
-            let weights = weights.from(frequency * output_blocks * depth * SQUARE);
+            let weights = weights.from((frequency * output_blocks + own.start) * depth * SQUARE);
             for row in (0..count).step_by(FEW_ROWS) {
                 let a = tiles.from(frequency * FREQUENCY + row * LANES);
                 let to = results.from(frequency * FREQUENCY + row * LANES);
-                let mut block = own.start;
+                let mut block = 0;
                 if V::HAS_MANY_REGISTERS {
-                    while block + 4 <= own.end {
+                    while block + 4 <= own.len() {
                         let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                         few_rows::<V, 4>((a, BLOCK), depth, weights, (to, BLOCK));
                         block += 4;
                     }
                 }
-                while block + 2 <= own.end {
+                while block + 2 <= own.len() {
                     let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                     few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
                     block += 2;
                 }
-                if block < own.end {
+                if block < own.len() {
                     let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                     few_rows::<V, 1>((a, BLOCK), depth, weights, (to, BLOCK));
                 }
@@ -400,24 +476,30 @@ unsafe fn outers<V: Vector>(
         for input in 0..input_blocks {
             let mut output = 0;
             unsafe {
-                let a = tiles.from(input * BLOCK + frequency * FREQUENCY);
-                let g = |output: usize| gradients.from(output * BLOCK + frequency * FREQUENCY);
+                let a =
+                    |group: usize| tiles.from((group * input_blocks + input) * BLOCK + frequency * FREQUENCY);
+                let g = |group: usize, output: usize| {
+                    gradients.from((group * output_blocks + output) * BLOCK + frequency * FREQUENCY)
+                };
                 let to = |output: usize| {
                     sum.from(((frequency * input_blocks + input) * output_blocks + output) * SQUARE)
                 };
                 while output < output_blocks {
                     let together = if output + 2 <= output_blocks { 2 } else { 1 };
-                    for (map, step) in ahead.maps.into_iter().zip(ahead.steps) {
-                        for line in 0..together * step {
-                            map.prefetch::<V>(line);
+                    for (group, tiles) in in_groups(0..count) {
+                        for (map, step) in ahead.maps.into_iter().zip(ahead.steps) {
+                            for line in 0..together * step {
+                                map.prefetch::<V>(line);
+                            }
                         }
-                    }
-                    ahead = ahead.from(together);
-                    if together == 2 {
-                        let (g, to) = ([g(output), g(output + 1)], [to(output), to(output + 1)]);
-                        outer_pair::<V>(a, g, count, to, is_first);
-                    } else {
-                        V::outer(a, g(output), count, to(output), is_first);
+                        ahead = ahead.from(together);
+                        let (a, is_first) = (a(group), is_first && group == 0);
+                        if together == 2 {
+                            let g = [g(group, output), g(group, output + 1)];
+                            outer_pair::<V>(a, g, tiles.len(), [to(output), to(output + 1)], is_first);
+                        } else {
+                            V::outer(a, g(group, output), tiles.len(), to(output), is_first);
+                        }
                     }
                     output += together;
                 }
@@ -441,49 +523,70 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
     let depth = from_channels.div_ceil(LANES);
     let to_blocks = to_channels.div_ceil(LANES);
     let Block { index, channel, count } = block;
-    for from in 0..depth * LANES {
-        let mut kernel = [[[0f32; LANES]; 3]; 3];
-        if from < from_channels {
+    // A square of channels at a time: what is read and written in long runs is faster, and a vector that has just been stored number by number
+    // is slow to load.
+    let mut scratch = Scratch::take();
+    let [kernels, transformed] = scratch.pieces([9 * SQUARE, FREQUENCIES * SQUARE]);
+    for first in (0..depth * LANES).step_by(LANES) {
+        kernels.fill(0.);
+        for from in first..from_channels.min(first + LANES) {
             for to in channel..channel + count {
                 let (output, input) = if is_flipped { (from, to) } else { (to, from) };
                 let values = &weights[(output * inputs + input) * 9..][..9];
                 for (tap, &value) in values.iter().enumerate() {
                     let tap = if is_flipped { 8 - tap } else { tap };
-                    kernel[tap / 3][tap % 3][to - channel] = value;
+                    kernels[((from - first) * 9 + tap) * LANES + to - channel] = value;
                 }
             }
         }
+        let (kernels, transformed) = (View::new(kernels), ViewMut::new(transformed));
         unsafe {
-            let load = |row: usize, column: usize| V::load(kernel[row][column].as_ptr());
-            let kernel = [
-                [load(0, 0), load(0, 1), load(0, 2)],
-                [load(1, 0), load(1, 1), load(1, 2)],
-                [load(2, 0), load(2, 1), load(2, 2)],
-            ];
-            transform::of_weights(kernel, |frequency, value| {
-                let at = ((frequency * to_blocks + index) * depth * LANES + from) * LANES;
-                to.store(at, value);
-            });
+            for from in 0..LANES {
+                let load =
+                    |row: usize, column: usize| kernels.load::<V>(((from * 3 + row) * 3 + column) * LANES);
+                let kernel = [
+                    [load(0, 0), load(0, 1), load(0, 2)],
+                    [load(1, 0), load(1, 1), load(1, 2)],
+                    [load(2, 0), load(2, 1), load(2, 2)],
+                ];
+                transform::of_weights(kernel, |frequency, value| {
+                    transformed.store(frequency * SQUARE + from * LANES, value);
+                });
+            }
+            for frequency in 0..FREQUENCIES {
+                let to = to.from(((frequency * to_blocks + index) * depth * LANES + first) * LANES);
+                for at in (0..SQUARE).step_by(LANES) {
+                    to.store(at, transformed.read().load::<V>(frequency * SQUARE + at));
+                }
+            }
         }
     }
 }
 
-/// Transforms the summed gradient back: `[frequency][input block][output block][LANES][LANES]` to
+/// Transforms the summed gradient of `own` blocks of outputs back: `[frequency][input block][own block][LANES][LANES]` to
 /// `[input][3][3][output blocks * LANES]`.
 #[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn transform_weights_gradient<V: Vector>(sum: View, inputs: usize, outputs: usize, to: ViewMut) {
-    let output_blocks = outputs.div_ceil(LANES);
+unsafe fn transform_weights_gradient<V: Vector>(
+    sum: View,
+    inputs: usize,
+    own: Range<usize>,
+    output_blocks: usize,
+    to: ViewMut,
+) {
     let input_blocks = inputs.div_ceil(LANES);
-    for input in 0..inputs {
-        for output in 0..output_blocks {
-            unsafe {
-                let at = |frequency: usize| {
-                    let square = (frequency * input_blocks + input / LANES) * output_blocks + output;
-                    square * SQUARE + input % LANES * LANES
-                };
-                let kernel = transform::to_weights::<V>(|frequency| sum.load(at(frequency)));
-                for (tap, value) in kernel.into_iter().flatten().enumerate() {
-                    to.store(((input * 9 + tap) * output_blocks + output) * LANES, value);
+    for block in 0..input_blocks {
+        for output in own.clone() {
+            for row in 0..LANES.min(inputs - block * LANES) {
+                unsafe {
+                    let at = |frequency: usize| {
+                        let square = (frequency * input_blocks + block) * own.len() + output - own.start;
+                        square * SQUARE + row * LANES
+                    };
+                    let kernel = transform::to_weights::<V>(|frequency| sum.load(at(frequency)));
+                    let input = block * LANES + row;
+                    for (tap, value) in kernel.into_iter().flatten().enumerate() {
+                        to.store(((input * 9 + tap) * output_blocks + output) * LANES, value);
+                    }
                 }
             }
         }

@@ -386,6 +386,35 @@ fn shapes_of_cifar_networks() {
     }
 }
 
+/// Weights that do not stay in the caches next to a core are read a block at a time, and work on them is divided by channels.
+#[test]
+fn shapes_of_wide_networks() {
+    for (batch, side, channels, outputs, size, stride) in [
+        (1, 4, 136, 160, 3, 1),
+        (3, 9, 150, 140, 3, 1),
+        (9, 6, 141, 136, 3, 1),
+        (2, 7, 272, 256, 1, 1),
+        (1, 9, 256, 270, 1, 1),
+        (2, 7, 250, 272, 1, 2),
+        (2, 9, 80, 96, 3, 2),
+    ] {
+        let case = Case {
+            input: MapShape { batch, height: side, width: side + 1, channels },
+            outputs,
+            size,
+            stride,
+            groups: 1,
+            is_normalised: true,
+            is_activated: true,
+            adds: true,
+            seed: 11,
+        };
+        check_output(case);
+        check_weights_gradient(case);
+        check_finished_gradient(case);
+    }
+}
+
 /// Maps too large for the caches are stored past them, which needs aligned memory: elsewhere they are not.
 #[test]
 fn streamed_outputs_are_the_same_numbers() {

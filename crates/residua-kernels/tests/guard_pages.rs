@@ -28,6 +28,11 @@ fn each_convolution(instructions: Instructions, check: impl Fn(Convolution, Side
                 }
             }
         }
+        for (channels, size) in [(139, 3), (267, 1)] {
+            let input = MapShape { batch: 2, height: 5, width: 4, channels };
+            let algorithm = Algorithm::Winograd;
+            check(Convolution { input, outputs: channels, size, stride: 1, algorithm, instructions }, side);
+        }
     }
 }
 

@@ -220,6 +220,16 @@ const SMALL: Case = Case {
     seed: 1,
 };
 
+/// Weights that do not stay in the caches next to a core.
+#[test]
+fn one_pass_is_bitwise_two_with_many_channels() {
+    let sum = MapShape { batch: 2, height: 7, width: 6, channels: 272 };
+    for instructions in Instructions::available() {
+        let problem = Problem::new(Case { sum, before: 250, behind: 256, ..SMALL }, instructions);
+        assert!(problem.at_once_anywhere() == problem.one_after_the_other(), "{instructions:?}");
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     for batch in (1..10).chain([31, 32, 33, 65, 128]) {

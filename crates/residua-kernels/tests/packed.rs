@@ -4,7 +4,7 @@ mod reference;
 
 use proptest::prelude::*;
 use reference::{random, wide};
-use residua_kernels::{Activation, Algorithm, Epilogue, Input, Instructions, MapShape, Packing};
+use residua_kernels::{Activation, Algorithm, Convolution, Epilogue, Input, Instructions, MapShape, Packing};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -55,6 +55,35 @@ proptest! {
                     let difference = (f64::from(*found) - expected).abs();
                     prop_assert!(difference <= bound, "{instructions:?} {algorithm:?} at {at}: {found}, not {expected}");
                 }
+            }
+        }
+    }
+}
+
+/// Weights that do not stay in the caches next to a core, of single images and several: to the bit the training kernels' sums.
+#[test]
+fn many_channels_in_parts() {
+    let (channels, outputs) = (140, 150);
+    for ((batch, side), size) in [(1, 4), (1, 7), (5, 7)].into_iter().flat_map(|map| [(map, 3), (map, 1)]) {
+        let input = MapShape { batch, height: side, width: side, channels };
+        let x = random(input.len(), 1);
+        let weights = random(outputs * channels * size * size, 2);
+        let values = Input { values: (&x).into(), norm: None, is_activated: false };
+        let epilogue = Epilogue::new(&vec![1.; outputs], &vec![0.; outputs], 0., Activation::None);
+        for instructions in Instructions::available() {
+            let algorithm = Algorithm::Winograd;
+            let convolution = Convolution { input, outputs, size, stride: 1, algorithm, instructions };
+            let mut expected = vec![f32::NAN; convolution.output().len()];
+            convolution.forward(values, &weights, None, (&mut expected).into(), None);
+            let packing = Packing::new(channels, outputs, size, 1, algorithm, instructions);
+            let mut packed = vec![f32::NAN; packing.packed_len()];
+            packing.pack(&weights, &mut packed);
+            let packed = packing.with_weights(&packed);
+            for parts in [1, 2, 3, 20] {
+                let mut y = vec![f32::NAN; expected.len()];
+                packed.forward(input, values, &epilogue, None, &mut y, parts);
+                let are_same = y.iter().zip(&expected).all(|(y, expected)| y.to_bits() == expected.to_bits());
+                assert!(are_same, "{convolution:?} in {parts} parts");
             }
         }
     }

@@ -29,6 +29,12 @@ fn each_convolution(check: impl Fn(Convolution) + Sync) {
             check(Convolution { input, outputs: 20, size, stride, algorithm, instructions });
         }
     }
+    // Work on many channels is divided by channels, too.
+    for (batch, channels, size) in [(1, 137, 3), (5, 137, 3), (40, 137, 3), (3, 264, 1)] {
+        let input = MapShape { batch, height: 6, width: 5, channels };
+        let (algorithm, instructions) = (Algorithm::Winograd, Instructions::current());
+        check(Convolution { input, outputs: channels + 3, size, stride: 1, algorithm, instructions });
+    }
 }
 
 /// What `run` returns in a pool of each size, one after the other.

@@ -21,13 +21,14 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn product(
         a: (View, usize),
+        wanted: usize,
         depth_blocks: usize,
         b: View,
         ahead: Ahead,
         beside: &mut impl Beside,
         results: ViewMut,
     ) {
-        unsafe { product::product::<Self, 16>(a, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 16>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
