@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
-use residua::ops::{Addition, Engine, MomentsSource, Normalise, convolve, merge, moments, pool};
+use residua::ops::{Addition, Engine, MomentsSource, Normalise, convolve, max_pool, merge, moments, pool};
 
 /// What a case computes, apart from its tensors.
 #[derive(Debug, Clone)]
@@ -197,6 +197,10 @@ impl Leaves {
         let means = pool(engine, self.x.clone(), self.norm(case, engine), case.is_activated[0]);
         means.reshape([case.batch(), 1, 1, case.inputs])
     }
+
+    fn max_pool(&self, case: &Case, engine: Engine) -> Tensor<4> {
+        max_pool(engine, self.x.clone(), self.norm(case, engine), case.is_activated[0])
+    }
 }
 
 /// An operation of a case's leaves.
@@ -318,6 +322,10 @@ fn same(case: &Case) -> [usize; 4] {
     [case.batch(), case.height, case.width, case.inputs]
 }
 
+fn halved(case: &Case) -> [usize; 4] {
+    [case.batch(), case.height.div_ceil(2), case.width.div_ceil(2), case.inputs]
+}
+
 fn pooled(case: &Case) -> [usize; 4] {
     [case.batch(), 1, 1, case.inputs]
 }
@@ -338,6 +346,17 @@ proptest! {
     #[test]
     fn pool_agrees_with_autodiff(case in cases()) {
         check_engines(Leaves::pool, &case, pooled(&case));
+    }
+
+    #[test]
+    fn max_pool_agrees_with_autodiff(case in cases()) {
+        check_engines(Leaves::max_pool, &case, halved(&case));
+    }
+
+    #[test]
+    fn max_pool_in_single_precision_agrees_with_double(case in cases()) {
+        prop_assume!(is_well_posed(&case));
+        check_precisions(Leaves::max_pool, &case, halved(&case));
     }
 
     #[test]
@@ -365,6 +384,11 @@ proptest! {
     #[test]
     fn convolve_agrees_with_finite_differences(case in cases()) {
         check_slopes(Leaves::convolve, &case, convolved(&case));
+    }
+
+    #[test]
+    fn max_pool_agrees_with_finite_differences(case in cases()) {
+        check_slopes(Leaves::max_pool, &case, halved(&case));
     }
 
     #[test]

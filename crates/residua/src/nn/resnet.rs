@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor, module::max_pool2d, ops::MaxPoolOptions};
+use burn::tensor::{Device, Tensor};
 
 use super::config::ResNetConfig;
 use super::error::NetworkError;
@@ -175,24 +175,22 @@ impl ResNet {
 
 impl Stem {
     fn forward(&self, images: Tensor<4>, groups: usize, pass: &mut Pass) -> FeatureMap {
-        if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
+        let x: FeatureMap = if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
             let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
             let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
-            return FeatureMap { values, moments: Some(moments), seam: None };
+            FeatureMap { values, moments: Some(moments), seam: None }
+        } else {
+            self.conv.forward(images, None, false, None, pass).into()
+        };
+        let StemPlan { has_norm, is_activated, has_pooling, .. } = self.plan;
+        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
+        if has_pooling {
+            ops::max_pool(pass.engine(), x.values, norm, is_activated).into()
+        } else if has_norm {
+            ops::merge(pass.engine(), x.values, norm, is_activated, Addition::None, false).into()
+        } else {
+            x
         }
-        let mut x = self.conv.forward(images, None, false, None, pass);
-        if let Some(norm) = &self.norm {
-            x = norm.merge(x, self.plan.is_activated, Addition::None, false, pass);
-        }
-        if self.plan.has_pooling {
-            let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
-            let pooled = max_pool2d(x.permute([0, 3, 1, 2]), options);
-            let [batch, channels, height, width] = pooled.dims();
-            // Reshaping to rows writes the permuted view out: feature maps are contiguous.
-            let rows = pooled.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]);
-            x = rows.reshape([batch, height, width, channels]);
-        }
-        x.into()
     }
 }
 

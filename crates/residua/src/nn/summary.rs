@@ -58,6 +58,8 @@ impl ResNetConfig {
         stem.keep(plan.stem.convolution.outputs, size);
         if plan.stem.has_norm {
             stem.norm(plan.stem.convolution.outputs);
+        }
+        if plan.stem.has_norm && !plan.stem.has_pooling {
             stem.keep(plan.stem.convolution.outputs, size);
         }
         if plan.stem.has_pooling {

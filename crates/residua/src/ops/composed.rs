@@ -193,6 +193,37 @@ pub(super) fn pool_backward<B: Backend>(
     PoolGradients { x: found.x, norm: found.norm }
 }
 
+/// Height and width of a window of [`max_pool`], the distance of windows, and the padding.
+const WINDOWS: [[usize; 2]; 3] = [[3, 3], [2, 2], [1, 1]];
+
+/// The maximum over windows of each image.
+pub(super) fn max_pool<B: Backend>(x: FloatTensor<B>, norm: Norm<B>, options: PoolOptions) -> FloatTensor<B> {
+    let [size, stride, padding] = WINDOWS;
+    let x = merge::<B>(x, norm, Addend::Absent, options.merge());
+    let maxima = B::max_pool2d(channels_second::<B>(x), size, stride, padding, [1, 1], false);
+    channels_last::<B>(maxima)
+}
+
+pub(super) fn max_pool_backward<B: Backend>(
+    x: FloatTensor<B>,
+    norm: Norm<B>,
+    gradient: FloatTensor<B>,
+    options: PoolOptions,
+) -> PoolGradients<B> {
+    let [size, stride, padding] = WINDOWS;
+    let int_dtype = get_or_init_device_settings::<B>(&x.device()).int_dtype;
+    let merged = channels_second::<B>(merge::<B>(x.clone(), norm.clone(), Addend::Absent, options.merge()));
+    let indices =
+        B::max_pool2d_with_indices(merged.clone(), size, stride, padding, [1, 1], false, int_dtype).indices;
+    let gradient = channels_second::<B>(gradient);
+    let of_merged =
+        B::max_pool2d_with_indices_backward(merged, size, stride, padding, [1, 1], false, gradient, indices);
+    let gradient = channels_last::<B>(of_merged.x_grad);
+    // Without a ReLU behind the addition the output is not looked at.
+    let found = merge_backward::<B>(x.clone(), norm, Addend::Absent, x, gradient, options.merge());
+    PoolGradients { x: found.x, norm: found.norm }
+}
+
 /// Every `stride`-th pixel, with channels of zeros appended.
 pub(super) fn subsample<B: Backend>(x: FloatTensor<B>, stride: usize, outputs: usize) -> FloatTensor<B> {
     let (device, dtype) = (x.device(), x.dtype());

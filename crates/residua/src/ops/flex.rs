@@ -14,7 +14,7 @@ use burn_flex::FlexTensor;
 use burn_std::DType;
 use rayon::prelude::*;
 use residua_kernels::{
-    AveragePool, InputGradient, Instructions, MapShape, OutputGradient, TrainedTensor, ValuesMut,
+    AveragePool, InputGradient, Instructions, MapShape, MaxPool, OutputGradient, TrainedTensor, ValuesMut,
 };
 
 use super::composed;
@@ -177,6 +177,43 @@ impl ResidualBackend for Flex {
         let (map, norm) = (map_shape(&x), normalisation(&norm));
         let mut of_x = Buffer::of(map.len());
         let pool = AveragePool { input: map, instructions: Instructions::current() };
+        let sums = pool.backward(
+            input(&x, &norm, options.is_activated),
+            values(&gradient),
+            InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None },
+            options.source == MomentsSource::Running,
+        );
+        PoolGradients {
+            x: of_x.into_tensor(shape(map)),
+            norm: sums.map_or(NormGradients::Absent, norm_gradients),
+        }
+    }
+
+    fn max_pool(x: FlexTensor, norm: Norm<Self>, options: PoolOptions) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return composed::max_pool::<Self>(x, norm, options);
+        }
+        let x = contiguous(x);
+        let (map, norm) = (map_shape(&x), normalisation(&norm));
+        let pool = MaxPool { input: map, instructions: Instructions::current() };
+        let mut maxima = Buffer::of(pool.output().len());
+        pool.forward(input(&x, &norm, options.is_activated), &mut maxima);
+        maxima.into_tensor(shape(pool.output()))
+    }
+
+    fn max_pool_backward(
+        x: FlexTensor,
+        norm: Norm<Self>,
+        gradient: FlexTensor,
+        options: PoolOptions,
+    ) -> PoolGradients<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::max_pool_backward::<Self>(x, norm, gradient, options);
+        }
+        let [x, gradient] = [x, gradient].map(contiguous);
+        let (map, norm) = (map_shape(&x), normalisation(&norm));
+        let mut of_x = Buffer::of(map.len());
+        let pool = MaxPool { input: map, instructions: Instructions::current() };
         let sums = pool.backward(
             input(&x, &norm, options.is_activated),
             values(&gradient),

@@ -10,6 +10,7 @@
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional, both terms perhaps scaled, gated or masked: what ends a
 //!   unit that does not end in a convolution;
 //! - [`pool`]: the mean of `relu(norm(x))` over the pixels of each image, what ends a network;
+//! - [`max_pool`]: the maximum of `relu(norm(x))` over windows, what follows an ImageNet network's first convolution;
 //! - [`unit`](unit()): a whole residual unit, of any ordering.
 //!
 //! All are methods of the backend extension [`ResidualBackend`], which has their backward passes too and
@@ -146,10 +147,10 @@ pub struct MergeOptions {
     pub source: MomentsSource,
 }
 
-/// What [`pool`] does besides averaging.
+/// What [`pool`] and [`max_pool`] do before they take means or maxima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// Whether ReLU precedes the mean (after the normalisation).
+    /// Whether ReLU precedes (after the normalisation).
     pub is_activated: bool,
     /// Where the normalisation's moments come from.
     pub source: MomentsSource,
@@ -178,7 +179,7 @@ pub struct DescentOptions {
 }
 
 impl PoolOptions {
-    /// What precedes the mean, as an operation of its own.
+    /// What precedes the pooling, as an operation of its own.
     fn merge(self) -> MergeOptions {
         let Self { is_activated, source } = self;
         MergeOptions { is_activated_before: is_activated, is_activated_after: false, source }
@@ -271,6 +272,18 @@ pub fn pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated:
     Tensor::from_dispatch(match engine {
         Engine::Fused => Dispatch::pool(x, norm, options),
         Engine::Composed => composed::pool::<Dispatch>(x, norm, options),
+    })
+}
+
+/// The maximum of `relu(norm(x))` over windows of 3x3 pixels, two apart and padded by one, normalisation and ReLU optional:
+/// `[batch, ceil(height / 2), ceil(width / 2), channels]` of `[batch, height, width, channels]`. The gradient goes to the first
+/// of several equal maxima.
+pub fn max_pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated: bool) -> Tensor<4> {
+    let options = PoolOptions { is_activated, source: source(&norm) };
+    let (x, norm) = (x.into_dispatch(), norm_dispatch(norm));
+    Tensor::from_dispatch(match engine {
+        Engine::Fused => Dispatch::max_pool(x, norm, options),
+        Engine::Composed => composed::max_pool::<Dispatch>(x, norm, options),
     })
 }
 
