@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Training and inference throughput of the paper's CIFAR networks in PyTorch, as one JSON line.
+"""Training and inference throughput of the paper's networks in PyTorch, as one JSON line.
 
     torch_bench.py --model preresnet164 --batch 64 --steps 5 [--memory-format nchw|nhwc] [--compile]
                    [--ordering bn-after-add] [--shortcut scale:0.5,0.5] [--dimensions a|b]
                    [--mode train|infer] [--threads N] [--device cpu|cuda] [--autocast bf16]
 
-A step is forward, cross-entropy, backward and SGD (momentum 0.9, weight decay 1e-4) on random data already in memory.
+A step is forward, cross-entropy, backward and SGD (momentum 0.9, weight decay 1e-4) on random data already in memory: images of
+32x32 and 10 classes, for ImageNet networks (18, 34, 50, 101, 152, 200 layers) of 224x224 and 1000 classes.
 Figures: images_per_second of the median and of the best step (the first two, warm-up, are left out), and the
 process's peak resident memory (on cuda: peak allocated device memory). Needs `pip install torch`.
 """
@@ -47,8 +48,9 @@ def main():
     shortcut = (kind, *(float(value) for value in parameters.split(",") if value))
     model = torch_networks.build(args.model, args.ordering, shortcut, args.dimensions)
     model = model.to(args.device, memory_format=memory_format)
-    images = torch.randn(args.batch, 3, 32, 32).to(args.device, memory_format=memory_format)
-    labels = torch.randint(0, 10, (args.batch,), device=args.device)
+    size = 224 if isinstance(model, torch_networks.ImageNetResNet) else 32
+    images = torch.randn(args.batch, 3, size, size).to(args.device, memory_format=memory_format)
+    labels = torch.randint(0, model.classifier.out_features, (args.batch,), device=args.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     model.train(args.mode == "train")
     forward = torch.compile(model) if args.compile else model
