@@ -67,10 +67,12 @@ impl Direct {
     /// Output pixels that are processed together: patches of up to 32 KB or, where the weights do not stay next to the core, as many as
     /// do.
     fn pixels(self) -> usize {
-        let most = if are_near(self.weights_len()) { 1 << 13 } else { 1 << 16 };
-        let widest =
-            if are_near(self.weights_len()) { self.depth() } else { self.depth().max(self.output_blocks()) };
-        (most / (widest * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
+        let (most, blocks) = if are_near(self.weights_len()) {
+            (1 << 13, self.depth())
+        } else {
+            (1 << 16, self.depth().max(self.output_blocks()))
+        };
+        (most / (blocks * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
     }
 
     /// The image with its border, and as many rows and columns behind it as the last patch wants.
