@@ -121,7 +121,7 @@ impl BatchNorm {
     }
 
     /// The normalisation of `x`; a training pass notes the new running statistics.
-    fn prepare(&self, x: &Tensor<4>, pass: &mut Pass) -> Normalise {
+    pub(super) fn prepare(&self, x: &Tensor<4>, pass: &mut Pass) -> Normalise {
         self.prepare_map(&FeatureMap::from(x.clone()), pass)
     }
 

@@ -175,22 +175,20 @@ impl ResNet {
 
 impl Stem {
     fn forward(&self, images: Tensor<4>, groups: usize, pass: &mut Pass) -> FeatureMap {
-        let x: FeatureMap = if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
+        if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
             let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
             let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
-            FeatureMap { values, moments: Some(moments), seam: None }
-        } else {
-            self.conv.forward(images, None, false, None, pass).into()
-        };
-        let StemPlan { has_norm, is_activated, has_pooling, .. } = self.plan;
-        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
-        if has_pooling {
-            ops::max_pool(pass.engine(), x.values, norm, is_activated).into()
-        } else if has_norm {
-            ops::merge(pass.engine(), x.values, norm, is_activated, Addition::None, false).into()
-        } else {
-            x
+            return FeatureMap { values, moments: Some(moments), seam: None };
         }
+        let mut x = self.conv.forward(images, None, false, None, pass);
+        let is_activated = self.plan.is_activated;
+        if self.plan.has_pooling {
+            let norm = self.norm.as_ref().map(|norm| norm.prepare(&x, pass));
+            x = ops::max_pool(pass.engine(), x, norm, is_activated);
+        } else if let Some(norm) = &self.norm {
+            x = norm.merge(x, is_activated, Addition::None, false, pass);
+        }
+        x.into()
     }
 }
 

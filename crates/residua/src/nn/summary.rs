@@ -58,9 +58,10 @@ impl ResNetConfig {
         stem.keep(plan.stem.convolution.outputs, size);
         if plan.stem.has_norm {
             stem.norm(plan.stem.convolution.outputs);
-        }
-        if plan.stem.has_norm && !plan.stem.has_pooling {
-            stem.keep(plan.stem.convolution.outputs, size);
+            // Max pooling normalises what it reads and stores no map of it.
+            if !plan.stem.has_pooling {
+                stem.keep(plan.stem.convolution.outputs, size);
+            }
         }
         if plan.stem.has_pooling {
             size = size.strided(2);

@@ -90,16 +90,6 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
         }
     }
 
-    fn max_pool(x: FloatTensor<Self>, norm: Norm<Self>, options: PoolOptions) -> FloatTensor<Self> {
-        let (x, x_node) = x.into_parts();
-        let (norm, [gamma_node, beta_node]) = norm_parts::<B, C>(norm, &x);
-        let output = B::max_pool(x.clone(), norm.clone(), options);
-        match MaxPool.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, norm, options), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-
     fn unit(
         x: FloatTensor<Self>,
         branch: Branch<Self>,
@@ -225,25 +215,6 @@ impl<B: ResidualBackend> Backward<B, 3> for Pool {
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, norm, options) = ops.state;
         let result = B::pool_backward(x, norm, gradient, options);
-        let (gamma, beta) = split(result.norm);
-        register::<B, 3>(
-            ops.parents.map(|parent| parent.map(|node| node.id)),
-            [Some(result.x), gamma, beta],
-            gradients,
-        );
-    }
-}
-
-#[derive(Debug)]
-struct MaxPool;
-
-impl<B: ResidualBackend> Backward<B, 3> for MaxPool {
-    type State = (FloatTensor<B>, Norm<B>, PoolOptions);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (x, norm, options) = ops.state;
-        let result = B::max_pool_backward(x, norm, gradient, options);
         let (gamma, beta) = split(result.norm);
         register::<B, 3>(
             ops.parents.map(|parent| parent.map(|node| node.id)),

@@ -11,7 +11,7 @@ use super::extension::{
     Optional, PoolGradients, Tracked,
 };
 use super::{
-    ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, TrackOptions,
+    ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, Pooling, TrackOptions,
 };
 
 /// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
@@ -170,13 +170,25 @@ pub(super) fn merge_backward<B: Backend>(
     MergeGradients { x, norm, addend: of_values, gate: gate_gradients }
 }
 
-/// The mean over the pixels of each image.
+/// The mean over the pixels of each image, or the maximum over windows.
 pub(super) fn pool<B: Backend>(x: FloatTensor<B>, norm: Norm<B>, options: PoolOptions) -> FloatTensor<B> {
     let x = merge::<B>(x, norm, Addend::Absent, options.merge());
     let [batch, height, width, channels] = x.shape().dims();
-    let x = B::float_reshape(x, Shape::new([batch, height * width, channels]));
-    B::float_reshape(B::float_mean_dim(x, 1), Shape::new([batch, channels]))
+    match options.pooling {
+        Pooling::Mean => {
+            let x = B::float_reshape(x, Shape::new([batch, height * width, channels]));
+            B::float_reshape(B::float_mean_dim(x, 1), Shape::new([batch, channels]))
+        }
+        Pooling::Maximum => {
+            let [size, stride, padding] = WINDOWS;
+            let maxima = B::max_pool2d(channels_second::<B>(x), size, stride, padding, [1, 1], false);
+            channels_last::<B>(maxima)
+        }
+    }
 }
+
+/// Height and width of a window of maxima, the distance of windows, and the padding.
+const WINDOWS: [[usize; 2]; 3] = [[3, 3], [2, 2], [1, 1]];
 
 pub(super) fn pool_backward<B: Backend>(
     x: FloatTensor<B>,
@@ -184,44 +196,33 @@ pub(super) fn pool_backward<B: Backend>(
     gradient: FloatTensor<B>,
     options: PoolOptions,
 ) -> PoolGradients<B> {
-    let [batch, height, width, channels] = x.shape().dims();
-    let gradient = B::float_mul_scalar(gradient, (1. / (height * width) as f64).into());
-    let gradient = B::float_reshape(gradient, Shape::new([batch, 1, 1, channels]));
-    let gradient = B::float_expand(gradient, x.shape());
+    let gradient = match options.pooling {
+        Pooling::Mean => {
+            let [batch, height, width, channels] = x.shape().dims();
+            let gradient = B::float_mul_scalar(gradient, (1. / (height * width) as f64).into());
+            let gradient = B::float_reshape(gradient, Shape::new([batch, 1, 1, channels]));
+            B::float_expand(gradient, x.shape())
+        }
+        Pooling::Maximum => {
+            let merged = merge::<B>(x.clone(), norm.clone(), Addend::Absent, options.merge());
+            maxima_backward::<B>(merged, gradient)
+        }
+    };
     // Without a ReLU behind the addition the output is not looked at.
     let found = merge_backward::<B>(x.clone(), norm, Addend::Absent, x, gradient, options.merge());
     PoolGradients { x: found.x, norm: found.norm }
 }
 
-/// Height and width of a window of [`max_pool`], the distance of windows, and the padding.
-const WINDOWS: [[usize; 2]; 3] = [[3, 3], [2, 2], [1, 1]];
-
-/// The maximum over windows of each image.
-pub(super) fn max_pool<B: Backend>(x: FloatTensor<B>, norm: Norm<B>, options: PoolOptions) -> FloatTensor<B> {
-    let [size, stride, padding] = WINDOWS;
-    let x = merge::<B>(x, norm, Addend::Absent, options.merge());
-    let maxima = B::max_pool2d(channels_second::<B>(x), size, stride, padding, [1, 1], false);
-    channels_last::<B>(maxima)
-}
-
-pub(super) fn max_pool_backward<B: Backend>(
-    x: FloatTensor<B>,
-    norm: Norm<B>,
-    gradient: FloatTensor<B>,
-    options: PoolOptions,
-) -> PoolGradients<B> {
+/// The gradient of what maxima over windows are taken of.
+fn maxima_backward<B: Backend>(x: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
     let [size, stride, padding] = WINDOWS;
     let int_dtype = get_or_init_device_settings::<B>(&x.device()).int_dtype;
-    let merged = channels_second::<B>(merge::<B>(x.clone(), norm.clone(), Addend::Absent, options.merge()));
-    let indices =
-        B::max_pool2d_with_indices(merged.clone(), size, stride, padding, [1, 1], false, int_dtype).indices;
-    let gradient = channels_second::<B>(gradient);
-    let of_merged =
-        B::max_pool2d_with_indices_backward(merged, size, stride, padding, [1, 1], false, gradient, indices);
-    let gradient = channels_last::<B>(of_merged.x_grad);
-    // Without a ReLU behind the addition the output is not looked at.
-    let found = merge_backward::<B>(x.clone(), norm, Addend::Absent, x, gradient, options.merge());
-    PoolGradients { x: found.x, norm: found.norm }
+    let x = channels_second::<B>(x);
+    let maxima = B::max_pool2d_with_indices(x.clone(), size, stride, padding, [1, 1], false, int_dtype);
+    let (gradient, indices) = (channels_second::<B>(gradient), maxima.indices);
+    let found =
+        B::max_pool2d_with_indices_backward(x, size, stride, padding, [1, 1], false, gradient, indices);
+    channels_last::<B>(found.x_grad)
 }
 
 /// Every `stride`-th pixel, with channels of zeros appended.

@@ -133,7 +133,7 @@ pub enum GateGradients<B: Backend> {
     },
 }
 
-/// The gradients of [`ResidualBackend::pool`] or [`ResidualBackend::max_pool`].
+/// The gradients of [`ResidualBackend::pool`].
 #[derive(Debug, Clone, ExtensionType)]
 pub struct PoolGradients<B: Backend> {
     /// Gradient of the input.
@@ -235,7 +235,7 @@ pub trait ResidualBackend: Backend {
         composed::merge_backward::<Self>(x, norm, addend, output, gradient, options)
     }
 
-    /// The mean of `relu(norm(x))` over the pixels of each image: `[batch, channels]`.
+    /// What the options take of `relu(norm(x))`: means over images or maxima over windows.
     fn pool(
         x: FloatTensor<Self>,
         #[extension_type] norm: Norm<Self>,
@@ -252,25 +252,6 @@ pub trait ResidualBackend: Backend {
         options: PoolOptions,
     ) -> PoolGradients<Self> {
         composed::pool_backward::<Self>(x, norm, gradient, options)
-    }
-
-    /// The maximum of `relu(norm(x))` over windows of 3x3 pixels, two apart and padded by one.
-    fn max_pool(
-        x: FloatTensor<Self>,
-        #[extension_type] norm: Norm<Self>,
-        options: PoolOptions,
-    ) -> FloatTensor<Self> {
-        composed::max_pool::<Self>(x, norm, options)
-    }
-
-    /// The gradients of [`ResidualBackend::max_pool`] for the gradient of its result.
-    fn max_pool_backward(
-        x: FloatTensor<Self>,
-        #[extension_type] norm: Norm<Self>,
-        gradient: FloatTensor<Self>,
-        options: PoolOptions,
-    ) -> PoolGradients<Self> {
-        composed::max_pool_backward::<Self>(x, norm, gradient, options)
     }
 
     /// A residual unit; see [`crate::ops::unit`](fn@crate::ops::unit). What is composed leaves nothing at its seams.

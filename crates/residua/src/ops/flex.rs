@@ -24,7 +24,9 @@ use super::extension::{
 };
 use super::pool::Buffer;
 use super::unit::{Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
-use super::{ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, TrackOptions};
+use super::{
+    ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, TrackOptions,
+};
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{MapBuffer, contiguous, map, map_shape, shape, small, values, values_mut};
 
@@ -158,10 +160,20 @@ impl ResidualBackend for Flex {
         }
         let x = contiguous(x);
         let (map, norm) = (map_shape(&x), normalisation(&norm));
-        let mut means = vec![0.; map.batch * map.channels];
-        let pool = AveragePool { input: map, instructions: Instructions::current() };
-        pool.forward(input(&x, &norm, options.is_activated), &mut means);
-        small(means, &[map.batch, map.channels])
+        let (input, instructions) = (input(&x, &norm, options.is_activated), Instructions::current());
+        match options.pooling {
+            Pooling::Mean => {
+                let mut means = vec![0.; map.batch * map.channels];
+                AveragePool { input: map, instructions }.forward(input, &mut means);
+                small(means, &[map.batch, map.channels])
+            }
+            Pooling::Maximum => {
+                let pool = MaxPool { input: map, instructions };
+                let mut maxima = Buffer::of(pool.output().len());
+                pool.forward(input, &mut maxima);
+                maxima.into_tensor(shape(pool.output()))
+            }
+        }
     }
 
     fn pool_backward(
@@ -176,50 +188,18 @@ impl ResidualBackend for Flex {
         let [x, gradient] = [x, gradient].map(contiguous);
         let (map, norm) = (map_shape(&x), normalisation(&norm));
         let mut of_x = Buffer::of(map.len());
-        let pool = AveragePool { input: map, instructions: Instructions::current() };
-        let sums = pool.backward(
-            input(&x, &norm, options.is_activated),
-            values(&gradient),
-            InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None },
-            options.source == MomentsSource::Running,
-        );
-        PoolGradients {
-            x: of_x.into_tensor(shape(map)),
-            norm: sums.map_or(NormGradients::Absent, norm_gradients),
-        }
-    }
-
-    fn max_pool(x: FlexTensor, norm: Norm<Self>, options: PoolOptions) -> FlexTensor {
-        if x.dtype() != DType::F32 {
-            return composed::max_pool::<Self>(x, norm, options);
-        }
-        let x = contiguous(x);
-        let (map, norm) = (map_shape(&x), normalisation(&norm));
-        let pool = MaxPool { input: map, instructions: Instructions::current() };
-        let mut maxima = Buffer::of(pool.output().len());
-        pool.forward(input(&x, &norm, options.is_activated), &mut maxima);
-        maxima.into_tensor(shape(pool.output()))
-    }
-
-    fn max_pool_backward(
-        x: FlexTensor,
-        norm: Norm<Self>,
-        gradient: FlexTensor,
-        options: PoolOptions,
-    ) -> PoolGradients<Self> {
-        if x.dtype() != DType::F32 {
-            return composed::max_pool_backward::<Self>(x, norm, gradient, options);
-        }
-        let [x, gradient] = [x, gradient].map(contiguous);
-        let (map, norm) = (map_shape(&x), normalisation(&norm));
-        let mut of_x = Buffer::of(map.len());
-        let pool = MaxPool { input: map, instructions: Instructions::current() };
-        let sums = pool.backward(
-            input(&x, &norm, options.is_activated),
-            values(&gradient),
-            InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None },
-            options.source == MomentsSource::Running,
-        );
+        let (input, instructions) = (input(&x, &norm, options.is_activated), Instructions::current());
+        let wanted = InputGradient::Complete { output: ValuesMut::F32(&mut of_x), addend: None };
+        let is_constant = options.source == MomentsSource::Running;
+        let gradient = values(&gradient);
+        let sums = match options.pooling {
+            Pooling::Mean => {
+                AveragePool { input: map, instructions }.backward(input, gradient, wanted, is_constant)
+            }
+            Pooling::Maximum => {
+                MaxPool { input: map, instructions }.backward(input, gradient, wanted, is_constant)
+            }
+        };
         PoolGradients {
             x: of_x.into_tensor(shape(map)),
             norm: sums.map_or(NormGradients::Absent, norm_gradients),

@@ -28,6 +28,7 @@ mod pool;
 mod unit;
 
 use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -147,9 +148,20 @@ pub struct MergeOptions {
     pub source: MomentsSource,
 }
 
-/// What [`pool`] and [`max_pool`] do before they take means or maxima.
+/// What a pooling takes of the pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean over all of an image: `[batch, channels]`.
+    Mean,
+    /// The maximum over windows of 3x3, two apart and padded by one: `[batch, ceil(height / 2), ceil(width / 2), channels]`.
+    Maximum,
+}
+
+/// What [`pool`] and [`max_pool`] compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolOptions {
+    /// What is taken of `relu(norm(x))`.
+    pub pooling: Pooling,
     /// Whether ReLU precedes (after the normalisation).
     pub is_activated: bool,
     /// Where the normalisation's moments come from.
@@ -181,7 +193,7 @@ pub struct DescentOptions {
 impl PoolOptions {
     /// What precedes the pooling, as an operation of its own.
     fn merge(self) -> MergeOptions {
-        let Self { is_activated, source } = self;
+        let Self { is_activated, source, .. } = self;
         MergeOptions { is_activated_before: is_activated, is_activated_after: false, source }
     }
 }
@@ -267,24 +279,29 @@ pub fn convolve_with_moments(
 /// The mean of `relu(norm(x))` over the pixels of each image, normalisation and ReLU optional: `[batch, channels]` of
 /// `[batch, height, width, channels]`.
 pub fn pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated: bool) -> Tensor<2> {
-    let options = PoolOptions { is_activated, source: source(&norm) };
-    let (x, norm) = (x.into_dispatch(), norm_dispatch(norm));
-    Tensor::from_dispatch(match engine {
-        Engine::Fused => Dispatch::pool(x, norm, options),
-        Engine::Composed => composed::pool::<Dispatch>(x, norm, options),
-    })
+    Tensor::from_dispatch(pooled(engine, Pooling::Mean, x, norm, is_activated))
 }
 
 /// The maximum of `relu(norm(x))` over windows of 3x3 pixels, two apart and padded by one, normalisation and ReLU optional:
 /// `[batch, ceil(height / 2), ceil(width / 2), channels]` of `[batch, height, width, channels]`. The gradient goes to the first
 /// of several equal maxima.
 pub fn max_pool(engine: Engine, x: Tensor<4>, norm: Option<Normalise>, is_activated: bool) -> Tensor<4> {
-    let options = PoolOptions { is_activated, source: source(&norm) };
+    Tensor::from_dispatch(pooled(engine, Pooling::Maximum, x, norm, is_activated))
+}
+
+fn pooled(
+    engine: Engine,
+    pooling: Pooling,
+    x: Tensor<4>,
+    norm: Option<Normalise>,
+    is_activated: bool,
+) -> FloatTensor<Dispatch> {
+    let options = PoolOptions { pooling, is_activated, source: source(&norm) };
     let (x, norm) = (x.into_dispatch(), norm_dispatch(norm));
-    Tensor::from_dispatch(match engine {
-        Engine::Fused => Dispatch::max_pool(x, norm, options),
-        Engine::Composed => composed::max_pool::<Dispatch>(x, norm, options),
-    })
+    match engine {
+        Engine::Fused => Dispatch::pool(x, norm, options),
+        Engine::Composed => composed::pool::<Dispatch>(x, norm, options),
+    }
 }
 
 /// `y = relu_after(relu_before(norm(x)) + addend)`, the two ReLUs as asked for and both terms weighted as the addition says.
