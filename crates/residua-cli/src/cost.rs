@@ -10,9 +10,10 @@ use residua::device::DeviceChoice;
 use residua::nn::{Layout, MemoryChoice, NetworkOptions};
 use residua::report::{RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
-use residua::train::{BenchmarkMode, write_file};
+use residua::train::BenchmarkMode;
 use serde_json::Value;
 
+use crate::destination::Destination;
 use crate::network::{impossible, parse_network};
 use crate::output::{print, tell};
 use crate::table::table;
@@ -49,9 +50,9 @@ pub(crate) struct Arguments {
     /// A folder of runs of one's own; the errors of those that are finished are put beside the published ones.
     #[arg(long, value_name = "DIR")]
     runs: Vec<PathBuf>,
-    /// Write a page, or a picture if the name ends in .svg; may be given twice.
+    /// Write a page (a name that ends in .html) or a picture (.svg); may be given twice.
     #[arg(long, value_name = "FILE")]
-    out: Vec<PathBuf>,
+    out: Vec<Destination>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         networks => networks.iter().map(String::as_str).collect(),
     };
     let networks: Vec<Compared> = names.iter().map(|name| parse(name)).collect::<Result<_, _>>()?;
+    arguments.out.iter().try_for_each(Destination::check)?;
     let mut runs = Vec::new();
     for folder in &arguments.runs {
         for run in find_runs(folder)? {
@@ -99,11 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(table(&rows, 1))?;
     }
     for out in &arguments.out {
-        let is_picture = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
-        let machine = arguments.machine();
-        let text = if is_picture { cost_picture(&costs) } else { cost_page(&costs, &machine) };
-        write_file(out, text.as_bytes())?;
-        tell(format_args!("the {} is {}", if is_picture { "picture" } else { "page" }, out.display()));
+        out.write(|| cost_page(&costs, &arguments.machine()), || cost_picture(&costs))?;
     }
     Ok(ExitCode::SUCCESS)
 }

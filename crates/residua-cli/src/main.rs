@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod cost;
+mod destination;
 mod download;
 mod evaluate;
 mod interrupt;

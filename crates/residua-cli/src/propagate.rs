@@ -1,7 +1,7 @@
 //! `residua propagate`: how signals and gradients go through networks.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,9 +10,10 @@ use residua::data::{Normalisation, NormalisationKind, Source, Split, evaluation_
 use residua::device::Device;
 use residua::nn::{NetworkOptions, ResNet};
 use residua::study::{Propagation, propagation_page, propagation_picture};
-use residua::train::{Trained, images, write_file};
+use residua::train::{Trained, images};
 use serde_json::{Value, json};
 
+use crate::destination::Destination;
 use crate::machine::MachineArguments;
 use crate::network::{impossible, parse_network};
 use crate::output::{print, tell};
@@ -47,9 +48,9 @@ pub(crate) struct Arguments {
     /// What initial weights and dropout masks follow from.
     #[arg(long, default_value = "1", value_name = "N")]
     seed: u64,
-    /// Write a page of all units' values, or a picture if the name ends in .svg; may be given twice.
+    /// Write a page of all units' values (a name that ends in .html) or a picture (.svg); may be given twice.
     #[arg(long, value_name = "FILE")]
-    out: Vec<PathBuf>,
+    out: Vec<Destination>,
     /// Print one line of JSON with every unit.
     #[arg(long)]
     json: bool,
@@ -59,6 +60,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { networks, data, batches: count, batch, seed, out, json, machine } = arguments;
+    out.iter().try_for_each(Destination::check)?;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
@@ -95,10 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(table(&found))?;
     }
     for out in out {
-        let is_picture = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
-        let text = if is_picture { propagation_picture(&found) } else { propagation_page(&found) };
-        write_file(out, text.as_bytes())?;
-        tell(format_args!("the {} is {}", if is_picture { "picture" } else { "page" }, out.display()));
+        out.write(|| propagation_page(&found), || propagation_picture(&found))?;
     }
     Ok(ExitCode::SUCCESS)
 }

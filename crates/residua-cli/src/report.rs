@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use residua::data::{Source, Split};
 use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
-use residua::train::{Trained, write_file};
+use residua::train::{Trained, check_writable, write_file};
 
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (None, [run]) => run.join("report.html"),
         (None, _) => "report.html".into(),
     };
+    check_writable(&out)?;
     arguments.machine.start_threads()?;
     let mut reported = Vec::with_capacity(runs.len());
     for run in runs {

@@ -47,6 +47,7 @@ fn what_cannot_be_measured_is_said() {
         ("cost renset20", "did you mean 'resnet20'?"),
         ("cost resnet20 --set cifra", "did you mean 'cifar'?"),
         ("cost resnet20/scael:1,1", "no ordering, shortcut"),
+        ("cost resnet20 --out cost.txt", "ends in .html for a page"),
     ] {
         let ended = sandbox.run(line);
         assert!(ended.code == Some(2) && ended.stderr.contains(part), "{line}: {ended:?}");
@@ -57,6 +58,11 @@ fn what_cannot_be_measured_is_said() {
     assert!(some.json()[0]["training"].is_null());
     let nowhere = sandbox.run("cost resnet20 --counts-only --runs nowhere");
     assert!(nowhere.code == Some(1) && nowhere.stderr.contains("nowhere"), "{nowhere:?}");
+    // What could not be written is not measured first.
+    let lost = sandbox.run("cost preresnet8 --batch 1 --out cost.svg --out nowhere/cost.html");
+    assert!(lost.code == Some(1) && lost.stderr.contains("cannot write nowhere/cost.html"), "{lost:?}");
+    assert!(lost.stdout.is_empty() && !lost.stderr.contains("preresnet8"), "{lost:?}");
+    assert!(!sandbox.at("cost.svg").exists());
 }
 
 #[test]

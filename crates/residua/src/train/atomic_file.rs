@@ -41,11 +41,28 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
 /// When the file cannot be written.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let aside = beside(path, TEMPORARY);
-    write_through(&aside, bytes).and_then(|()| rename(&aside, path)).inspect_err(|_| {
+    let written = write_through(&aside, bytes).and_then(|()| rename(&aside, path));
+    written.map_err(|error| {
         // The write has failed for a reason that is about to be told; a leftover is no second one.
         let _ = fs::remove_file(&aside);
+        // The name aside is no business of who asked for the file.
+        FileError { action: "write", path: path.to_owned(), ..error }
     })?;
     sync_folder(parent(path))
+}
+
+/// Finds out whether [`write_file`] could write a file, before long work whose results go there; what is there stays.
+///
+/// # Errors
+/// When the file could not be written.
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
+    let aside = beside(path, TEMPORARY);
+    let wanted = |error: FileError| FileError { path: path.to_owned(), ..error };
+    if path.is_dir() {
+        return Err(cannot("write", path)(io::ErrorKind::IsADirectory.into()));
+    }
+    write_through(&aside, b"").map_err(wanted)?;
+    fs::remove_file(&aside).map_err(cannot("delete", &aside))
 }
 
 /// A folder in the making: files are added to it out of sight, until it is put in its place whole.
@@ -203,8 +220,27 @@ mod tests {
         let path = folder.path().join("taken");
         fs::create_dir(&path).unwrap();
         let message = write_file(&path, b"one").unwrap_err().to_string();
-        assert!(message.contains("cannot rename") && message.contains("taken"), "{message}");
+        assert!(message.contains("cannot write") && message.contains("/taken: "), "{message}");
         assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn whether_a_file_can_be_written_is_found_out_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        check_writable(&path).unwrap();
+        assert!(names(folder.path()).is_empty());
+        write_file(&path, b"one").unwrap();
+        check_writable(&path).unwrap();
+        assert_eq!(read_file(&path).unwrap(), b"one");
+        assert_eq!(names(folder.path()), ["a.txt"]);
+        for (path, remedy) in [(folder.path().to_owned(), "give a file"), (path.join("b"), "is a file")] {
+            let message = check_writable(&path).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("{}: ", path.display())) && message.contains(remedy),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod trained;
 mod trainer;
 mod weights_info;
 
-pub use atomic_file::{FileError, write_file};
+pub use atomic_file::{FileError, check_writable, write_file};
 pub use benchmark::{Benchmark, BenchmarkMode, Measurement, peak_memory_bytes};
 pub(crate) use benchmark::{random_batch, timed};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
