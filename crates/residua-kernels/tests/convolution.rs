@@ -415,6 +415,38 @@ fn shapes_of_wide_networks() {
     }
 }
 
+/// 1x1 convolutions that pass over pixels, in rows longer than what is processed together too, and patches whose rows begin
+/// within a block.
+#[test]
+fn shapes_with_strides() {
+    for (height, width, channels, outputs, size, stride) in [
+        (3, 150, 20, 24, 1, 2),
+        (5, 40, 16, 16, 1, 3),
+        (13, 12, 3, 20, 7, 2),
+        (9, 14, 5, 16, 7, 3),
+        (6, 5, 18, 33, 3, 2),
+    ] {
+        for is_normalised in [false, true] {
+            let case = Case {
+                input: MapShape { batch: 2, height, width, channels },
+                outputs,
+                size,
+                stride,
+                groups: 1,
+                is_normalised,
+                is_activated: true,
+                adds: true,
+                seed: 13,
+            };
+            check_output(case);
+            check_weights_gradient(case);
+            if is_normalised {
+                check_finished_gradient(case);
+            }
+        }
+    }
+}
+
 /// Maps too large for the caches are stored past them, which needs aligned memory: elsewhere they are not.
 #[test]
 fn streamed_outputs_are_the_same_numbers() {
