@@ -25,6 +25,14 @@ struct Case {
     seed: u64,
 }
 
+impl Case {
+    /// Of a known shape, with all that there can be around the convolution.
+    fn known(input: MapShape, [outputs, size, stride]: [usize; 3], seed: u64) -> Self {
+        let (is_normalised, is_activated, adds) = (true, true, true);
+        Self { input, outputs, size, stride, groups: 1, is_normalised, is_activated, adds, seed }
+    }
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let channels = || prop_oneof![Just(16usize), Just(32), Just(64), 1usize..40];
     (
@@ -356,6 +364,12 @@ proptest! {
     }
 }
 
+fn check(case: Case) {
+    check_output(case);
+    check_weights_gradient(case);
+    check_finished_gradient(case);
+}
+
 /// The shapes of the networks that the kernels are for.
 #[test]
 fn shapes_of_cifar_networks() {
@@ -369,20 +383,10 @@ fn shapes_of_cifar_networks() {
         (16, 64, 128, 1, 2),
         (8, 256, 64, 1, 1),
     ] {
-        let case = Case {
-            input: MapShape { batch: 2, height: side, width: side, channels },
-            outputs,
-            size,
-            stride,
-            groups: 1,
-            is_normalised: channels > 3,
-            is_activated: channels > 3,
-            adds: true,
-            seed: 7,
-        };
-        check_output(case);
-        check_weights_gradient(case);
-        check_finished_gradient(case);
+        let input = MapShape { batch: 2, height: side, width: side, channels };
+        let is_normalised = channels > 3;
+        let known = Case::known(input, [outputs, size, stride], 7);
+        check(Case { is_normalised, is_activated: is_normalised, ..known });
     }
 }
 
@@ -398,20 +402,8 @@ fn shapes_of_wide_networks() {
         (2, 7, 250, 272, 1, 2),
         (2, 9, 80, 96, 3, 2),
     ] {
-        let case = Case {
-            input: MapShape { batch, height: side, width: side + 1, channels },
-            outputs,
-            size,
-            stride,
-            groups: 1,
-            is_normalised: true,
-            is_activated: true,
-            adds: true,
-            seed: 11,
-        };
-        check_output(case);
-        check_weights_gradient(case);
-        check_finished_gradient(case);
+        let input = MapShape { batch, height: side, width: side + 1, channels };
+        check(Case::known(input, [outputs, size, stride], 11));
     }
 }
 
@@ -426,23 +418,9 @@ fn shapes_with_strides() {
         (9, 14, 5, 16, 7, 3),
         (6, 5, 18, 33, 3, 2),
     ] {
+        let input = MapShape { batch: 2, height, width, channels };
         for is_normalised in [false, true] {
-            let case = Case {
-                input: MapShape { batch: 2, height, width, channels },
-                outputs,
-                size,
-                stride,
-                groups: 1,
-                is_normalised,
-                is_activated: true,
-                adds: true,
-                seed: 13,
-            };
-            check_output(case);
-            check_weights_gradient(case);
-            if is_normalised {
-                check_finished_gradient(case);
-            }
+            check(Case { is_normalised, ..Case::known(input, [outputs, size, stride], 13) });
         }
     }
 }
