@@ -52,10 +52,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 #[derive(Debug, Args)]
 struct ResultArguments {
     /// How much of the paper's protocol. smoke: tiny networks, minutes for everything. short: 56 layers for 110, 290 for 1001, 3,000
-    /// iterations, hours for a table; Figure 1 is the first 300 iterations of 1001 layers. full: the paper's protocol to the letter.
+    /// iterations, hours for a table; Figure 1 is the first 300 iterations of 1001 layers. deep: 3,000 iterations at the paper's
+    /// depths. full: the paper's protocol to the letter.
     #[arg(long, default_value_t = Budget::Short, value_name = "BUDGET")]
     budget: Budget,
-    /// Runs of each row, with the seeds 1, 2, ... [default: 1 in smoke, 2 in short, 5 in full].
+    /// Runs of each row, with the seeds 1, 2, ... [default: 1 in smoke, 2 in short and deep, 5 in full].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
     /// Where the data are: cifar10:DIR, cifar100:DIR, folder:DIR for ImageNet, or shapes in the place of both CIFAR sets; several

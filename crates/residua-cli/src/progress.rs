@@ -54,6 +54,8 @@ impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress) {
         let Progress { iteration, iterations, epoch, loss, error, learning_rate, images_per_second } =
             progress;
+        // Digits that nobody reads are left out: 0.01765, not 0.017650000000000002.
+        let learning_rate = *learning_rate as f32;
         let state = format!(
             "loss {loss:.4}  error {error:5.2} %  lr {learning_rate}  {images_per_second:.0} images/s"
         );

@@ -10,7 +10,7 @@ use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source, Split};
 use residua::nn::{NamedTensors, NetworkError};
 use residua::train::{
-    DecayScope, Ending, Machine, NamedRecipe, Recipe, StoredWeights, TrainError, Trainer, Warmup,
+    DecayScope, Ending, Machine, NamedRecipe, Recipe, StoredWeights, TrainError, Trainer, Warmup, WarmupKind,
     saved_recipe,
 };
 use serde_json::json;
@@ -137,9 +137,9 @@ struct ScheduleArguments {
     /// of 120 in quick, 32000,48000 of 64000 in paper-cifar; in proportion for other lengths].
     #[arg(long, value_name = "N,N,...")]
     decay_at: Option<DecayAt>,
-    /// Iterations at the start with a learning rate of their own, such as 400:0.01; `none` for no warm-up
-    /// [default: none in quick, 400:0.01 in paper-cifar].
-    #[arg(long, value_name = "N:LR")]
+    /// Iterations at the start with a learning rate of their own, such as 400:0.01, or one that rises from there to the
+    /// run's, 400:0.01:gradual; `none` for no warm-up [default: none in quick, 400:0.01 in paper-cifar].
+    #[arg(long, value_name = "N:LR[:gradual]")]
     warmup: Option<WarmupChoice>,
     /// Momentum [default: 0.9].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -387,7 +387,7 @@ impl FromStr for DecayAt {
     }
 }
 
-/// Iterations and learning rate of the warm-up.
+/// Iterations, learning rate and kind of the warm-up.
 #[derive(Debug, Clone, Copy)]
 struct WarmupChoice(Option<Warmup>);
 
@@ -395,14 +395,16 @@ impl FromStr for WarmupChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "write ITERATIONS:LEARNING_RATE, such as 400:0.01, or none";
+        let wrong = "write ITERATIONS:LEARNING_RATE, such as 400:0.01 or 400:0.01:gradual, or none";
         if text == "none" {
             return Ok(Self(None));
         }
-        let (iterations, learning_rate) = text.split_once(':').ok_or(wrong)?;
+        let (iterations, rest) = text.split_once(':').ok_or(wrong)?;
+        let (learning_rate, kind) = rest.split_once(':').unwrap_or((rest, WarmupKind::Constant.as_str()));
         let iterations = iterations.parse().map_err(|_| wrong)?;
         let learning_rate = learning_rate.parse().map_err(|_| wrong)?;
-        Ok(Self(Some(Warmup { iterations, learning_rate })))
+        let kind = kind.parse().map_err(|_| wrong)?;
+        Ok(Self(Some(Warmup { iterations, learning_rate, kind })))
     }
 }
 

@@ -20,7 +20,7 @@ impl UsageError {
 }
 
 /// Options of a recipe, and what sets them.
-const FLAGS: [(&str, &str); 29] = [
+const FLAGS: [(&str, &str); 30] = [
     ("network.model", "--model"),
     ("network.ordering", "--ordering"),
     ("network.shortcut", "--shortcut"),
@@ -44,6 +44,7 @@ const FLAGS: [(&str, &str); 29] = [
     ("schedule.decay_at", "--decay-at"),
     ("schedule.warmup.iterations", "--warmup (iterations)"),
     ("schedule.warmup.learning_rate", "--warmup (learning rate)"),
+    ("schedule.warmup.kind", "--warmup (kind)"),
     ("schedule.warmup", "--warmup"),
     ("intervals.log", "--log-every"),
     ("intervals.evaluate", "--evaluate-every"),

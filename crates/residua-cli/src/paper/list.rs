@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// table1 to table5, fig1, fig3, fig6, or all.
     #[arg(default_value = "all", value_name = "EXPERIMENT")]
     experiments: Vec<String>,
-    /// Whose recipes: smoke, short or full.
+    /// Whose recipes: smoke, short, deep or full.
     #[arg(long, default_value_t = Budget::Full, value_name = "BUDGET")]
     budget: Budget,
     /// Print a JSON array with the whole recipes.

@@ -93,6 +93,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --decay-at 1;2", ["--decay-at", "such as 4000,6000"]),
         ("train --decay-at 20,10", ["--decay-at = [20, 10]", "later than the one before"]),
         ("train --warmup 400", ["--warmup", "such as 400:0.01"]),
+        ("train --warmup 400:0.01:gradully", ["--warmup", "400:0.01:gradual, or none"]),
         ("train --warmup 4:nan", ["--warmup (learning rate) = NaN", "finite number"]),
         ("train --iterations 0", ["--iterations = 0", "at least 1"]),
         ("train --epochs 0", ["--epochs", "1 or more"]),

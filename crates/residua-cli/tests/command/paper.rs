@@ -129,4 +129,6 @@ fn every_row_is_listed_with_its_recipe() {
     assert!(row("table4", "nin")["recipe"].is_null());
     let text = sandbox.succeed("paper list table1").stdout;
     assert!(text.contains("scale-0-1") && text.contains("64000 iterations of 128 in groups of 64"), "{text}");
+    let deep = sandbox.succeed("paper list table1 --budget deep").stdout;
+    assert!(deep.contains("resnet110 (original, scale:0,1, basic) on CIFAR-10, 3000 iterations"), "{deep}");
 }

@@ -81,16 +81,14 @@ impl Direct {
     /// `[depth block][output, padded][LANES]`.
     pub(crate) fn pack(self, weights: &[f32], lanes_are_outputs: bool, to: &mut [f32]) {
         let of_output_block = |(block, to): (usize, &mut [f32])| {
-            for (depth, to) in to.as_chunks_mut::<LANES>().0.as_chunks_mut::<LANES>().0.iter_mut().enumerate()
-            {
+            for (depth, to) in squares_mut(to).iter_mut().enumerate() {
                 let square = self.square(weights, &self.places(depth), block * LANES);
                 *to = array::from_fn(|element| array::from_fn(|output| square[output][element]));
             }
         };
         let of_depth_block = |(block, to): (usize, &mut [f32])| {
             let places = self.places(block);
-            for (block, to) in to.as_chunks_mut::<LANES>().0.as_chunks_mut::<LANES>().0.iter_mut().enumerate()
-            {
+            for (block, to) in squares_mut(to).iter_mut().enumerate() {
                 *to = self.square(weights, &places, block * LANES);
             }
         };
@@ -105,7 +103,7 @@ impl Direct {
 
     /// A block of outputs of a gradient `[depth block][output block][LANES][LANES]`, as `[outputs, inputs, size, size]`.
     pub(crate) fn unpack(self, gradient: &[f32], block: usize, to: &mut [f32]) {
-        let (squares, _) = gradient.as_chunks::<LANES>().0.as_chunks::<LANES>();
+        let squares = gradient.as_chunks::<LANES>().0.as_chunks::<LANES>().0;
         for (depth, square) in squares.iter().skip(block).step_by(self.output_blocks()).enumerate() {
             let places = self.places(depth);
             for (output, to) in to.chunks_exact_mut(self.patch()).enumerate() {
@@ -237,6 +235,11 @@ impl Direct {
             done += outputs;
         }
     }
+}
+
+/// Packed weights, cut into squares.
+fn squares_mut(packed: &mut [f32]) -> &mut [Square] {
+    packed.as_chunks_mut::<LANES>().0.as_chunks_mut::<LANES>().0
 }
 
 /// Some numbers of a patch.

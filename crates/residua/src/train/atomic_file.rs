@@ -46,7 +46,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         // The write has failed for a reason that is about to be told; a leftover is no second one.
         let _ = fs::remove_file(&aside);
         // The name aside is no business of who asked for the file.
-        FileError { action: "write", path: path.to_owned(), ..error }
+        cannot("write", path)(error.error)
     })?;
     sync_folder(parent(path))
 }
@@ -57,11 +57,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// When the file could not be written.
 pub fn check_writable(path: &Path) -> Result<(), FileError> {
     let aside = beside(path, TEMPORARY);
-    let wanted = |error: FileError| FileError { path: path.to_owned(), ..error };
     if path.is_dir() {
         return Err(cannot("write", path)(io::ErrorKind::IsADirectory.into()));
     }
-    write_through(&aside, b"").map_err(wanted)?;
+    write_through(&aside, b"").map_err(|error| cannot("write", path)(error.error))?;
     fs::remove_file(&aside).map_err(cannot("delete", &aside))
 }
 

@@ -55,7 +55,7 @@ pub use recipe::{
 pub use resume::{Change, ResumeError};
 pub use run_folder::saved_recipe;
 pub use run_state::{RunState, is_run};
-pub use schedule::{Schedule, Warmup};
+pub use schedule::{Schedule, Warmup, WarmupKind};
 pub use sgd::Sgd;
 pub use step::{StepOutcome, cross_entropy, images, step, to_host};
 pub use tensor_file::{TensorFileError, read_weights, write_weights};

@@ -139,7 +139,7 @@ impl Recipe {
                     learning_rate: 0.1,
                     decay_at: vec![32_000, 48_000],
                     decay_factor: 0.1,
-                    warmup: Some(Warmup { iterations: 400, learning_rate: 0.01 }),
+                    warmup: Some(Warmup::constant(400, 0.01)),
                 },
                 Intervals::default(),
             ),
@@ -419,6 +419,7 @@ mod tests {
             recipe.data.source = "cifar10:/data/c".parse().unwrap();
             recipe.optimiser.decays = DecayScope::Weights;
             recipe.schedule.learning_rate = 0.1 + 0.2;
+            recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));
             assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
         }
     }
@@ -501,7 +502,7 @@ mod tests {
         ] {
             assert!(message.starts_with(part) || message.contains(part), "{part}: {message}");
         }
-        let warm = |learning_rate| Some(Warmup { iterations: 1000, learning_rate });
+        let warm = |learning_rate| Some(Warmup::constant(1000, learning_rate));
         assert!(
             error(|recipe| recipe.schedule.warmup = warm(f64::NAN)).contains("schedule.warmup.learning_rate")
         );

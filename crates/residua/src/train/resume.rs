@@ -177,8 +177,12 @@ mod tests {
             (|recipe| recipe.schedule.decay_factor = 0.5, "schedule.decay_factor"),
             (|recipe| recipe.schedule.warmup = None, "schedule.warmup.iterations was 400, now not set"),
             (
-                |recipe| recipe.schedule.warmup = Some(Warmup { iterations: 400, learning_rate: 0.02 }),
+                |recipe| recipe.schedule.warmup = Some(Warmup::constant(400, 0.02)),
                 "schedule.warmup.learning_rate was 0.01, now 0.02",
+            ),
+            (
+                |recipe| recipe.schedule.warmup = Some(Warmup::gradual(400, 0.01)),
+                "schedule.warmup.kind was not set, now \"gradual\"",
             ),
         ];
         for (edit, part) in edits {

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How long to train and how fast to learn: a constant warm-up, then a learning rate that drops in steps (the
-/// paper's appendix on implementation).
+use crate::choice::words;
+
+/// How long to train and how fast to learn: a warm-up, then a learning rate that drops in steps (the paper's
+/// appendix on implementation).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -22,27 +24,67 @@ pub struct Schedule {
     pub warmup: Option<Warmup>,
 }
 
-/// The first iterations of a run, at a constant learning rate of their own.
+/// The first iterations of a run, at a learning rate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Warmup {
     /// How many iterations.
     pub iterations: u64,
-    /// Their learning rate.
+    /// Their learning rate, or the first one of a gradual warm-up.
     pub learning_rate: f64,
+    /// How the learning rate goes on from there.
+    #[serde(default, skip_serializing_if = "WarmupKind::is_constant")]
+    pub kind: WarmupKind,
+}
+
+/// How the learning rate of a warm-up passes into that of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WarmupKind {
+    /// It stays where it is until the warm-up is over (the paper).
+    #[default]
+    Constant,
+    /// It rises by the same amount in every iteration (Goyal et al., 2017, section 2.2), so that no step is suddenly ten times
+    /// as long as the one before.
+    Gradual,
+}
+
+words!(WarmupKind, "kind of warm-up", { Constant => "constant", Gradual => "gradual" });
+
+impl WarmupKind {
+    fn is_constant(&self) -> bool {
+        *self == Self::Constant
+    }
+}
+
+impl Warmup {
+    /// A warm-up as the paper's.
+    pub fn constant(iterations: u64, learning_rate: f64) -> Self {
+        Self { iterations, learning_rate, kind: WarmupKind::Constant }
+    }
+
+    /// One that rises to the run's learning rate.
+    pub fn gradual(iterations: u64, learning_rate: f64) -> Self {
+        Self { iterations, learning_rate, kind: WarmupKind::Gradual }
+    }
 }
 
 impl Schedule {
     /// The learning rate of the step that follows `iteration` finished ones:
-    /// `learning_rate * decay_factor ^ (number of decay_at <= iteration)` once the warm-up is over.
+    /// `learning_rate * decay_factor ^ (number of decay_at <= iteration)` once the warm-up is over; on the way there in a gradual
+    /// warm-up `start + (that - start) * iteration / warmup.iterations`.
     pub fn learning_rate_at(&self, iteration: u64) -> f64 {
+        let drops = self.decay_at.iter().filter(|&&at| at <= iteration);
+        // 0.1 / 10 is 0.01, but 0.1 * 0.1 is not: the reciprocal of a usual factor is exact.
+        let after = self.learning_rate / drops.fold(1.0, |divisor, _| divisor * (1.0 / self.decay_factor));
         match self.warmup {
-            Some(warmup) if iteration < warmup.iterations => warmup.learning_rate,
-            _ => {
-                let drops = self.decay_at.iter().filter(|&&at| at <= iteration);
-                // 0.1 / 10 is 0.01, but 0.1 * 0.1 is not: the reciprocal of a usual factor is exact.
-                self.learning_rate / drops.fold(1.0, |divisor, _| divisor * (1.0 / self.decay_factor))
-            }
+            Some(warmup) if iteration < warmup.iterations => match warmup.kind {
+                WarmupKind::Constant => warmup.learning_rate,
+                WarmupKind::Gradual => {
+                    let share = iteration as f64 / warmup.iterations as f64;
+                    warmup.learning_rate + (after - warmup.learning_rate) * share
+                }
+            },
+            _ => after,
         }
     }
 }
@@ -62,7 +104,7 @@ mod tests {
             learning_rate: 0.1,
             decay_at: vec![32_000, 48_000],
             decay_factor: 0.1,
-            warmup: Some(Warmup { iterations: 400, learning_rate: 0.01 }),
+            warmup: Some(Warmup::constant(400, 0.01)),
         };
         for (iteration, expected) in [
             (0, 0.01),
@@ -100,9 +142,24 @@ mod tests {
             learning_rate: 1.0,
             decay_at: vec![2],
             decay_factor: 0.5,
-            warmup: Some(Warmup { iterations: 4, learning_rate: 0.25 }),
+            warmup: Some(Warmup::constant(4, 0.25)),
         };
         assert_eq!(schedule.learning_rate_at(3), 0.25);
         assert_eq!(schedule.learning_rate_at(4), 0.5);
+    }
+
+    #[test]
+    fn a_gradual_warm_up_rises_to_the_learning_rate() {
+        let schedule = Schedule {
+            iterations: 10,
+            learning_rate: 1.0,
+            decay_at: vec![8],
+            decay_factor: 0.5,
+            warmup: Some(Warmup::gradual(4, 0.5)),
+        };
+        let rates: Vec<_> = (0..6).map(|iteration| schedule.learning_rate_at(iteration)).collect();
+        assert_eq!(rates, [0.5, 0.625, 0.75, 0.875, 1.0, 1.0]);
+        let falling = Schedule { warmup: Some(Warmup::gradual(4, 2.0)), ..schedule };
+        assert_eq!(falling.learning_rate_at(2), 1.5);
     }
 }

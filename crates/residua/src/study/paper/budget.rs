@@ -14,24 +14,29 @@ use crate::train::{Intervals, NamedRecipe, Recipe, Schedule, TrainError, Warmup}
 /// | | CIFAR networks | iterations at batch 128 | ImageNet networks | runs of a row |
 /// |---|---|---|---|---|
 /// | `full` | the paper's | 64,000 | the paper's, 90 epochs | 5 |
+/// | `deep` | the paper's | 3,000 | the paper's, 15,000 iterations | 2 |
 /// | `short` | 110 -> 56, 1001 -> 290 layers | 3,000 | 152 -> 50, 200 -> 101 layers, 15,000 iterations | 2 |
 /// | `smoke` | 110 -> 8, 164 -> 11, 1001 -> 20 layers | 20 | 18 layers, 2 iterations of 8 | 1 |
 ///
 /// The learning rate drops where it does in the paper in proportion: at a half and three quarters (ImageNet: a third and two
-/// thirds). The 400 iterations of warm-up are not shortened in `short`, for the first steps of a deep network take as many of
-/// them in a short run; networks of 56 layers begin without one, as *Deep Residual Learning* trained them. Figure 1 in `short` is the first 300 iterations of the paper's own runs, at
-/// 1001 layers. Smaller mini-batches take as many epochs, so more iterations.
+/// thirds). The 400 iterations of warm-up are not shortened in `short` and `deep`, for the first steps of a deep network take as
+/// many of them in a short run, but the learning rate rises gradually there: the paper's sudden step throws an original network
+/// back to chance, from where it takes hundreds of iterations. Networks of 56 layers and less begin without a warm-up, as *Deep
+/// Residual Learning* trained them. Figure 1 in `short` is the first 300 iterations of the paper's own runs, at 1001 layers.
+/// Smaller mini-batches take as many epochs, so more iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Budget {
     /// Minutes; shows that everything runs, and nothing else.
     Smoke,
     /// Hours for a table on two cores.
     Short,
+    /// As short, but at the paper's depths: a day for a table on two cores.
+    Deep,
     /// The paper's protocol to the letter.
     Full,
 }
 
-words!(Budget, "budget", { Smoke => "smoke", Short => "short", Full => "full" });
+words!(Budget, "budget", { Smoke => "smoke", Short => "short", Deep => "deep", Full => "full" });
 
 /// Where the data sets are.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +127,7 @@ impl Budget {
     pub fn runs(self) -> usize {
         match self {
             Self::Smoke => 1,
-            Self::Short => 2,
+            Self::Short | Self::Deep => 2,
             Self::Full => 5,
         }
     }
@@ -136,15 +141,18 @@ impl Budget {
             Self::Short => {
                 "scaled down: 3,000 iterations instead of 64,000, 56 layers instead of 110, 290 instead of 1001; not the paper's protocol"
             }
+            Self::Deep => {
+                "scaled down: the paper's depths, but 3,000 iterations instead of 64,000, and a gradual warm-up; not the paper's protocol"
+            }
             Self::Full => "the paper's protocol: its depths, 64,000 iterations",
         }
     }
 
     /// Layers of the network that stands for one of the paper's.
     fn depth(self, trial: &Trial) -> usize {
-        let keeps_size = self == Self::Full || (self == Self::Short && trial.is_about_the_beginning);
         match (self, trial.data, trial.depth) {
-            (_, _, depth) if keeps_size => depth,
+            (Self::Full | Self::Deep, _, depth) => depth,
+            (Self::Short, _, depth) if trial.is_about_the_beginning => depth,
             (Self::Short, DataSet::ImageNet, 200) => 101,
             (Self::Short, DataSet::ImageNet, _) => 50,
             (_, DataSet::ImageNet, _) => 18,
@@ -184,7 +192,7 @@ impl Budget {
         let tests = if is_beginning { 1 } else { 10 };
         recipe.intervals = match self {
             Self::Full => Intervals::default(),
-            Self::Short => Intervals {
+            Self::Short | Self::Deep => Intervals {
                 evaluate: iterations / tests,
                 checkpoint: iterations / 30,
                 ..Intervals::default()
@@ -223,10 +231,10 @@ impl Budget {
         // As many epochs with another mini-batch.
         let times = 128. / trial.batch as f64;
         let of = |iterations: u64| (iterations as f64 * times).round() as u64;
-        let steps = |iterations: u64, warmup: Option<u64>| Schedule {
+        let steps = |iterations: u64, warmup: Option<Warmup>| Schedule {
             iterations,
             decay_at: vec![iterations / 2, iterations * 3 / 4],
-            warmup: warmup.map(|iterations| Warmup { iterations, learning_rate: 0.01 }),
+            warmup,
             ..paper.clone()
         };
         let thirds = |iterations: u64| Schedule {
@@ -237,15 +245,17 @@ impl Budget {
         };
         match (self, trial.data) {
             (Self::Full, DataSet::ImageNet) => thirds(90 * IMAGENET_EPOCH),
-            (Self::Short, DataSet::ImageNet) => thirds(15_000),
+            (Self::Short | Self::Deep, DataSet::ImageNet) => thirds(15_000),
             (Self::Smoke, DataSet::ImageNet) => thirds(2),
             (Self::Short, _) if trial.is_about_the_beginning => {
-                Schedule { iterations: BEGINNING, ..steps(of(64_000), Some(400)) }
+                Schedule { iterations: BEGINNING, ..steps(of(64_000), paper.warmup) }
             }
-            (Self::Full, _) => steps(of(64_000), Some(400)),
-            // The warm-up's end throws an original network of 56 layers back to chance, from where it takes hundreds of iterations.
-            (Self::Short, _) => steps(of(3_000), (self.depth(trial) > 56).then_some(400)),
-            (Self::Smoke, _) => steps(of(20), Some(5)),
+            (Self::Full, _) => steps(of(64_000), paper.warmup),
+            (Self::Short | Self::Deep, _) => {
+                let is_slow_to_begin = self.depth(trial) > 56;
+                steps(of(3_000), is_slow_to_begin.then(|| Warmup::gradual(400, 0.01)))
+            }
+            (Self::Smoke, _) => steps(of(20), Some(Warmup::constant(5, 0.01))),
         }
     }
 }
@@ -304,11 +314,17 @@ mod tests {
         let Plan { recipe, name } = plan(Budget::Short, &deepest);
         assert_eq!(name, "preresnet290-bottleneck-batch-64-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.network.bn_group), (6000, None));
-        assert_eq!(recipe.schedule.warmup.map(|warmup| warmup.iterations), Some(400));
+        assert_eq!(recipe.schedule.warmup, Some(Warmup::gradual(400, 0.01)));
         let first = Trial { is_about_the_beginning: true, ..Trial::proposed(1001, Block::Bottleneck) };
         let Plan { recipe, name } = plan(Budget::Short, &first);
         assert_eq!(name, "preresnet1001-first-300-seed3");
+        assert_eq!(recipe.schedule.warmup, Some(Warmup::constant(400, 0.01)));
         assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (300, vec![32_000, 48_000]));
+
+        let Plan { recipe, name } = plan(Budget::Deep, &gated);
+        assert_eq!(name, "resnet110-exclusive-gate--6-seed3");
+        assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (3000, vec![1500, 2250]));
+        assert_eq!(recipe.schedule.warmup, Some(Warmup::gradual(400, 0.01)));
     }
 
     #[test]
