@@ -165,6 +165,20 @@ fn a_run_that_is_killed_again_and_again_ends_the_same() {
 }
 
 #[test]
+fn curves_that_cannot_be_drawn_cost_no_checkpoint() {
+    let sandbox = Sandbox::new();
+    let curves = sandbox.at("run/curves.svg");
+    fs::create_dir_all(&curves).unwrap();
+    let ended = sandbox.run(&format!("{RUN} --checkpoint-every 3 --out run"));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot write run/curves.svg: "), "{}", ended.stderr);
+    assert_eq!(iteration(checkpoints(&sandbox.at("run")).last().unwrap()), 3);
+    fs::remove_dir(&curves).unwrap();
+    sandbox.succeed("train --resume run");
+    assert!(curves.is_file());
+}
+
+#[test]
 fn a_run_goes_on_from_any_of_its_checkpoints() {
     let sandbox = Sandbox::new();
     let run = sandbox.at("run");

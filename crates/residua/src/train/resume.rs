@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 17] = [
+        let edits: [(Edit, &str); 18] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),

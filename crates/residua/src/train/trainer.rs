@@ -275,14 +275,12 @@ impl Trainer {
             }
             if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_last {
                 let started = Instant::now();
-                self.save()?;
-                self.draw_curves()?;
+                self.save_with_curves()?;
                 clock.pause(started);
             }
         }
         if self.store.last_saved() != Some(self.state.iteration) {
-            self.save()?;
-            self.draw_curves()?;
+            self.save_with_curves()?;
         }
         Ok(Ending {
             iteration: self.state.iteration,
@@ -368,6 +366,14 @@ impl Trainer {
             self.state.best = Some(Best { iteration, test_error });
         }
         Ok(is_best)
+    }
+
+    /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That
+    /// they cannot be drawn costs no checkpoint.
+    fn save_with_curves(&mut self) -> Result<(), TrainError> {
+        let drawn = self.draw_curves();
+        self.save()?;
+        drawn
     }
 
     fn save(&mut self) -> Result<(), TrainError> {
