@@ -182,7 +182,7 @@ mod tests {
             ),
             (
                 |recipe| recipe.schedule.warmup = Some(Warmup::gradual(400, 0.01)),
-                "schedule.warmup.kind was not set, now \"gradual\"",
+                "schedule.warmup.kind was \"constant\", now \"gradual\"",
             ),
         ];
         for (edit, part) in edits {

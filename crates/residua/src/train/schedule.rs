@@ -33,7 +33,7 @@ pub struct Warmup {
     /// Their learning rate, or the first one of a gradual warm-up.
     pub learning_rate: f64,
     /// How the learning rate goes on from there.
-    #[serde(default, skip_serializing_if = "WarmupKind::is_constant")]
+    #[serde(default)]
     pub kind: WarmupKind,
 }
 
@@ -49,12 +49,6 @@ pub enum WarmupKind {
 }
 
 words!(WarmupKind, "kind of warm-up", { Constant => "constant", Gradual => "gradual" });
-
-impl WarmupKind {
-    fn is_constant(&self) -> bool {
-        *self == Self::Constant
-    }
-}
 
 impl Warmup {
     /// A warm-up as the paper's.
