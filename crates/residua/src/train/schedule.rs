@@ -70,15 +70,13 @@ impl Schedule {
         let drops = self.decay_at.iter().filter(|&&at| at <= iteration);
         // 0.1 / 10 is 0.01, but 0.1 * 0.1 is not: the reciprocal of a usual factor is exact.
         let after = self.learning_rate / drops.fold(1.0, |divisor, _| divisor * (1.0 / self.decay_factor));
-        match self.warmup {
-            Some(warmup) if iteration < warmup.iterations => match warmup.kind {
-                WarmupKind::Constant => warmup.learning_rate,
-                WarmupKind::Gradual => {
-                    let share = iteration as f64 / warmup.iterations as f64;
-                    warmup.learning_rate + (after - warmup.learning_rate) * share
-                }
-            },
-            _ => after,
+        let Some(warmup) = self.warmup.filter(|warmup| iteration < warmup.iterations) else { return after };
+        match warmup.kind {
+            WarmupKind::Constant => warmup.learning_rate,
+            WarmupKind::Gradual => {
+                let share = iteration as f64 / warmup.iterations as f64;
+                warmup.learning_rate + (after - warmup.learning_rate) * share
+            }
         }
     }
 }
@@ -129,31 +127,29 @@ mod tests {
         assert_eq!(Schedule { decay_at: vec![], ..schedule }.learning_rate_at(9), 0.1);
     }
 
-    #[test]
-    fn a_warm_up_hides_the_drops_within_it() {
-        let schedule = Schedule {
+    /// From 1 to a half once `at` iterations are over.
+    fn halved(at: u64, warmup: Warmup) -> Schedule {
+        Schedule {
             iterations: 10,
             learning_rate: 1.0,
-            decay_at: vec![2],
+            decay_at: vec![at],
             decay_factor: 0.5,
-            warmup: Some(Warmup::constant(4, 0.25)),
-        };
+            warmup: Some(warmup),
+        }
+    }
+
+    #[test]
+    fn a_warm_up_hides_the_drops_within_it() {
+        let schedule = halved(2, Warmup::constant(4, 0.25));
         assert_eq!(schedule.learning_rate_at(3), 0.25);
         assert_eq!(schedule.learning_rate_at(4), 0.5);
     }
 
     #[test]
     fn a_gradual_warm_up_rises_to_the_learning_rate() {
-        let schedule = Schedule {
-            iterations: 10,
-            learning_rate: 1.0,
-            decay_at: vec![8],
-            decay_factor: 0.5,
-            warmup: Some(Warmup::gradual(4, 0.5)),
-        };
+        let schedule = halved(8, Warmup::gradual(4, 0.5));
         let rates: Vec<_> = (0..6).map(|iteration| schedule.learning_rate_at(iteration)).collect();
         assert_eq!(rates, [0.5, 0.625, 0.75, 0.875, 1.0, 1.0]);
-        let falling = Schedule { warmup: Some(Warmup::gradual(4, 2.0)), ..schedule };
-        assert_eq!(falling.learning_rate_at(2), 1.5);
+        assert_eq!(halved(8, Warmup::gradual(4, 2.0)).learning_rate_at(2), 1.5);
     }
 }

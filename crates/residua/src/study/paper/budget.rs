@@ -30,7 +30,7 @@ pub enum Budget {
     Smoke,
     /// Hours for a table on two cores.
     Short,
-    /// As short, but at the paper's depths: a day for a table on two cores.
+    /// As short, but at the paper's depths: about a day for Table 1 on two cores, days where there are 1001 layers.
     Deep,
     /// The paper's protocol to the letter.
     Full,
@@ -139,7 +139,7 @@ impl Budget {
                 "tiny networks trained for some steps: shows that everything runs; the numbers say nothing about the paper"
             }
             Self::Short => {
-                "scaled down: 3,000 iterations instead of 64,000, 56 layers instead of 110, 290 instead of 1001; not the paper's protocol"
+                "scaled down: 3,000 iterations instead of 64,000, 56 layers instead of 110, 290 instead of 1001, a gradual warm-up or none; not the paper's protocol"
             }
             Self::Deep => {
                 "scaled down: the paper's depths, but 3,000 iterations instead of 64,000, and a gradual warm-up; not the paper's protocol"
