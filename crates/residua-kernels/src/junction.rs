@@ -73,9 +73,8 @@ pub struct Beginning<'a> {
 }
 
 impl Junction {
-    /// Finishes the gradient of the sum and passes it through `before`: in one pass over memory where both convolutions
-    /// are 1x1 of stride 1, what they read is normalised and rectified, the sum's channels are whole blocks, and all is
-    /// f32; else in two. The results are the same to the bit.
+    /// Finishes the gradient of the sum and passes it through `before`: in one pass over memory where it can
+    /// ([`Self::takes_one_pass`]), else in two. The results are the same to the bit.
     ///
     /// # Panics
     /// When the convolutions do not meet, a slice has another length than its shape says, or an input is not normalised.
@@ -92,6 +91,12 @@ impl Junction {
         before
             .backward(input, weights, gradient, weights_gradient, wanted, statistics_are_constant)
             .expect("what is normalised has sums")
+    }
+
+    /// Whether [`Self::backward`] takes one pass over memory: where both convolutions are 1x1 of stride 1, what they read
+    /// is normalised and rectified, the sum's channels are whole blocks of 16, and all is f32.
+    pub fn takes_one_pass(&self, finishing: &Finishing, beginning: &Beginning) -> bool {
+        self.passage(finishing, beginning).is_some()
     }
 
     /// What is read, with its type, if one pass does it.
@@ -296,60 +301,4 @@ impl Sink for Handing<'_> {
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, _: Self::State<V>, _: usize, _: Block) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Algorithm, Instructions, Normalisation};
-
-    /// Whether maps of these channels before, at and behind the sum take one pass.
-    fn takes_one_pass([before, sum, behind]: [usize; 3], is_activated: bool) -> bool {
-        let shape = |channels: usize| MapShape { batch: 2, height: 1, width: 3, channels };
-        let [m, x, u] = [before, sum, behind].map(|channels| vec![1.; shape(channels).len()]);
-        let norm = |channels: usize| {
-            let (moments, ones) = (vec![1.; 2 * channels], vec![1.; channels]);
-            Normalisation::new(&moments, &ones, &ones, 1e-5)
-        };
-        let norms = [before, sum, behind].map(norm);
-        let convolution = |inputs: usize, outputs: usize| {
-            let (algorithm, instructions) = (Algorithm::Direct, Instructions::Portable);
-            Convolution { input: shape(inputs), outputs, size: 1, stride: 1, algorithm, instructions }
-        };
-        let junction = Junction { before: convolution(before, sum), behind: convolution(sum, behind) };
-        let partial = vec![0.; 2 * 2 * behind.next_multiple_of(LANES)];
-        let sums = NormalisationGradient::new(shape(behind), &norms[2], &partial, false);
-        let sums_of_x = NormalisationGradient::new(
-            shape(sum),
-            &norms[1],
-            &vec![0.; 2 * 2 * sum.next_multiple_of(LANES)],
-            false,
-        );
-        let gradient =
-            OutputGradient::ThroughNorm { gradient: &u, x: (&u).into(), norm: &norms[2], sums: &sums };
-        let finishing = Finishing {
-            input: Input { values: (&x).into(), norm: Some(&norms[1]), is_activated },
-            weights: &[],
-            gradient,
-            sums: &sums_of_x,
-            addend: (&x).into(),
-            output: (&mut x.clone()).into(),
-        };
-        let beginning = Beginning {
-            input: Input { values: (&m).into(), norm: Some(&norms[0]), is_activated },
-            weights: &[],
-            weights_gradient: &mut [],
-            of_norm: &mut [],
-            statistics_are_constant: false,
-        };
-        junction.passage(&finishing, &beginning).is_some()
-    }
-
-    #[test]
-    fn whole_blocks_that_are_rectified_take_one_pass() {
-        assert!(takes_one_pass([3, 16, 5], true));
-        assert!(takes_one_pass([16, 64, 16], true));
-        assert!(!takes_one_pass([16, 63, 16], true));
-        assert!(!takes_one_pass([16, 64, 16], false));
-    }
 }

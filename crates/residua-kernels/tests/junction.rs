@@ -28,6 +28,13 @@ struct Case {
     seed: u64,
 }
 
+impl Case {
+    /// Whole blocks of channels at the sum, and both inputs rectified.
+    fn is_for_one_pass(&self) -> bool {
+        self.sum.channels.is_multiple_of(16) && self.is_activated == [true, true]
+    }
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let wide = prop_oneof![Just(16usize), Just(32), Just(48), Just(64), 1usize..70];
     let narrow = || prop_oneof![Just(16usize), Just(32), 1usize..40];
@@ -158,6 +165,8 @@ impl Problem {
             of_norm,
             statistics_are_constant: self.case.is_constant,
         };
+        let takes_one_pass = self.junction.takes_one_pass(&finishing, &beginning);
+        assert_eq!(takes_one_pass, self.case.is_for_one_pass(), "{:?}", self.case);
         let sums = self.junction.backward(finishing, beginning);
         Found::new(of_x, of_norm, of_weights, &sums)
     }
