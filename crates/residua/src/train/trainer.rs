@@ -16,12 +16,14 @@ use super::atomic_file::write_file;
 use super::benchmark::peak_memory_bytes;
 use super::checkpoint::{Best, Checkpoint, LogWindow, RECIPE, State};
 use super::checkpoint_store::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
+use super::clock::Clock;
 use super::curves::draw_curves;
 use super::error::TrainError;
 use super::evaluation::{Evaluation, evaluate};
 use super::failure::Failure;
 use super::metrics::{MetricsLog, Record, now, read_metrics};
 use super::norms::StageNorms;
+use super::observer::{Observer, Progress};
 use super::recipe::Recipe;
 use super::run_data::RunData;
 use super::run_folder::lock;
@@ -49,49 +51,6 @@ pub struct Machine {
     pub workers: NonZeroUsize,
     /// Whether the run's folder gets a file of events for TensorBoard.
     pub writes_events: bool,
-}
-
-/// Someone who watches a run and may stop it.
-pub trait Observer {
-    /// After every step.
-    fn stepped(&mut self, _progress: &Progress) {}
-    /// Shown the network after every step; what comes back becomes a line of the metrics.
-    ///
-    /// # Errors
-    /// Those of what is measured; they end the run.
-    fn look(&mut self, _iteration: u64, _network: &ResNet) -> Result<Option<Record>, TrainError> {
-        Ok(None)
-    }
-    /// After every evaluation.
-    fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
-    /// Once for each file of images that could not be read, with the reason.
-    fn skipped(&mut self, _reason: &str) {}
-    /// Asked before every step; once it is true the run saves a checkpoint and ends.
-    fn wants_to_stop(&mut self) -> bool {
-        false
-    }
-}
-
-/// Nobody watches.
-impl Observer for () {}
-
-/// Where a run stands after a step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Finished iterations.
-    pub iteration: u64,
-    /// Iterations of the whole run.
-    pub iterations: u64,
-    /// Passes over the training set.
-    pub epoch: f64,
-    /// Mean cross-entropy of the last batch.
-    pub loss: f64,
-    /// Misclassified images of the last batch, in percent.
-    pub error: f64,
-    /// Learning rate of the last step.
-    pub learning_rate: f64,
-    /// Images per second since the last metrics line.
-    pub images_per_second: f64,
 }
 
 /// How a run ended.
@@ -249,7 +208,7 @@ impl Trainer {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
             let outcome = self.step(learning_rate)?;
             let iteration = self.state.iteration;
-            clock.images += self.batch_size.get() as u64;
+            clock.count(self.batch_size.get());
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
             let started = Instant::now();
             if let Some(record) = observer.look(iteration, &self.network)? {
@@ -479,35 +438,6 @@ impl Trainer {
             warnings: Vec::new(),
             _lock: lock,
         })
-    }
-}
-
-/// Wall-clock time of the present metrics line, evaluations and checkpoints left out.
-struct Clock {
-    run: Instant,
-    window: Instant,
-    images: u64,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { run: Instant::now(), window: Instant::now(), images: 0 }
-    }
-
-    fn begin_window(&mut self) {
-        (self.window, self.images) = (Instant::now(), 0);
-    }
-
-    fn pause(&mut self, since: Instant) {
-        self.window += since.elapsed();
-    }
-
-    fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.window.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn seconds(&self) -> f64 {
-        self.run.elapsed().as_secs_f64()
     }
 }
 
