@@ -24,6 +24,9 @@ const EXAMPLES: &str = "Examples:
   residua propagate preresnet110 preresnet110/scale:0.5,0.5 preresnet110/shortcut-gate:-6 --out gradients.html
   residua propagate runs/preresnet20-cifar10 --data cifar10";
 
+/// Images of a batch that every network can take, unless its batch normalisation works in larger groups.
+const BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
 /// Measure how signals and gradients propagate through networks: the paper's Eqs. 4, 5 and 8.
 ///
 /// A batch goes through each network in training mode, forward and back; nothing is learnt. Per unit: the norms of its input x, of
@@ -42,9 +45,9 @@ pub(crate) struct Arguments {
     /// Batches, each of other images; values are their means, errors the largest.
     #[arg(long, default_value = "1", value_name = "N", value_parser = count)]
     batches: NonZeroUsize,
-    /// Images of a batch.
-    #[arg(long, default_value = "32", value_name = "N", value_parser = count)]
-    batch: NonZeroUsize,
+    /// Images of a batch [default: 32, or as many more as batch normalisation needs for whole groups].
+    #[arg(long, value_name = "N", value_parser = count)]
+    batch: Option<NonZeroUsize>,
     /// What initial weights and dropout masks follow from.
     #[arg(long, default_value = "1", value_name = "N")]
     seed: u64,
@@ -66,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let training_set = data.load(Split::Train)?;
     let classes = training_set.classes().len();
     let normalisation = Normalisation::of(NormalisationKind::PerChannel, &training_set)?;
-    let mut found: Vec<(String, Propagation)> = Vec::new();
+    let mut looked_at: Vec<(&String, ResNet, Normalisation)> = Vec::new();
     for name in networks {
         let (network, normalisation) = match Path::new(name).is_dir() {
             true => trained(Path::new(name), &device)?,
@@ -79,8 +82,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ))
             .into());
         }
+        looked_at.push((name, network, normalisation));
+    }
+    let usual = looked_at.iter().map(|(_, network, _)| network.config().whole_groups(BATCH)).max();
+    let batch = batch.or(usual).unwrap_or(BATCH);
+    let mut found: Vec<(String, Propagation)> = Vec::new();
+    for (name, network, normalisation) in looked_at {
         let mut measured = Vec::new();
-        for batch in evaluation_batches(&training_set, &normalisation, *batch)?.take(count.get()) {
+        for batch in evaluation_batches(&training_set, &normalisation, batch)?.take(count.get()) {
             let batch = batch?;
             let propagation = Propagation::of(&network, images(&batch, &device), &batch.labels, *seed);
             measured.push(propagation.map_err(|error| UsageError::new(format_args!("{name}: {error}")))?);

@@ -174,7 +174,8 @@ struct IntervalArguments {
     #[arg(long, value_name = "N")]
     log_norms: Option<u64>,
     /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
-    /// first 32 training images; takes about as long as two steps of 128 each time [default: not measured].
+    /// first 32 training images (or a group of --bn-group, if that is larger); 32 take about as long as two steps of 128 each time
+    /// [default: not measured].
     #[arg(long, value_name = "K")]
     watch: Option<NonZeroU64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].
@@ -182,7 +183,7 @@ struct IntervalArguments {
     keep: Option<usize>,
 }
 
-/// Images that are watched.
+/// Images that are watched, unless batch normalisation works in larger groups.
 const WATCHED: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

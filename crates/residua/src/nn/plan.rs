@@ -1,6 +1,8 @@
 //! The layers of a network, counted before any tensor is made: what initialisation, the summary and the forward
 //! pass agree on.
 
+use std::num::NonZeroUsize;
+
 use super::config::{ResNetConfig, imagenet_units};
 use super::error::NetworkError;
 use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
@@ -168,6 +170,12 @@ impl ResNetConfig {
             return Err(NetworkError::InputSize { height, width, layout: self.layout, multiple });
         }
         Ok(())
+    }
+
+    /// The least number of images, but not below `images`, that batch normalisation can cut into its groups.
+    pub fn whole_groups(&self, images: NonZeroUsize) -> NonZeroUsize {
+        let whole = images.get().next_multiple_of(self.bn_group.unwrap_or(1));
+        NonZeroUsize::new(whole).unwrap_or(images)
     }
 
     /// Checks that batch statistics can be taken of a training batch.

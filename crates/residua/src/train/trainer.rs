@@ -169,11 +169,13 @@ impl Trainer {
         &self.recipe
     }
 
-    /// The first `count` training images, neither cropped nor mirrored at random; none where none of them can be read.
+    /// The first training images, `count` of them or as many more as batch normalisation needs for whole groups, neither
+    /// cropped nor mirrored at random; none where none of them can be read.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, TrainError> {
+        let count = self.network.config().whole_groups(count);
         let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
         Ok(batches.next().transpose()?)
     }
