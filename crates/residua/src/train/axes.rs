@@ -13,8 +13,9 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    /// Room for all losses (above 0) and nine tenths of the errors, and for the legend above them.
-    pub(super) fn spanning(losses: &[Point], errors: &[Point]) -> Self {
+    /// Room for all losses (above 0) and nine tenths of the errors, and above them for the legend: `legend` is its share of
+    /// the height.
+    pub(super) fn spanning(losses: &[Point], errors: &[Point], legend: f64) -> Self {
         let iterations = losses.iter().chain(errors).map(|point| point.0);
         let mut errors: Vec<_> = errors.iter().map(|point| point.1).collect();
         errors.sort_by(f64::total_cmp);
@@ -23,8 +24,8 @@ impl Axes {
         let greatest = losses.iter().map(|point| point.1).fold(1.0, f64::max).min(1e4);
         Self {
             iterations: iterations.fold(10.0, f64::max),
-            error: 1.25 * most.clamp(1.0, 100.0),
-            loss: 0.8 * least..1.25 * greatest * libm::pow(greatest / least, 0.25),
+            error: most.clamp(1.0, 100.0) / (1.0 - legend),
+            loss: 0.8 * least..1.25 * greatest * libm::pow(greatest / least, legend / (1.0 - legend)),
         }
     }
 
@@ -73,7 +74,7 @@ mod tests {
             (2.3, 2.3, "1 2"),
             (1e-9, 1e30, "1e-6 1e-5 1e-4 0.001 0.01 0.1 1 10 100 1000 10k 100k 1M"),
         ] {
-            let axes = Axes::spanning(&[(1.0, least), (2.0, greatest)], &[]);
+            let axes = Axes::spanning(&[(1.0, least), (2.0, greatest)], &[], 0.2);
             let labels: Vec<_> = axes.loss_ticks().into_iter().map(label).collect();
             assert_eq!(labels.join(" "), expected);
         }
@@ -84,8 +85,9 @@ mod tests {
     #[test]
     fn a_few_bad_tests_at_the_start_do_not_flatten_the_rest() {
         let errors: Vec<_> = (0..20).map(|k| (f64::from(k), if k < 2 { 90.0 } else { 8.0 })).collect();
-        assert_eq!(Axes::spanning(&[], &errors).error, 10.0);
-        assert_eq!(Axes::spanning(&[], &errors[..2]).error, 112.5);
+        assert_eq!(Axes::spanning(&[], &errors, 0.2).error, 10.0);
+        assert_eq!(Axes::spanning(&[], &errors[..2], 0.2).error, 112.5);
+        assert_eq!(Axes::spanning(&[], &errors, 0.5).error, 16.0);
     }
 
     #[test]

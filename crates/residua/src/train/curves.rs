@@ -120,7 +120,12 @@ fn draw_on<Backend: DrawingBackend>(
     let title: String = title.chars().filter(|character| !character.is_control()).collect();
     let losses: Vec<_> = runs.iter().flat_map(|run| &run.losses).copied().collect();
     let errors: Vec<_> = runs.iter().flat_map(|run| &run.errors).copied().collect();
-    let axes = Axes::spanning(&losses, &errors);
+    let axes = Axes::spanning(&losses, &errors, legend_share(runs));
+    let are_named = runs.iter().any(|run| !run.name.is_empty());
+    let [errors_are, losses_are] = match are_named {
+        false => ["test error (%)", "training loss"],
+        true => ["test error (%), solid", "training loss, dashed"],
+    };
     let margin = 10 * DOTS;
 
     area.fill(&WHITE)?;
@@ -148,7 +153,7 @@ fn draw_on<Backend: DrawingBackend>(
         .x_label_formatter(&|&tick| label(tick))
         .y_label_formatter(&|&tick| label(tick))
         .x_desc("iterations")
-        .y_desc("test error (%)")
+        .y_desc(errors_are)
         .draw()?;
     chart
         .configure_secondary_axes()
@@ -157,7 +162,7 @@ fn draw_on<Backend: DrawingBackend>(
         .label_style(text(17))
         .axis_desc_style(text(18))
         .y_label_formatter(&|&tick| label(tick))
-        .y_desc("training loss")
+        .y_desc(losses_are)
         .draw()?;
     let plot = chart.plotting_area().strip_coord_spec();
     let size = (plot.dim_in_pixel().0 as i32, plot.dim_in_pixel().1 as i32);
@@ -168,17 +173,20 @@ fn draw_on<Backend: DrawingBackend>(
         let bold = RGBColor(red, green, blue).stroke_width(2 * DOTS);
         // Paler, for the test error is the result.
         let pale = RGBColor(red / 2 + 0x80, green / 2 + 0x80, blue / 2 + 0x80).stroke_width(DOTS * 3 / 2);
-        chart
-            .draw_secondary_series(DashedLineSeries::new(run.losses.clone(), DASH, GAP, pale))?
-            .label(format!("{} training loss", run.name).trim_start())
-            .legend(move |start| DashedPathElement::new(sample(start), DASH, GAP, pale));
+        let dashed =
+            chart.draw_secondary_series(DashedLineSeries::new(run.losses.clone(), DASH, GAP, pale))?;
+        if !are_named {
+            dashed
+                .label("training loss")
+                .legend(move |start| DashedPathElement::new(sample(start), DASH, GAP, pale));
+        }
         let lone = run.losses.iter().filter(|_| run.losses.len() == 1);
         chart.draw_secondary_series(lone.map(|&point| Circle::new(point, 3 * DOTS, pale.filled())))?;
 
         let pieces = axes.visible_errors(&run.errors).into_iter();
         chart
             .draw_series(pieces.map(|piece| PathElement::new(piece, bold)))?
-            .label(format!("{} test error", run.name).trim_start())
+            .label(if are_named { run.name } else { "test error" })
             .legend(move |start| PathElement::new(sample(start), bold));
         let few = run.errors.iter().filter(|error| run.errors.len() <= 20 && error.1 <= axes.error);
         chart.draw_series(few.map(|&point| Circle::new(point, 3 * DOTS, bold.filled())))?;
@@ -197,6 +205,13 @@ fn draw_on<Backend: DrawingBackend>(
             .draw()?;
     }
     area.present()
+}
+
+/// How much of the plot's height the legend takes: a line for each of several runs, or for each curve of one.
+fn legend_share(runs: &[Run<'_>]) -> f64 {
+    const LINE: f64 = 22.0 / 366.0;
+    const MARGIN: f64 = 14.0 / 366.0;
+    (MARGIN + LINE * runs.len().max(2) as f64).clamp(0.2, 0.7)
 }
 
 /// The line beside a name in the legend.
@@ -307,7 +322,8 @@ mod tests {
     fn several_runs_are_told_apart_by_name_and_colour() {
         let records = [evaluation(20, 50.0), evaluation(40, 25.0)];
         let svg = svg("title", &["original", "proposed"].map(|name| Run::new(name, &records)));
-        assert!(has_text(&svg, "original test error") && has_text(&svg, "proposed training loss"), "{svg}");
+        assert!(has_text(&svg, "original") && has_text(&svg, "proposed"), "{svg}");
+        assert!(has_text(&svg, "test error (%), solid") && has_text(&svg, "training loss, dashed"), "{svg}");
         assert_eq!(corners(&svg, "#0072B2")[..2], corners(&svg, "#D55E00")[..2]);
     }
 }
