@@ -24,8 +24,8 @@ const EXAMPLES: &str = "Examples:
   residua propagate preresnet110 preresnet110/scale:0.5,0.5 preresnet110/shortcut-gate:-6 --out gradients.html
   residua propagate runs/preresnet20-cifar10 --data cifar10";
 
-/// Images of a batch that every network can take, unless its batch normalisation works in larger groups.
-const BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Images that are measured at a time, here and by `train --watch`, unless batch normalisation works in larger groups.
+pub(crate) const BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Measure how signals and gradients propagate through networks: the paper's Eqs. 4, 5 and 8.
 ///

@@ -20,6 +20,7 @@ use crate::machine::{MachineArguments, MemoryArguments};
 use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
+use crate::propagate::BATCH;
 use crate::usage::{UsageError, count, impossible_training};
 use crate::watch::Watch;
 
@@ -183,9 +184,6 @@ struct IntervalArguments {
     keep: Option<usize>,
 }
 
-/// Images that are watched, unless batch normalisation works in larger groups.
-const WATCHED: NonZeroUsize = NonZeroUsize::new(32).unwrap();
-
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let recipe = arguments.recipe()?;
     let stop = stop_on_ctrl_c()?;
@@ -215,7 +213,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tell(format_args!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display()));
     let mut terminal = Terminal::new(done, iterations, stop);
     let watched = match arguments.intervals.watch {
-        Some(every) => trainer.first_images(WATCHED)?.map(|batch| (every, batch)),
+        Some(every) => trainer.first_images(BATCH)?.map(|batch| (every, batch)),
         None => None,
     };
     let ending = match watched {

@@ -229,6 +229,21 @@ const SMALL: Case = Case {
     seed: 1,
 };
 
+#[test]
+fn whole_blocks_that_are_rectified_take_one_pass() {
+    for (channels, is_activated, takes_one_pass) in [
+        (16, [true, true], true),
+        (64, [true, true], true),
+        (63, [true, true], false),
+        (64, [true, false], false),
+    ] {
+        let case = Case { sum: SMALL.sum.with_channels(channels), is_activated, ..SMALL };
+        assert_eq!(case.is_for_one_pass(), takes_one_pass, "{case:?}");
+        let problem = Problem::new(case, Instructions::current());
+        assert!(problem.at_once_anywhere() == problem.one_after_the_other(), "{case:?}");
+    }
+}
+
 /// Weights that do not stay in the caches next to a core.
 #[test]
 fn one_pass_is_bitwise_two_with_many_channels() {
