@@ -112,7 +112,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
-    let options: NetworkOptions = parse_network(name)?;
+    let options: NetworkOptions = parse_network(name)
+        .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {name})")))?;
     let config = options.resolve(classes).map_err(|error| impossible(&options, &error))?;
     Ok(config.init(seed, device)?)
 }

@@ -38,6 +38,7 @@ fn trained_networks_and_wrong_names() {
     for (line, part) in [
         ("propagate renset20", "did you mean 'resnet20'?"),
         ("propagate resnet20/scael:1,1", "'scael:1,1' is no ordering"),
+        ("propagate runs/mistyped", "there is no folder runs/mistyped"),
         ("propagate", "<NETWORK>"),
     ] {
         let ended = sandbox.run(line);
