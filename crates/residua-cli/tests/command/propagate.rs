@@ -75,11 +75,13 @@ fn a_run_is_watched_without_being_changed() {
 #[test]
 fn networks_are_measured_in_whole_groups_of_batch_normalisation() {
     let sandbox = Sandbox::new();
-    let line =
-        "train --model preresnet8 --batch 48 --bn-group 48 --iterations 1 --watch 1 --threads 1 --out run";
-    sandbox.succeed(line);
-    let metrics = fs::read_to_string(sandbox.at("run/metrics.jsonl")).unwrap();
-    assert!(metrics.contains("early_over_late"), "{metrics}");
+    // The second has fewer images than a group.
+    for (data, group, run) in [("shapes", 48, "run"), ("cifar10:data", 96, "few")] {
+        let options = format!("--batch {group} --bn-group {group} --iterations 1 --watch 1 --threads 1");
+        sandbox.succeed(&format!("train --data {data} --model preresnet8 {options} --out {run}"));
+        let metrics = fs::read_to_string(sandbox.at(run).join("metrics.jsonl")).unwrap();
+        assert!(metrics.contains("early_over_late"), "{metrics}");
+    }
     assert!(sandbox.succeed("propagate run preresnet8 --threads 1").stdout.contains("run "));
     let ended = sandbox.run("propagate run --batch 32 --threads 1");
     assert!(ended.code == Some(2) && ended.stderr.contains("multiple of 48"), "{ended:?}");

@@ -31,6 +31,15 @@ impl Batch {
     pub fn len(&self) -> usize {
         self.labels.len()
     }
+
+    /// A batch of `count` images: these, and then these again from the first on.
+    #[must_use]
+    pub fn repeated_to(mut self, count: NonZeroUsize) -> Self {
+        let size = self.images.len() / self.len();
+        self.images = self.images.iter().copied().cycle().take(count.get() * size).collect();
+        self.labels = self.labels.iter().copied().cycle().take(count.get()).collect();
+        self
+    }
 }
 
 /// All images once, in order and as they are seen in tests, `batch_size` at a time. The last batch may be shorter, and
@@ -122,5 +131,15 @@ mod tests {
         }
         let too_small = Normalisation::PerPixelMean { mean: vec![0.0] };
         assert!(evaluation_batches(&images, &too_small, NonZeroUsize::MIN).is_err());
+    }
+
+    #[test]
+    fn a_batch_is_repeated_from_its_first_image_on() {
+        let images = vec![0., 1., 2., 3., 4., 5.];
+        let (height, width, crops, first_sample, epoch) = (1, 1, 1, 0, 0);
+        let batch = Batch { images, labels: vec![7, 8], height, width, crops, first_sample, epoch };
+        let longer = batch.clone().repeated_to(NonZeroUsize::new(3).unwrap());
+        assert_eq!((longer.labels, longer.images), (vec![7, 8, 7], vec![0., 1., 2., 3., 4., 5., 0., 1., 2.]));
+        assert_eq!(batch.clone().repeated_to(NonZeroUsize::new(2).unwrap()), batch);
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod chart;
 mod comparison;
+mod confusions;
 pub(crate) mod document;
 mod examination;
 mod images;

@@ -170,14 +170,18 @@ impl Trainer {
     }
 
     /// The first training images, `count` of them or as many more as batch normalisation needs for whole groups, neither
-    /// cropped nor mirrored at random; none where none of them can be read.
+    /// cropped nor mirrored at random; where there are not enough for a whole group they come again. None where none of them
+    /// can be read.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, TrainError> {
-        let count = self.network.config().whole_groups(count);
+        let config = self.network.config();
+        let count = config.whole_groups(count);
         let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
-        Ok(batches.next().transpose()?)
+        let Some(batch) = batches.next().transpose()? else { return Ok(None) };
+        let images = NonZeroUsize::new(batch.len()).unwrap_or(count);
+        Ok(Some(batch.repeated_to(config.whole_groups(images))))
     }
 
     /// Finished iterations.
