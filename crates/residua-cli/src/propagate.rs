@@ -36,13 +36,14 @@ pub(crate) const BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Networks with their initial weights, as MODEL or MODEL/REFINEMENT/..., where a refinement is an ordering, a
-    /// shortcut, a block or dimensions a or b; or trained ones: a run's or checkpoint's folder.
+    /// shortcut, a block or dimensions a or b; or trained ones: a run's or checkpoint's folder. Where a folder has a
+    /// model's name, a refinement that changes nothing (preresnet20/identity) means the model.
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
     /// Whose training images to take: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR.
     #[arg(long, default_value_t = Source::Shapes, value_name = "DATA")]
     data: Source,
-    /// Batches, each of other images; values are their means, errors the largest.
+    /// Batches, each of other images, as far as the data set has that many; values are their means, errors the largest.
     #[arg(long, default_value = "1", value_name = "N", value_parser = count)]
     batches: NonZeroUsize,
     /// Images of a batch [default: 32, or as many more as batch normalisation needs for whole groups].
@@ -85,12 +86,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         looked_at.push((name, network, normalisation));
     }
     let usual = looked_at.iter().map(|(_, network, _)| network.config().whole_groups(BATCH)).max();
-    let batch = batch.or(usual).unwrap_or(BATCH);
+    let size = batch.or(usual).unwrap_or(BATCH);
     let mut found: Vec<(String, Propagation)> = Vec::new();
     for (name, network, normalisation) in looked_at {
         let mut measured = Vec::new();
-        for batch in evaluation_batches(&training_set, &normalisation, batch)?.take(count.get()) {
-            let batch = batch?;
+        for batch in evaluation_batches(&training_set, &normalisation, size)?.take(count.get()) {
+            let mut batch = batch?;
+            if batch.len() < size.get() {
+                // Norms are a whole batch's: beside others a shorter one would count for less.
+                if !measured.is_empty() {
+                    continue;
+                }
+                batch = batch.repeated_to_multiple_of(network.config().group());
+            }
             let propagation = Propagation::of(&network, images(&batch, &device), &batch.labels, *seed);
             measured.push(propagation.map_err(|error| UsageError::new(format_args!("{name}: {error}")))?);
         }
@@ -140,12 +148,13 @@ fn table(found: &[(String, Propagation)]) -> String {
         "projections' shares"
     );
     let row = |(name, found): &(String, Propagation)| {
+        let error = |worst: Option<f64>| worst.map_or_else(|| "-".to_owned(), |worst| format!("{worst:.1e}"));
         let list = |values: Vec<f64>| values.into_iter().map(number).collect::<Vec<_>>().join(" ");
         format!(
-            "{name:<width$}  {:>12.4}  {:>10.1e}  {:>10.1e}  {:>24}  {:>24}  {:>12}  {:>20}",
+            "{name:<width$}  {:>12.4}  {:>10}  {:>10}  {:>24}  {:>24}  {:>12}  {:>20}",
             found.early_over_late,
-            found.worst(|unit| unit.forward_error),
-            found.worst(|unit| unit.backward_error),
+            error(found.worst(|unit| unit.forward_error)),
+            error(found.worst(|unit| unit.backward_error)),
             list(found.stages.iter().map(|stage| stage.attenuation).collect()),
             found
                 .stages

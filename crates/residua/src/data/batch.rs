@@ -32,12 +32,12 @@ impl Batch {
         self.labels.len()
     }
 
-    /// A batch of `count` images: these, and then these again from the first on.
+    /// A batch of these images, and then of these again from the first on, until there are a multiple of `group`.
     #[must_use]
-    pub fn repeated_to(mut self, count: NonZeroUsize) -> Self {
-        let size = self.images.len() / self.len();
-        self.images = self.images.iter().copied().cycle().take(count.get() * size).collect();
-        self.labels = self.labels.iter().copied().cycle().take(count.get()).collect();
+    pub fn repeated_to_multiple_of(mut self, group: NonZeroUsize) -> Self {
+        let (count, size) = (self.len().next_multiple_of(group.get()), self.images.len() / self.len());
+        self.images = self.images.iter().copied().cycle().take(count * size).collect();
+        self.labels = self.labels.iter().copied().cycle().take(count).collect();
         self
     }
 }
@@ -138,8 +138,8 @@ mod tests {
         let images = vec![0., 1., 2., 3., 4., 5.];
         let (height, width, crops, first_sample, epoch) = (1, 1, 1, 0, 0);
         let batch = Batch { images, labels: vec![7, 8], height, width, crops, first_sample, epoch };
-        let longer = batch.clone().repeated_to(NonZeroUsize::new(3).unwrap());
+        let longer = batch.clone().repeated_to_multiple_of(NonZeroUsize::new(3).unwrap());
         assert_eq!((longer.labels, longer.images), (vec![7, 8, 7], vec![0., 1., 2., 3., 4., 5., 0., 1., 2.]));
-        assert_eq!(batch.clone().repeated_to(NonZeroUsize::new(2).unwrap()), batch);
+        assert_eq!(batch.clone().repeated_to_multiple_of(NonZeroUsize::new(2).unwrap()), batch);
     }
 }

@@ -174,8 +174,13 @@ impl ResNetConfig {
 
     /// The least number of images, but not below `images`, that batch normalisation can cut into its groups.
     pub fn whole_groups(&self, images: NonZeroUsize) -> NonZeroUsize {
-        let whole = images.get().next_multiple_of(self.bn_group.unwrap_or(1));
+        let whole = images.get().next_multiple_of(self.group().get());
         NonZeroUsize::new(whole).unwrap_or(images)
+    }
+
+    /// What numbers of images batch normalisation can cut into its groups: the multiples of this.
+    pub fn group(&self) -> NonZeroUsize {
+        self.bn_group.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Checks that batch statistics can be taken of a training batch.

@@ -72,10 +72,10 @@ impl Propagation {
         let mut mean = batches.first()?.clone();
         let over =
             |value: &dyn Fn(&Self) -> f64| batches.iter().map(value).sum::<f64>() / batches.len() as f64;
-        let worst = |error: &dyn Fn(&Self) -> Option<f64>| batches.iter().filter_map(error).reduce(f64::max);
+        let worst = |error: &dyn Fn(&Self) -> Option<f64>| largest(batches.iter().filter_map(error));
         mean.loss = over(&|batch| batch.loss);
         mean.early_over_late = over(&|batch| batch.early_over_late);
-        mean.across_error = batches.iter().map(|batch| batch.across_error).fold(0., f64::max);
+        mean.across_error = worst(&|batch| Some(batch.across_error))?;
         for (index, unit) in mean.units.iter_mut().enumerate() {
             let of = |value: fn(&UnitPropagation) -> f64| over(&|batch| value(&batch.units[index]));
             unit.input = of(|unit| unit.input);
@@ -98,6 +98,11 @@ impl Propagation {
             }
         }
         Some(mean)
+    }
+
+    /// The largest of an error over all units that have one. None where no unit has: where every unit breaks the chain.
+    pub fn worst(&self, error: impl Fn(&UnitPropagation) -> Option<f64>) -> Option<f64> {
+        largest(self.units.iter().filter_map(error))
     }
 
     /// Of the gradient of the first unit's input, the share that has come through shortcuts alone, projections among them.
@@ -128,6 +133,12 @@ impl Propagation {
     }
 }
 
+/// The largest of relative errors. One that is no number, as of features that overflow, is larger than all others: nothing is
+/// known to hold there.
+fn largest(errors: impl Iterator<Item = f64>) -> Option<f64> {
+    errors.map(f64::abs).max_by(f64::total_cmp)
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
@@ -150,9 +161,9 @@ mod tests {
     }
 
     fn worst(propagation: &Propagation, error: impl Fn(&UnitPropagation) -> Option<f64>) -> f64 {
-        let errors: Vec<_> = propagation.units.iter().filter_map(error).collect();
-        assert!(errors.len() >= 8, "{}", errors.len());
-        errors.into_iter().fold(0., f64::max)
+        let measured = propagation.units.iter().filter_map(&error).count();
+        assert!(measured >= 8, "{measured}");
+        propagation.worst(error).unwrap()
     }
 
     #[test]
@@ -212,6 +223,21 @@ mod tests {
         let mean = Propagation::mean(&[one.clone(), other]).unwrap();
         assert!((mean.units[3].gradient / one.units[3].gradient - 2.).abs() < 1e-12);
         assert_eq!((mean.units[3].forward_error, mean.units[2].input), (Some(0.5), one.units[2].input));
+    }
+
+    #[test]
+    fn an_error_that_is_no_number_is_the_worst_and_none_is_none() {
+        let one = measure("preact", "identity");
+        for no_number in [f64::NAN, -f64::NAN] {
+            let mut other = one.clone();
+            other.units[3].forward_error = Some(no_number);
+            for batches in [[one.clone(), other.clone()], [other, one.clone()]] {
+                let mean = Propagation::mean(&batches).unwrap();
+                assert!(mean.worst(|unit| unit.forward_error).unwrap().is_nan());
+                assert!(mean.worst(|unit| unit.backward_error).unwrap() < 1e-4);
+            }
+        }
+        assert_eq!(one.worst(|_| None), None);
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                             tr {
                                 th scope="row" { span.mark data-run=(index % 12) {} (name) }
                                 td { (short(found.early_over_late)) }
-                                td { (short(found.worst(|unit| unit.forward_error))) }
-                                td { (short(found.worst(|unit| unit.backward_error))) }
+                                td { (if_any(found.worst(|unit| unit.forward_error))) }
+                                td { (if_any(found.worst(|unit| unit.backward_error))) }
                                 td { (list(found.stages.iter().map(|stage| stage.attenuation))) }
                                 td { (expected(found)) }
                                 td { (short(found.direct_share_across())) }
@@ -75,13 +75,6 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
         }
     };
     document("Propagation", &head, &charts, &html! {})
-}
-
-impl Propagation {
-    /// The largest of an error over all units that have one.
-    pub fn worst(&self, error: impl Fn(&UnitPropagation) -> Option<f64>) -> f64 {
-        self.units.iter().filter_map(error).fold(0., f64::max)
-    }
 }
 
 fn chart(
@@ -109,12 +102,15 @@ fn short(value: f64) -> String {
     }
 }
 
+fn if_any(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), short)
+}
+
 fn list(values: impl Iterator<Item = f64>) -> String {
     values.map(short).collect::<Vec<_>>().join(", ")
 }
 
 /// Eq. 8's products, stage by stage.
 fn expected(found: &Propagation) -> String {
-    let product = |product: Option<f64>| product.map_or_else(|| "-".to_owned(), short);
-    found.stages.iter().map(|stage| product(stage.expected_attenuation)).collect::<Vec<_>>().join(", ")
+    found.stages.iter().map(|stage| if_any(stage.expected_attenuation)).collect::<Vec<_>>().join(", ")
 }

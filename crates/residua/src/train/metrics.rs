@@ -70,10 +70,10 @@ pub enum Record {
         iteration: u64,
         /// Norm of the gradient of the first unit's input over that of the last unit's output.
         early_over_late: f64,
-        /// The largest relative error of the paper's Eq. 4 within a stage.
-        equation_4_error: f64,
+        /// The largest relative error of the paper's Eq. 4 within a stage; none where every unit breaks the chain.
+        equation_4_error: Option<f64>,
         /// The same of Eq. 5.
-        equation_5_error: f64,
+        equation_5_error: Option<f64>,
         /// Norms of the units' inputs `x_l`.
         inputs: Vec<f64>,
         /// Norms of their residuals `F_l`.
@@ -132,12 +132,9 @@ impl Record {
                 early_over_late, equation_4_error, equation_5_error, ref gradients, ..
             } => {
                 let gradients = gradients.iter().map(|&norm| ("gradients", norm));
-                let numbers = [
-                    ("early_over_late", early_over_late),
-                    ("equation_4_error", equation_4_error),
-                    ("equation_5_error", equation_5_error),
-                ];
-                numbers.into_iter().chain(gradients).collect()
+                let errors = [("equation_4_error", equation_4_error), ("equation_5_error", equation_5_error)];
+                let errors = errors.into_iter().filter_map(|(name, error)| Some((name, error?)));
+                std::iter::once(("early_over_late", early_over_late)).chain(errors).chain(gradients).collect()
             }
         };
         numbers.into_iter().find(|(_, number)| !number.is_finite())

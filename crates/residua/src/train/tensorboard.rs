@@ -82,11 +82,14 @@ fn event(record: &Record, otherwise: f64) -> Event {
                 gradient_norms.iter().map(|(stage, norm)| (format!("norms/gradients/{stage}"), norm));
             weights.chain(gradients).map(|(tag, &norm)| number(tag, norm)).collect()
         }
-        Record::Propagation { early_over_late, equation_4_error, equation_5_error, .. } => vec![
-            number("propagation/early_over_late".to_owned(), *early_over_late),
-            number("propagation/equation_4_error".to_owned(), *equation_4_error),
-            number("propagation/equation_5_error".to_owned(), *equation_5_error),
-        ],
+        Record::Propagation { early_over_late, equation_4_error, equation_5_error, .. } => [
+            ("propagation/early_over_late", Some(*early_over_late)),
+            ("propagation/equation_4_error", *equation_4_error),
+            ("propagation/equation_5_error", *equation_5_error),
+        ]
+        .into_iter()
+        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
+        .collect(),
     };
     Event {
         wall_time: record.time().unwrap_or(otherwise),

@@ -179,9 +179,8 @@ impl Trainer {
         let config = self.network.config();
         let count = config.whole_groups(count);
         let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
-        let Some(batch) = batches.next().transpose()? else { return Ok(None) };
-        let images = NonZeroUsize::new(batch.len()).unwrap_or(count);
-        Ok(Some(batch.repeated_to(config.whole_groups(images))))
+        let batch = batches.next().transpose()?;
+        Ok(batch.map(|batch| batch.repeated_to_multiple_of(config.group())))
     }
 
     /// Finished iterations.

@@ -20,7 +20,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Propagation, StagePropagation, UnitPropagation};
+use super::{Propagation, StagePropagation, UnitPropagation, largest};
 use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, Shortcut, UnitPlan, UnitTrace};
 use crate::ops;
 use crate::train::{cross_entropy, to_host};
@@ -86,7 +86,7 @@ impl Measured<'_> {
         // From the last unit back; the sums begin anew where dimensions change, but for the terms across stages.
         let mut sums: Option<Sums> = None;
         let mut across = Terms::begin(&gradients[gradients.len() - 1]);
-        let mut across_error = 0f64;
+        let mut across_errors = Vec::with_capacity(plans.len());
         for (index, (name, plan)) in names.zip(&plans).enumerate().collect::<Vec<_>>().into_iter().rev() {
             let behind = &gradients[index + 1];
             let products = self.products(index, behind);
@@ -100,7 +100,7 @@ impl Measured<'_> {
                 true => (None, None),
                 false => (Some(sum.forward_error(input)), Some(sum.terms.error(gradient))),
             };
-            across_error = across_error.max(across.error(gradient));
+            across_errors.push(across.error(gradient));
             units.push(UnitPropagation {
                 name,
                 breaks_chain,
@@ -133,6 +133,7 @@ impl Measured<'_> {
         units.reverse();
         stages.reverse();
         let late = norm(&gradients[gradients.len() - 1]);
+        let across_error = largest(across_errors.into_iter()).unwrap_or_default();
         Propagation { loss, units, stages, early_over_late: norm(&gradients[0]) / late, across_error }
     }
 
