@@ -149,24 +149,26 @@ fn table(found: &[(String, Propagation)]) -> String {
     );
     let row = |(name, found): &(String, Propagation)| {
         let error = |worst: Option<f64>| worst.map_or_else(|| "-".to_owned(), |worst| format!("{worst:.1e}"));
-        let list = |values: Vec<f64>| values.into_iter().map(number).collect::<Vec<_>>().join(" ");
+        let list = |values: Vec<Option<f64>>| match values.is_empty() {
+            true => "-".to_owned(),
+            false => values.into_iter().map(if_any).collect::<Vec<_>>().join(" "),
+        };
         format!(
             "{name:<width$}  {:>12.4}  {:>10}  {:>10}  {:>24}  {:>24}  {:>12}  {:>20}",
             found.early_over_late,
             error(found.worst(|unit| unit.forward_error)),
             error(found.worst(|unit| unit.backward_error)),
-            list(found.stages.iter().map(|stage| stage.attenuation).collect()),
-            found
-                .stages
-                .iter()
-                .map(|stage| stage.expected_attenuation.map_or_else(|| "-".to_owned(), number))
-                .collect::<Vec<_>>()
-                .join(" "),
+            list(found.stages.iter().map(|stage| Some(stage.attenuation)).collect()),
+            list(found.stages.iter().map(|stage| stage.expected_attenuation).collect()),
             number(found.direct_share_across()),
-            list(found.projection_shares())
+            list(found.projection_shares().into_iter().map(Some).collect())
         )
     };
     std::iter::once(head).chain(found.iter().map(row)).collect::<Vec<_>>().join("\n")
+}
+
+fn if_any(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), number)
 }
 
 fn number(value: f64) -> String {

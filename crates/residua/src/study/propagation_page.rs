@@ -61,10 +61,10 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                                 td { (short(found.early_over_late)) }
                                 td { (if_any(found.worst(|unit| unit.forward_error))) }
                                 td { (if_any(found.worst(|unit| unit.backward_error))) }
-                                td { (list(found.stages.iter().map(|stage| stage.attenuation))) }
-                                td { (expected(found)) }
+                                td { (list(found.stages.iter().map(|stage| Some(stage.attenuation)))) }
+                                td { (list(found.stages.iter().map(|stage| stage.expected_attenuation))) }
                                 td { (short(found.direct_share_across())) }
-                                td { (list(found.projection_shares().into_iter())) }
+                                td { (list(found.projection_shares().into_iter().map(Some))) }
                             }
                         }
                     }
@@ -106,11 +106,8 @@ fn if_any(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), short)
 }
 
-fn list(values: impl Iterator<Item = f64>) -> String {
-    values.map(short).collect::<Vec<_>>().join(", ")
-}
-
-/// Eq. 8's products, stage by stage.
-fn expected(found: &Propagation) -> String {
-    found.stages.iter().map(|stage| if_any(stage.expected_attenuation)).collect::<Vec<_>>().join(", ")
+/// What stages or projections have, and - where there are none.
+fn list(values: impl Iterator<Item = Option<f64>>) -> String {
+    let values: Vec<_> = values.map(if_any).collect();
+    if values.is_empty() { "-".to_owned() } else { values.join(", ") }
 }
