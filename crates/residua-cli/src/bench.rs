@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Augmentation, Source};
+use residua::device::free_memory;
 use residua::infer::{Latency, measure_classifier, measure_latency};
-use residua::nn::NetworkOptions;
+use residua::nn::{Memory, NetworkOptions};
 use residua::study::Compared;
 use residua::train::{
     Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_inception, measure_loader,
@@ -89,8 +90,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), threads);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
-    let memory = arguments.memory.memory.resolve(&network, batch.get(), size[0], size[1]);
-    let memory = memory.map_err(|error| impossible_training(&error))?;
+    let memory = match mode {
+        BenchmarkMode::Infer => Memory::default(),
+        BenchmarkMode::Train => {
+            let (choice, free) = (arguments.memory.memory, free_memory(&machine.open_device()?));
+            let chosen = choice.resolve(&network, batch.get(), size[0], size[1], free);
+            chosen.map_err(|error| impossible_training(&error))?
+        }
+    };
     let benchmark = Benchmark {
         network: network.clone(),
         mode: *mode,

@@ -7,14 +7,14 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use clap::Args;
 use residua::device::DeviceChoice;
-use residua::nn::{Layout, MemoryChoice, NetworkOptions};
+use residua::nn::{Layout, Memory, MemoryChoice, NetworkOptions};
 use residua::report::{RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
 use residua::train::BenchmarkMode;
 use serde_json::Value;
 
 use crate::destination::Destination;
-use crate::network::{impossible, parse_network};
+use crate::network::parse_network;
 use crate::output::{print, tell};
 use crate::table::table;
 use crate::usage::{UsageError, count};
@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Machine")]
     threads: Option<NonZeroUsize>,
     /// What training keeps in memory, as in `residua bench`.
-    #[arg(long, default_value_t = MemoryChoice::default(), value_name = "MODE|SIZE", help_heading = "Machine")]
+    #[arg(long, default_value_t = MemoryChoice::Mode(Memory::Fast), value_name = "MODE|SIZE", help_heading = "Machine")]
     memory: MemoryChoice,
 }
 
@@ -153,12 +153,12 @@ impl Arguments {
     }
 }
 
-fn parse(name: &str) -> Result<Compared, UsageError> {
-    if name == Compared::INCEPTION {
+fn parse(text: &str) -> Result<Compared, UsageError> {
+    if text == Compared::INCEPTION {
         return Ok(Compared::Inception);
     }
-    let options = parse_network(name)?;
-    options.resolve(1).map_err(|error| impossible(&options, &error))?;
+    let options = parse_network(text)?;
+    options.resolve(1).map_err(|error| UsageError::new(format_args!("{text}: {error}")))?;
     Ok(Compared::Residual(options))
 }
 

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Args;
 use residua::device::{Device, DeviceChoice};
-use residua::nn::MemoryChoice;
+use residua::nn::{Memory, MemoryChoice};
 use residua::ops::Engine;
 
 use crate::usage::count;
@@ -33,9 +33,15 @@ pub(crate) struct MemoryArguments {
     /// What a training step keeps for its backward pass; results are the same to the bit. fast: all raw feature maps.
     /// balanced: all but each pre-activation unit's first convolution, computed again. lean: the input of every k-th
     /// unit, the rest computed again, a forward pass more and a small part of the memory. A size such as 4GiB, 2.5GB
-    /// or 800MB: the fastest of these that fits. `residua summary --batch N` says what each takes.
+    /// or 800MB: the fastest of these that fits; auto: that fits in the memory that is free. `residua summary --batch N`
+    /// says what each takes.
     #[arg(long, default_value_t = MemoryChoice::default(), value_name = "MODE|SIZE")]
     pub(crate) memory: MemoryChoice,
+}
+
+/// The mode of a run, where it is not the usual one.
+pub(crate) fn memory_in_words(memory: Memory) -> String {
+    if memory == Memory::Fast { String::new() } else { format!(", memory {memory}") }
 }
 
 impl MachineArguments {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::destination::Destination;
 use crate::machine::MachineArguments;
-use crate::network::{impossible, parse_network};
+use crate::network::parse_network;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count};
 
@@ -122,7 +122,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
     let options: NetworkOptions = parse_network(name)
         .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {name})")))?;
-    let config = options.resolve(classes).map_err(|error| impossible(&options, &error))?;
+    let config = options
+        .resolve(classes)
+        .map_err(|error| UsageError::new(format_args!("{name}: {error} (and there is no folder {name})")))?;
     Ok(config.init(seed, device)?)
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
+use residua::device::{Device, free_memory};
 use residua::nn::{Memory, MemoryChoice, MemoryPlan, NetworkError, ResNetConfig};
 use residua::report::network_table;
 use serde::Serialize;
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
     /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
     #[arg(long, value_name = "N", value_parser = count)]
     batch: Option<NonZeroUsize>,
-    /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB.
+    /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB, or in what is free (auto).
     #[arg(long, value_name = "MODE|SIZE", requires = "batch")]
     memory: Option<MemoryChoice>,
     /// Print JSON, with every unit.
@@ -91,7 +92,7 @@ fn plans(
     config.check_batch(batch, height, width)?;
     let modes = match choice {
         None => Memory::ALL.to_vec(),
-        Some(choice) => vec![choice.resolve(config, batch, height, width)?],
+        Some(choice) => vec![choice.resolve(config, batch, height, width, free_memory(&Device::flex()))?],
     };
     modes.into_iter().map(|memory| config.memory(batch, height, width, memory)).collect()
 }

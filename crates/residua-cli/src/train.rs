@@ -16,12 +16,12 @@ use residua::train::{
 use serde_json::json;
 
 use crate::interrupt::stop_on_ctrl_c;
-use crate::machine::{MachineArguments, MemoryArguments};
+use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
-use crate::usage::{UsageError, count, impossible_training};
+use crate::usage::{UsageError, count, impossible_run};
 use crate::watch::Watch;
 
 const EXAMPLES: &str = "Examples:
@@ -210,7 +210,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (done, iterations) = (trainer.iteration(), trainer.recipe().schedule.iterations);
     let (model, source) = (trainer.recipe().network.model.clone(), trainer.recipe().data.source.clone());
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
-    tell(format_args!("{}: {model} on {source}, {iterations} iterations, {begun}", folder.display()));
+    let memory = memory_in_words(trainer.memory());
+    tell(format_args!("{}: {model} on {source}, {iterations} iterations{memory}, {begun}", folder.display()));
     let mut terminal = Terminal::new(done, iterations, stop);
     let watched = match arguments.intervals.watch {
         Some(every) => trainer.first_images(BATCH)?.map(|batch| (every, batch)),
@@ -428,14 +429,12 @@ fn read_initial(path: &Path) -> Result<NamedTensors, TrainError> {
     Ok(StoredWeights::load(path)?.tensors)
 }
 
-/// Weights of another network are an error of the file that they came from; too little memory is one of whoever
-/// allowed it.
+/// Weights of another network are an error of the file that they came from.
 fn blame(error: TrainError, path: Option<&Path>) -> anyhow::Error {
     match (error, path) {
         (TrainError::Network(error @ NetworkError::Weights(_)), Some(path)) => {
             TrainError::Weights { path: path.to_owned(), error }.into()
         }
-        (TrainError::Network(error @ NetworkError::Memory { .. }), _) => impossible_training(&error).into(),
-        (error, _) => error.into(),
+        (error, _) => impossible_run(error),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use residua::nn::NetworkError;
+use residua::train::TrainError;
 use thiserror::Error;
 
 /// An error in what was asked for.
@@ -58,6 +59,14 @@ pub(crate) fn impossible_training(error: &NetworkError) -> UsageError {
     match error {
         NetworkError::Memory { .. } => UsageError(format!("--memory: {error}")),
         error => UsageError::new(error),
+    }
+}
+
+/// Why a run cannot begin: too little memory is an error of whoever allowed it.
+pub(crate) fn impossible_run(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Network(error @ NetworkError::Memory { .. }) => impossible_training(&error).into(),
+        error => error.into(),
     }
 }
 

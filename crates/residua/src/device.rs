@@ -1,4 +1,4 @@
-//! Where a network runs: the CPU, or a GPU that the build and the machine have.
+//! Where a network runs: the CPU, or a GPU that the build and the machine have; and how much memory is free there.
 
 use std::fmt;
 use std::panic;
@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 pub use burn::tensor::Device;
 use residua_kernels::{Algorithm, Instructions, UnknownAlgorithm, UnknownInstructions};
+use sysinfo::{MemoryRefreshKind, System};
 use thiserror::Error;
 
 use crate::choice::{UnknownChoice, serde_as_string};
@@ -129,6 +130,19 @@ impl DeviceChoice {
     }
 }
 
+/// Bytes of memory that are free for this process now, of the machine's or of its container's; none where it is unknown: on a GPU.
+pub fn free_memory(device: &Device) -> Option<u64> {
+    if *device != Device::flex() {
+        return None;
+    }
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    // Pages that only cache files are free: a container's count is that of its anonymous memory.
+    let of_container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    let of_machine = Some(system.available_memory()).filter(|&bytes| bytes > 0)?;
+    Some(of_container.map_or(of_machine, |free| free.min(of_machine)))
+}
+
 /// The first is whichever the system prefers (a software driver too); others are counted among the discrete GPUs.
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
 fn kind(index: usize) -> burn::tensor::DeviceKind {
@@ -195,6 +209,12 @@ mod tests {
         assert!("cdua".parse::<DeviceChoice>().unwrap_err().to_string().contains("did you mean 'cuda'?"));
         assert!("cuda:x".parse::<DeviceChoice>().unwrap_err().to_string().contains("write cuda or cuda:N"));
         assert!("cpu:1".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn free_memory_is_counted_in_bytes() {
+        let free = free_memory(&Device::flex()).unwrap();
+        assert!((1 << 24..1 << 50).contains(&free), "{free}");
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -17,10 +17,10 @@ use residua::train::{Ending, Machine, RunState, TrainError, Trainer};
 
 use super::{ResultArguments, parse_experiments};
 use crate::interrupt::stop_on_ctrl_c;
-use crate::machine::{MachineArguments, MemoryArguments};
+use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, impossible_run};
 
 /// Run what is missing of tables and figures, resume what was interrupted, and report.
 ///
@@ -153,7 +153,7 @@ impl Task {
         let name = &plan.name;
         let (recipe, machine_of_run) = (plan.recipe.clone(), machine.clone());
         let trainer = match plan.read_run(folder)?.map(|run| run.state) {
-            None => Trainer::start(recipe, folder, machine_of_run, None)?,
+            None => Trainer::start(recipe, folder, machine_of_run, None).map_err(impossible_run)?,
             Some(RunState::Running) => {
                 tell(format_args!("{number}/{of} {name}: another process is at it"));
                 return Ok(Ends::Over);
@@ -163,7 +163,9 @@ impl Task {
                 return Ok(Ends::Over);
             }
             Some(RunState::Failed(failure)) if failure.is_divergence => return Ok(Ends::Over),
-            Some(RunState::Failed(_) | RunState::Stopped) => Trainer::resume(folder, recipe, machine_of_run)?,
+            Some(RunState::Failed(_) | RunState::Stopped) => {
+                Trainer::resume(folder, recipe, machine_of_run).map_err(impossible_run)?
+            }
         };
         for warning in trainer.warnings() {
             tell(format_args!("warning: {warning}"));
@@ -171,8 +173,10 @@ impl Task {
         let (done, iterations) = (trainer.iteration(), plan.recipe.schedule.iterations);
         let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
         tell(format_args!(
-            "{number}/{of} {name}: {} on {}, {begun}",
-            plan.recipe.network.model, plan.recipe.data.source
+            "{number}/{of} {name}: {} on {}{}, {begun}",
+            plan.recipe.network.model,
+            plan.recipe.data.source,
+            memory_in_words(trainer.memory())
         ));
         let mut terminal = Terminal::new(done, iterations, stop.clone());
         let ending = trainer.run(&mut terminal);

@@ -47,6 +47,8 @@ fn misspelt_words_are_answered_with_the_nearest_right_one() {
         ("train --recipe quik", ["--recipe", "did you mean 'quick'?"]),
         ("train --decays al", ["--decays", "did you mean 'all'?"]),
         ("bench --mode trian", ["--mode", "did you mean 'train'?"]),
+        ("propagate preresnt20", ["error: preresnt20: unknown model", "there is no folder preresnt20"]),
+        ("cost resnet20 preresnt20", ["error: preresnt20: unknown model", "did you mean 'preresnet20'?"]),
         ("completions bas", ["<SHELL>", "'bash'"]),
     ] {
         assert_refused(&sandbox, 2, line, &parts);
@@ -83,6 +85,11 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ),
         ("summary --batch 8 --memory 1MiB", ["--memory", "does not fit in 1.0MB: it takes fast "]),
         ("summary --memory lean", ["--batch", "required"]),
+        (
+            "bench --model preresnet1001 --batch 10000000",
+            ["--memory: training on batches of 10000000 does not fit in ", "insist on a mode by its name"],
+        ),
+        ("paper run fig1 --budget smoke --data shapes --memory 1MB", ["--memory: training", "fit in 1.0MB"]),
         ("bench --batch 8 --bn-group 3", ["groups of 3", "multiple of 3"]),
         ("train --lr nan", ["--lr = NaN", "finite number, at least 0"]),
         ("train --lr -1", ["--lr = -1", "finite number, at least 0"]),

@@ -83,7 +83,7 @@ fn summary_predicts_the_memory_of_training() {
 fn bench_takes_the_fastest_mode_that_fits() {
     let sandbox = Sandbox::new();
     let bench = "bench --model preresnet29 --batch 4 --steps 1 --threads 1 --json --memory";
-    for (memory, mode) in [("lean", "lean"), ("4GiB", "fast")] {
+    for (memory, mode) in [("lean", "lean"), ("4GiB", "fast"), ("auto", "fast")] {
         assert_eq!(sandbox.succeed(&format!("{bench} {memory}")).json()["memory"], json!(mode));
     }
 }

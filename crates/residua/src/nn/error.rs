@@ -151,9 +151,10 @@ pub enum NetworkError {
         /// Units of the network.
         units: usize,
     },
-    /// Training does not fit in the memory that is allowed.
+    /// Training does not fit in the memory that is allowed or free.
     #[error(
-        "training on batches of {batch} does not fit in {}: {}; allow more memory or make the batch smaller",
+        "training on batches of {batch} does not fit in {}: {}; make the batch smaller, allow or free more memory, or \
+         insist on a mode by its name",
         in_words(*available),
         list(needed)
     )]

@@ -1,4 +1,4 @@
-//! What memory is asked for: a mode by name, or a size that training must fit in.
+//! What memory is asked for: a mode by name, a size that training must fit in, or what is free.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use super::error::NetworkError;
 use super::memory::Memory;
 use crate::choice::nearest;
 
-/// A mode, or the fastest mode that fits in a size.
+/// A mode, or the fastest mode that fits in a size or in what is free.
 ///
 /// ```
 /// use residua::nn::{Memory, MemoryChoice};
@@ -19,8 +19,11 @@ use crate::choice::nearest;
 /// assert_eq!("1.5GiB".parse(), Ok(MemoryChoice::Within(1_610_612_736)));
 /// assert!("much".parse::<MemoryChoice>().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MemoryChoice {
+    /// The fastest that fits in the memory that is free.
+    #[default]
+    Auto,
     /// This one.
     Mode(Memory),
     /// The fastest that needs at most so many bytes.
@@ -30,7 +33,7 @@ pub enum MemoryChoice {
 /// A word that is neither a mode nor a size.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "'{given}' is neither a mode nor a size{}; write fast, balanced, lean, or a size such as 4GiB, 2.5GB or 800MB",
+    "'{given}' is neither a mode nor a size{}; write auto, fast, balanced, lean, or a size such as 4GiB, 2.5GB or 800MB",
     nearest(.given, &MODES).map(|mode| format!(" (did you mean '{mode}'?)")).unwrap_or_default()
 )]
 pub struct MemoryChoiceError {
@@ -38,7 +41,9 @@ pub struct MemoryChoiceError {
     pub given: String,
 }
 
-const MODES: [&str; 3] = [Memory::Fast.as_str(), Memory::Balanced.as_str(), Memory::Lean.as_str()];
+const AUTO: &str = "auto";
+
+const MODES: [&str; 4] = [AUTO, Memory::Fast.as_str(), Memory::Balanced.as_str(), Memory::Lean.as_str()];
 
 const UNITS: [(&str, f64); 6] = [
     ("KiB", 1024.),
@@ -50,18 +55,21 @@ const UNITS: [(&str, f64); 6] = [
 ];
 
 impl MemoryChoice {
-    /// The mode meant, for training `network` on batches of `batch` images of `height` x `width` pixels.
+    /// The mode meant, for training `network` on batches of `batch` images of `height` x `width` pixels,
+    /// where `free` bytes are free ([`free_memory`](crate::device::free_memory)); where that is unknown everything fits.
     ///
     /// # Errors
-    /// When no mode fits in the size, or the network does not take such batches.
+    /// When no mode fits in the size or in what is free, or the network does not take such batches.
     pub fn resolve(
         self,
         network: &ResNetConfig,
         batch: usize,
         height: usize,
         width: usize,
+        free: Option<u64>,
     ) -> Result<Memory, NetworkError> {
         let available = match self {
+            Self::Auto => free.unwrap_or(u64::MAX),
             Self::Mode(memory) => return Ok(memory),
             Self::Within(bytes) => bytes,
         };
@@ -77,16 +85,13 @@ impl MemoryChoice {
     }
 }
 
-impl Default for MemoryChoice {
-    fn default() -> Self {
-        Self::Mode(Memory::default())
-    }
-}
-
 impl FromStr for MemoryChoice {
     type Err = MemoryChoiceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == AUTO {
+            return Ok(Self::Auto);
+        }
         if let Ok(memory) = text.parse() {
             return Ok(Self::Mode(memory));
         }
@@ -97,6 +102,7 @@ impl FromStr for MemoryChoice {
 impl fmt::Display for MemoryChoice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => formatter.write_str(AUTO),
             Self::Mode(memory) => memory.fmt(formatter),
             Self::Within(bytes) => formatter.write_str(&in_words(*bytes)),
         }
@@ -156,11 +162,29 @@ mod tests {
         let network = NetworkOptions::named("preresnet164").resolve(10).unwrap();
         let peak = |memory| network.memory(128, 32, 32, memory).unwrap().peak_bytes;
         for &memory in Memory::ALL {
-            assert_eq!(MemoryChoice::Within(peak(memory)).resolve(&network, 128, 32, 32), Ok(memory));
+            let within = MemoryChoice::Within(peak(memory));
+            assert_eq!(within.resolve(&network, 128, 32, 32, Some(1)), Ok(memory));
         }
-        let error = MemoryChoice::Within(peak(Memory::Lean) - 1).resolve(&network, 128, 32, 32).unwrap_err();
+        let within = MemoryChoice::Within(peak(Memory::Lean) - 1);
+        let error = within.resolve(&network, 128, 32, 32, None).unwrap_err();
         let NetworkError::Memory { needed, .. } = &error else { panic!("{error}") };
         assert_eq!(needed.len(), Memory::ALL.len());
         assert!(error.to_string().contains(&format!("lean {}", in_words(peak(Memory::Lean)))), "{error}");
+    }
+
+    #[test]
+    fn auto_means_the_fastest_mode_that_fits_in_what_is_free() {
+        assert_eq!("auto".parse(), Ok(MemoryChoice::default()));
+        let network = NetworkOptions::named("preresnet164").resolve(10).unwrap();
+        let auto = |free| MemoryChoice::Auto.resolve(&network, 128, 32, 32, free);
+        for &memory in Memory::ALL {
+            let peak = network.memory(128, 32, 32, memory).unwrap().peak_bytes;
+            assert_eq!(auto(Some(peak)), Ok(memory));
+        }
+        assert_eq!(auto(None), Ok(Memory::Fast));
+        let error = auto(Some(1_000_000)).unwrap_err().to_string();
+        assert!(error.contains("does not fit in 1.0MB") && error.contains("by its name"), "{error}");
+        let insisted = MemoryChoice::Mode(Memory::Fast).resolve(&network, 128, 32, 32, Some(1_000_000));
+        assert_eq!(insisted, Ok(Memory::Fast));
     }
 }

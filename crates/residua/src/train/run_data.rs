@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use super::error::TrainError;
 use super::recipe::Recipe;
 use crate::data::{DataError, Images, Loader, LoaderConfig, Normalisation, Split};
+use crate::device::free_memory;
 use crate::nn::{Memory, MemoryChoice, ResNet};
 
 /// The images of a recipe.
@@ -47,11 +48,16 @@ impl RunData {
         Ok(Loader::open(self.training_set.clone(), self.normalisation.clone(), config)?)
     }
 
-    /// The mode that is meant for training on these images.
-    pub(super) fn memory(&self, recipe: &Recipe, choice: MemoryChoice) -> Result<Memory, TrainError> {
+    /// The mode that is meant for training on these images, now that they are loaded.
+    pub(super) fn memory(
+        &self,
+        recipe: &Recipe,
+        choice: MemoryChoice,
+        device: &Device,
+    ) -> Result<Memory, TrainError> {
         let config = recipe.network.resolve(self.training_set.classes().len())?;
         let (height, width) = (self.training_set.height(), self.training_set.width());
-        Ok(choice.resolve(&config, recipe.optimiser.batch, height, width)?)
+        Ok(choice.resolve(&config, recipe.optimiser.batch, height, width, free_memory(device))?)
     }
 
     /// A new network for these images, ready to be trained.

@@ -106,7 +106,7 @@ impl Trainer {
             return Err(TrainError::RunExists { folder: folder.to_owned() });
         }
         let data = RunData::load(&recipe)?;
-        let memory = data.memory(&recipe, machine.memory)?;
+        let memory = data.memory(&recipe, machine.memory, &machine.device)?;
         let mut network = data.network(&recipe, &machine.device)?;
         if let Some(tensors) = initial {
             network = network.with_tensors(tensors)?;
@@ -151,7 +151,7 @@ impl Trainer {
             });
         }
         let data = RunData::load(&recipe)?;
-        let memory = data.memory(&recipe, machine.memory)?;
+        let memory = data.memory(&recipe, machine.memory, &machine.device)?;
         let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
         let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
         Failure::clear(folder)?;
@@ -186,6 +186,11 @@ impl Trainer {
     /// Finished iterations.
     pub fn iteration(&self) -> u64 {
         self.state.iteration
+    }
+
+    /// What a step keeps for its backward pass.
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
     /// What was odd about the checkpoints that the run was resumed from.
