@@ -153,16 +153,20 @@ pub enum NetworkError {
     },
     /// Training does not fit in the memory that is allowed or free.
     #[error(
-        "training on batches of {batch} does not fit in {}: {}; make the batch smaller, allow or free more memory, or \
-         insist on a mode by its name",
+        "training on batches of {batch} does not fit in {}{}: {}; make the batch smaller, {} more memory, or insist on \
+         a mode by its name",
         in_words(*available),
-        list(needed)
+        if *is_free { " of free memory" } else { "" },
+        list(needed),
+        if *is_free { "free" } else { "allow" }
     )]
     Memory {
         /// Images in the batch.
         batch: usize,
         /// Bytes that it must fit in.
         available: u64,
+        /// Whether these are all that are free, and not those that were allowed.
+        is_free: bool,
         /// Bytes that each mode needs.
         needed: Vec<(Memory, u64)>,
     },

@@ -81,7 +81,7 @@ impl MemoryChoice {
             }
             needed.push((memory, peak));
         }
-        Err(NetworkError::Memory { batch, available, needed })
+        Err(NetworkError::Memory { batch, available, is_free: self == Self::Auto, needed })
     }
 }
 
@@ -183,7 +183,11 @@ mod tests {
         }
         assert_eq!(auto(None), Ok(Memory::Fast));
         let error = auto(Some(1_000_000)).unwrap_err().to_string();
-        assert!(error.contains("does not fit in 1.0MB") && error.contains("by its name"), "{error}");
+        assert!(
+            error.contains("does not fit in 1.0MB of free memory: it takes fast ")
+                && error.contains("by its name"),
+            "{error}"
+        );
         let insisted = MemoryChoice::Mode(Memory::Fast).resolve(&network, 128, 32, 32, Some(1_000_000));
         assert_eq!(insisted, Ok(Memory::Fast));
     }

@@ -17,6 +17,8 @@ pub struct Agreement {
     /// Bounds of the share of agreeing pairs that hold with 95 %: percentiles over 2,000 draws of rows and, within them, of runs.
     /// Few rows and runs make it look surer than it is.
     pub interval: [f64; 2],
+    /// Rows of a single run, which has no spread that the interval could take into account.
+    pub single_runs: usize,
     /// How often rows in random order agree as well or better.
     pub chance: f64,
 }
@@ -64,6 +66,7 @@ pub fn agreement(rows: &[Ranked]) -> Option<Agreement> {
         pairs,
         agreeing,
         interval: [at(0.025), at(0.975)],
+        single_runs: rows.iter().filter(|row| row.runs.len() == 1).count(),
         chance: better.count() as f64 / DRAWS as f64,
     })
 }
@@ -148,6 +151,7 @@ mod tests {
         assert_eq!((found.pairs, found.agreeing), (8, 7.));
         assert!(found.interval[0] < 0.875 && found.interval[1] == 1., "{found:?}");
         assert!(found.chance > 0. && found.chance < 0.2, "{found:?}");
+        assert_eq!(found.single_runs, 5);
     }
 
     #[test]
@@ -164,7 +168,7 @@ mod tests {
         let tie = agreement(&rows(&[(6., &[FAIL]), (FAIL, &[FAIL])])).unwrap();
         assert_eq!((tie.pairs, tie.agreeing), (1, 0.5));
         let order = agreement(&rows(&[(6., &[5., 9., FAIL]), (8., &[10.])])).unwrap();
-        assert_eq!(order.agreeing, 1.);
+        assert_eq!((order.agreeing, order.single_runs), (1., 1));
     }
 
     proptest! {

@@ -74,12 +74,17 @@ pub(super) fn cells(row: &RowResult) -> [String; 8] {
 
 /// What the agreement says.
 pub(super) fn in_words(agreement: Option<&Agreement>) -> String {
-    let Some(Agreement { pairs, agreeing, interval: [low, high], chance }) = agreement else {
+    let Some(Agreement { pairs, agreeing, interval: [low, high], single_runs, chance }) = agreement else {
         return "Order: no two finished rows are at least one point apart in the paper.".to_owned();
+    };
+    let unknown = match single_runs {
+        0 => String::new(),
+        1 => ", without the spread of the row of one run".to_owned(),
+        _ => format!(", without the spread of the {single_runs} rows of one run"),
     };
     format!(
         "Order: {agreeing} of {pairs} pairs of rows that the paper separates by a point or more lie in its order ({:.0} %; 95 % interval over \
-         draws of rows and runs {:.0} to {:.0} %; rows in random order agree as well in {:.1} % of cases).",
+         draws of rows and runs {:.0} to {:.0} %{unknown}; rows in random order agree as well in {:.1} % of cases).",
         100. * agreeing / *pairs as f64,
         100. * low,
         100. * high,
