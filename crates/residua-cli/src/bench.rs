@@ -90,10 +90,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), threads);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
+    let device = machine.open_device()?;
     let memory = match mode {
         BenchmarkMode::Infer => Memory::default(),
         BenchmarkMode::Train => {
-            let (choice, free) = (arguments.memory.memory, free_memory(&machine.open_device()?));
+            let (choice, free) = (arguments.memory.memory, free_memory(&device));
             let chosen = choice.resolve(&network, batch.get(), size[0], size[1], free);
             chosen.map_err(|error| impossible_training(&error))?
         }
@@ -109,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
         true => measure_classifier(&network, batch.get(), size, steps.get(), threads),
-        false => benchmark.run(&machine.open_device()?),
+        false => benchmark.run(&device),
     };
     let measured = measured.map_err(impossible_inference)?;
     if arguments.json {

@@ -157,9 +157,7 @@ fn parse(text: &str) -> Result<Compared, UsageError> {
     if text == Compared::INCEPTION {
         return Ok(Compared::Inception);
     }
-    let options = parse_network(text)?;
-    options.resolve(1).map_err(|error| UsageError::new(format_args!("{text}: {error}")))?;
-    Ok(Compared::Residual(options))
+    Ok(Compared::Residual(parse_network(text)?))
 }
 
 fn usual_batch(network: &Compared) -> usize {

@@ -80,7 +80,7 @@ impl NetworkArguments {
     }
 }
 
-/// A network in one word: `MODEL/REFINEMENT/...`, such as `resnet110/scale:0.5,0.5`.
+/// A network in one word: `MODEL/REFINEMENT/...`, such as `resnet110/scale:0.5,0.5`; one that there can be.
 pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
     let mut parts = text.split('/');
     let mut options = NetworkOptions::named(parts.next().unwrap_or_default());
@@ -99,6 +99,7 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
             )));
         }
     }
+    options.resolve(1).map_err(|error| UsageError::new(format_args!("{text}: {error}")))?;
     Ok(options)
 }
 

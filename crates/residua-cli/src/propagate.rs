@@ -122,9 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
     let options: NetworkOptions = parse_network(name)
         .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {name})")))?;
-    let config = options
-        .resolve(classes)
-        .map_err(|error| UsageError::new(format_args!("{name}: {error} (and there is no folder {name})")))?;
+    let config = options.resolve(classes)?;
     Ok(config.init(seed, device)?)
 }
 
