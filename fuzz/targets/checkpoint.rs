@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use burn::tensor::Device;
 use libfuzzer_sys::fuzz_target;
 use residua::data::Normalisation;
-use residua::nn::NetworkOptions;
-use residua::train::{
-    Checkpoint, CheckpointStore, NamedRecipe, Recipe, State, Trained, WeightsInfo, read_metrics, saved_recipe,
-};
+use residua::evaluate::Trained;
+use residua::infer::WeightsInfo;
+use residua::nn::{NetworkOptions, ResNet};
+use residua::run::{Checkpoint, CheckpointStore, NamedRecipe, Recipe, State, read_metrics, saved_recipe};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ const FILES: [&str; 5] =
 static RUN: LazyLock<Run> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let network = NetworkOptions::named("preresnet8").resolve(2).unwrap();
-    let weights = network.init(1, &Device::flex()).unwrap().tensors();
+    let weights = ResNet::init(&network, 1, &Device::flex()).unwrap().tensors();
     let info = WeightsInfo {
         network,
         classes: vec!["cat".into(), "dog".into()],

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use residua::train::Recipe;
+use residua::run::Recipe;
 
 fuzz_target!(|text: &str| {
     let path = Path::new("recipe.toml");

@@ -4,14 +4,13 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
+use residua::bench::{Benchmark, BenchmarkMode, measure_inception, measure_loader};
+use residua::bench::{Latency, measure_classifier, measure_latency};
 use residua::data::{Augmentation, Source};
 use residua::device::free_memory;
-use residua::infer::{Latency, measure_classifier, measure_latency};
 use residua::nn::{Memory, NetworkOptions};
+use residua::run::{NamedRecipe, Recipe, RunError};
 use residua::study::Compared;
-use residua::train::{
-    Benchmark, BenchmarkMode, NamedRecipe, Recipe, TrainError, measure_inception, measure_loader,
-};
 use serde_json::json;
 
 use crate::machine::{MachineArguments, MemoryArguments};
@@ -152,9 +151,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn impossible_inference(error: TrainError) -> anyhow::Error {
+fn impossible_inference(error: RunError) -> anyhow::Error {
     match error {
-        TrainError::Network(error) => UsageError::new(error).into(),
+        RunError::Network(error) => UsageError::new(error).into(),
         error => anyhow::Error::new(error),
     }
 }

@@ -6,11 +6,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use residua::bench::BenchmarkMode;
 use residua::device::DeviceChoice;
 use residua::nn::{Layout, Memory, MemoryChoice, NetworkOptions};
 use residua::report::{RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
-use residua::train::BenchmarkMode;
 use serde_json::Value;
 
 use crate::destination::Destination;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use residua::train::{FileError, check_writable, write_file};
+use residua::files::{FileError, check_writable, write_file};
 
 use crate::output::tell;
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Crops, ImageFolder, Source, Split, View};
+use residua::evaluate::{Trained, evaluate, evaluate_classifier};
 use residua::infer::Classifier;
-use residua::train::{TrainError, Trained, evaluate, saved_recipe};
+use residua::run::{RunError, saved_recipe};
 use serde_json::json;
 
 use crate::machine::MachineArguments;
@@ -85,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let result = if machine.infers_without_tensors() {
         let size = [view.height, view.width];
         let classifier = Classifier::new(&trained.info.network, trained.network.tensors(), size, threads)?;
-        classifier.evaluate(&test_set, normalisation, *batch)?
+        evaluate_classifier(&classifier, &test_set, normalisation, *batch)?
     } else {
         evaluate(&trained.network, &test_set, normalisation, *batch, machine.engine)?
     };
@@ -141,7 +142,7 @@ fn some(names: &[String]) -> String {
 fn trained_on(checkpoint: &Path) -> anyhow::Result<Source> {
     match saved_recipe(checkpoint) {
         Ok(recipe) => Ok(recipe.data.source),
-        Err(TrainError::NoRun { .. }) => Err(UsageError::new(format_args!(
+        Err(RunError::NoRun { .. }) => Err(UsageError::new(format_args!(
             "nothing beside {} says which data set it was trained on; name one with --data",
             checkpoint.display()
         ))

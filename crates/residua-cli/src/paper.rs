@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use residua::choice::UnknownChoice;
 use residua::data::Source;
+use residua::files::write_file;
+use residua::infer::choice::UnknownChoice;
 use residua::study::paper::{Budget, Experiment, Reproduction, Sources, markdown, page, pictures};
-use residua::train::write_file;
 
 use crate::usage::UsageError;
 

@@ -10,9 +10,10 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use rayon::prelude::*;
-use residua::data::read_image;
-use residua::infer::Classifier;
-use residua::train::{Prediction, TrainError, Trained, WeightsInfo};
+use residua::data::{DataError, read_image};
+use residua::evaluate::Trained;
+use residua::infer::{Classifier, Prediction, WeightsInfo};
+use residua::run::{RunError, stored_weights};
 use serde_json::json;
 
 use self::pictures::pictures;
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let threads = machine.start_threads()?;
     let network = match machine.infers_without_tensors() {
         true => {
-            let (classifier, info) = Classifier::load(checkpoint, threads)?;
+            let (classifier, info) = Classifier::of(stored_weights(checkpoint)?, threads)?;
             Network::Folded(Box::new(classifier), Box::new(info))
         }
         false => Network::Tensors(Box::new(Trained::load(checkpoint, &machine.open_device()?)?)),
@@ -101,7 +102,7 @@ enum Network {
 }
 
 /// What a picture shows, or why it cannot be read.
-type Predicted = Result<Vec<Prediction>, TrainError>;
+type Predicted = Result<Vec<Prediction>, RunError>;
 
 impl Network {
     fn info(&self) -> &WeightsInfo {
@@ -111,10 +112,10 @@ impl Network {
         }
     }
 
-    fn predict(&self, paths: &[PathBuf], arguments: &Arguments) -> Result<Vec<Predicted>, TrainError> {
+    fn predict(&self, paths: &[PathBuf], arguments: &Arguments) -> Result<Vec<Predicted>, RunError> {
         let view = self.info().view();
-        let decoded: Vec<Result<Vec<u8>, TrainError>> =
-            paths.par_iter().map(|path| Ok(read_image(path, &view)?)).collect();
+        let decoded: Vec<Result<Vec<u8>, RunError>> =
+            paths.par_iter().map(|path| Ok(read_image(path, &view).map_err(DataError::from)?)).collect();
         let top = arguments.top.get();
         match self {
             Self::Tensors(trained) => {
@@ -124,7 +125,10 @@ impl Network {
             }
             Self::Folded(classifier, info) => {
                 let readable: Vec<&[u8]> = decoded.iter().flatten().map(Vec::as_slice).collect();
-                let mut classified = classifier.classify(&readable, &info.normalisation, top)?.into_iter();
+                let mut classified = classifier
+                    .classify(&readable, &info.normalisation, top)
+                    .map_err(DataError::from)?
+                    .into_iter();
                 let predicted =
                     |pixels: Result<Vec<u8>, _>| pixels.map(|_| classified.next().unwrap_or_default());
                 Ok(decoded.into_iter().map(predicted).collect())

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use residua::train::{Evaluation, Observer, Progress};
+use residua::evaluate::Evaluation;
+use residua::train::{Observer, Progress};
 
 use crate::output::tell;
 

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use residua::data::{Normalisation, NormalisationKind, Source, Split, evaluation_batches};
+use residua::data::{Normalisation, NormalisationKind, Source, Split, evaluation_batches, normalisation_of};
 use residua::device::Device;
+use residua::evaluate::{Trained, images};
 use residua::nn::{NetworkOptions, ResNet};
 use residua::study::{Propagation, propagation_page, propagation_picture};
-use residua::train::{Trained, images};
 use serde_json::{Value, json};
 
 use crate::destination::Destination;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
     let classes = training_set.classes().len();
-    let normalisation = Normalisation::of(NormalisationKind::PerChannel, &training_set)?;
+    let normalisation = normalisation_of(NormalisationKind::PerChannel, &training_set)?;
     let mut looked_at: Vec<(&String, ResNet, Normalisation)> = Vec::new();
     for name in networks {
         let (network, normalisation) = match Path::new(name).is_dir() {
@@ -123,14 +123,15 @@ fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Re
     let options: NetworkOptions = parse_network(name)
         .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {name})")))?;
     let config = options.resolve(classes)?;
-    Ok(config.init(seed, device)?)
+    Ok(ResNet::init(&config, seed, device)?)
 }
 
 fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {
     let Trained { network, info, path } = Trained::load(folder, device)?;
     let tensors = network.tensors();
-    let network =
-        info.network.init(0, device)?.with_tensors(&tensors).with_context(|| path.display().to_string())?;
+    let network = ResNet::init(&info.network, 0, device)?
+        .with_tensors(&tensors)
+        .with_context(|| path.display().to_string())?;
     Ok((network, info.normalisation))
 }
 

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use residua::data::{Source, Split};
+use residua::evaluate::Trained;
+use residua::files::{check_writable, write_file};
 use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
-use residua::train::{Trained, check_writable, write_file};
 
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};

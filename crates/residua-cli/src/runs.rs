@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use residua::report::{RunSummary, find_runs};
-use residua::train::RunState;
+use residua::run::RunState;
 use serde_json::{Value, json};
 
 use crate::output::{print, tell};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::device::{Device, free_memory};
-use residua::nn::{Memory, MemoryChoice, MemoryPlan, NetworkError, ResNetConfig};
+use residua::nn::{Memory, MemoryChoice, MemoryError, MemoryPlan, ResNetConfig};
 use residua::report::network_table;
 use serde::Serialize;
 
@@ -88,13 +88,14 @@ fn plans(
     batch: usize,
     [height, width]: [usize; 2],
     choice: Option<MemoryChoice>,
-) -> Result<Vec<MemoryPlan>, NetworkError> {
+) -> Result<Vec<MemoryPlan>, MemoryError> {
     config.check_batch(batch, height, width)?;
     let modes = match choice {
         None => Memory::ALL.to_vec(),
         Some(choice) => vec![choice.resolve(config, batch, height, width, free_memory(&Device::flex()))?],
     };
-    modes.into_iter().map(|memory| config.memory(batch, height, width, memory)).collect()
+    let plan = |memory| Ok(MemoryPlan::of(config, batch, height, width, memory)?);
+    modes.into_iter().map(plan).collect()
 }
 
 fn plan_row(plan: &MemoryPlan) -> [String; 6] {

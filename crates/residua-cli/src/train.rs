@@ -8,11 +8,12 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source, Split};
+use residua::infer::StoredWeights;
 use residua::nn::{NamedTensors, NetworkError};
-use residua::train::{
-    DecayScope, Ending, Machine, NamedRecipe, Recipe, StoredWeights, TrainError, Trainer, Warmup, WarmupKind,
-    saved_recipe,
+use residua::run::{
+    DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe, stored_weights,
 };
+use residua::train::{Ending, Machine, Trainer};
 use serde_json::json;
 
 use crate::interrupt::stop_on_ctrl_c;
@@ -419,21 +420,21 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
 /// Goes on with a run; options that may not change are an error of whoever gave them.
 fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Trainer> {
     Trainer::resume(folder, recipe, machine).map_err(|error| match error {
-        TrainError::Resume(error) => UsageError::new(error).into(),
+        RunError::Resume(error) => UsageError::new(error).into(),
         error => blame(error, None),
     })
 }
 
 /// The weights to start from.
-fn read_initial(path: &Path) -> Result<NamedTensors, TrainError> {
-    Ok(StoredWeights::load(path)?.tensors)
+fn read_initial(path: &Path) -> Result<NamedTensors, RunError> {
+    Ok(stored_weights(path)?.tensors)
 }
 
 /// Weights of another network are an error of the file that they came from.
-fn blame(error: TrainError, path: Option<&Path>) -> anyhow::Error {
+fn blame(error: RunError, path: Option<&Path>) -> anyhow::Error {
     match (error, path) {
-        (TrainError::Network(error @ NetworkError::Weights(_)), Some(path)) => {
-            TrainError::Weights { path: path.to_owned(), error }.into()
+        (RunError::Network(error @ NetworkError::Weights(_)), Some(path)) => {
+            StoredWeights::refused(path, error).into()
         }
         (error, _) => impossible_run(error),
     }

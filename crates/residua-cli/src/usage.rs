@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 
-use residua::nn::NetworkError;
-use residua::train::TrainError;
+use residua::nn::MemoryError;
+use residua::run::RunError;
 use thiserror::Error;
 
 /// An error in what was asked for.
@@ -55,17 +55,17 @@ const FLAGS: [(&str, &str); 30] = [
 ];
 
 /// A network or batch that cannot be, or training that does not fit in the memory allowed.
-pub(crate) fn impossible_training(error: &NetworkError) -> UsageError {
+pub(crate) fn impossible_training(error: &MemoryError) -> UsageError {
     match error {
-        NetworkError::Memory { .. } => UsageError(format!("--memory: {error}")),
+        MemoryError::Exceeded { .. } => UsageError(format!("--memory: {error}")),
         error => UsageError::new(error),
     }
 }
 
 /// Why a run cannot begin: too little memory is an error of whoever allowed it.
-pub(crate) fn impossible_run(error: TrainError) -> anyhow::Error {
+pub(crate) fn impossible_run(error: RunError) -> anyhow::Error {
     match error {
-        TrainError::Network(error @ NetworkError::Memory { .. }) => impossible_training(&error).into(),
+        RunError::Memory(error @ MemoryError::Exceeded { .. }) => impossible_training(&error).into(),
         error => error.into(),
     }
 }

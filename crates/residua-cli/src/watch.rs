@@ -3,9 +3,11 @@
 use std::num::NonZeroU64;
 
 use residua::data::Batch;
+use residua::evaluate::{Evaluation, images};
 use residua::nn::ResNet;
+use residua::run::{Record, RunError};
 use residua::study::Propagation;
-use residua::train::{Evaluation, Observer, Progress, Record, TrainError, images};
+use residua::train::{Observer, Progress};
 
 use crate::progress::Terminal;
 
@@ -22,7 +24,7 @@ impl Observer for Watch {
         self.terminal.stepped(progress);
     }
 
-    fn look(&mut self, iteration: u64, network: &ResNet) -> Result<Option<Record>, TrainError> {
+    fn look(&mut self, iteration: u64, network: &ResNet) -> Result<Option<Record>, RunError> {
         if !iteration.is_multiple_of(self.every.get()) {
             return Ok(None);
         }

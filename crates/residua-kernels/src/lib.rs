@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod algorithm;
+#[doc(hidden)]
+pub mod arena;
 mod awake;
 mod backward;
 mod convolution;
@@ -33,6 +35,7 @@ mod weighted;
 mod winograd;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use arena::{Buffer, Stored};
 pub use awake::with_threads_awake;
 pub use convolution::Convolution;
 pub use elementwise::{Merge, SumGradient, finish_gradient, finish_gradient_in_place, moments};

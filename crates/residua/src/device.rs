@@ -11,7 +11,8 @@ use residua_kernels::{Algorithm, Instructions, UnknownAlgorithm, UnknownInstruct
 use sysinfo::{MemoryRefreshKind, System};
 use thiserror::Error;
 
-use crate::choice::{UnknownChoice, serde_as_string};
+use residua_infer::choice::UnknownChoice;
+use residua_infer::serde_as_string;
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`, `vulkan`, `wgpu`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,6 +142,20 @@ pub fn free_memory(device: &Device) -> Option<u64> {
     let of_container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let of_machine = Some(system.available_memory()).filter(|&bytes| bytes > 0)?;
     Some(of_container.map_or(of_machine, |free| free.min(of_machine)))
+}
+
+/// The largest resident memory that this process has had.
+pub fn peak_memory_bytes() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{UsageWho, getrusage};
+        let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+        // Apple counts bytes, everyone else KiB.
+        let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+        u64::try_from(usage.max_rss()).ok().map(|size| size * unit)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// The first is whichever the system prefers (a software driver too); others are counted among the discrete GPUs.

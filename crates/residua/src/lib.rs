@@ -5,21 +5,35 @@
 //!
 //! - [`study`]: what the paper derives, measured;
 //! - [`report`]: what runs have come to, as summaries and as a page;
-//! - [`train`]: recipes, the training loop, checkpoints, metrics and curves;
+//! - [`mod@bench`]: how fast networks are here, and in how much memory;
+//! - [`train`]: the training loop;
+//! - [`plot`]: figures of runs;
+//! - [`evaluate`]: what trained networks say of images;
+//! - [`run`]: a run on disk: recipe, checkpoints, metrics;
 //! - [`data`]: images, from files to mini-batches;
-//! - [`nn`]: the networks: every ordering, shortcut, block and dimension change of the paper;
+//! - [`nn`]: the networks as Burn modules;
 //! - [`ops`]: the operations that they are made of, as a Burn backend extension;
-//! - [`device`] and [`choice`]: names of devices, and of whatever must be one of a few words.
+//! - [`files`]: files that are written whole or not at all;
+//! - [`device`]: names of devices.
+//!
+//! What needs no tensors lies in the crate [`residua_infer`], re-exported as [`infer`]: what a network is, weight files, and
+//! the [`Classifier`](infer::Classifier).
 
-pub mod choice;
+pub mod bench;
 pub mod data;
 pub mod device;
-pub mod infer;
+pub mod evaluate;
+pub mod files;
 pub mod nn;
 pub mod ops;
+pub mod plot;
 pub mod report;
+pub mod run;
 pub mod study;
 pub mod train;
+
+pub use burn;
+pub use residua_infer as infer;
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

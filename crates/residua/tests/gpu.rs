@@ -5,8 +5,9 @@
 
 use residua::data::Batch;
 use residua::device::{Device, DeviceChoice};
-use residua::nn::{DimensionChange, NamedTensors, NetworkOptions, Pass, Shortcut};
-use residua::train::{OptimiserOptions, Sgd, step};
+use residua::nn::{DimensionChange, NamedTensors, NetworkOptions, Pass, ResNet, Shortcut};
+use residua::run::OptimiserOptions;
+use residua::train::{Sgd, step};
 
 #[test]
 fn training_steps_agree_with_the_cpu() {
@@ -31,7 +32,7 @@ fn training_steps_agree_with_the_cpu() {
 
 /// Losses of two steps on a few small images, and all tensors after them.
 fn train(options: &NetworkOptions, device: &Device) -> (Vec<f64>, NamedTensors) {
-    let mut network = options.resolve(10).unwrap().init(1, &device.clone().autodiff()).unwrap();
+    let mut network = ResNet::init(&options.resolve(10).unwrap(), 1, &device.clone().autodiff()).unwrap();
     let mut sgd = Sgd::new(&OptimiserOptions::default());
     let (count, height, width) = (4, 8, 8);
     let images =

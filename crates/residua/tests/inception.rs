@@ -1,8 +1,9 @@
 //! Inception-v3 against torchvision's: weights and images by a formula, what comes out from `fixtures/inception/make.py`.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use residua::evaluate::to_host;
 use residua::nn::{InceptionV3, NamedTensors, TensorValues};
-use residua::train::{cross_entropy, to_host};
+use residua::train::cross_entropy;
 use serde_json::Value;
 
 /// The hash that `make.py` describes: values between -1 and 1.

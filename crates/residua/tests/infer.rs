@@ -6,16 +6,16 @@ use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use residua::infer::Classifier;
+use residua::evaluate::to_host;
+use residua::infer::{Classifier, likeliest};
 use residua::nn::{NamedTensors, NetworkOptions, Ordering, Pass, ResNet};
-use residua::train::to_host;
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// The network with normalisations that are none of the initial ones.
 fn network(options: &NetworkOptions, classes: usize, seed: u64) -> (ResNet, NamedTensors) {
     let device = Device::flex();
-    let network = options.resolve(classes).unwrap().init(seed, &device).unwrap();
+    let network = ResNet::init(&options.resolve(classes).unwrap(), seed, &device).unwrap();
     let mut tensors = network.tensors();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for (name, tensor) in &mut tensors {
@@ -139,10 +139,9 @@ fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
 #[test]
 fn probabilities_are_a_softmax_and_wrong_networks_are_refused() {
     let (network, mut tensors) = network(&NetworkOptions::named("preresnet8"), 3, 1);
-    let classifier = Classifier::new(network.config(), tensors.clone(), [32, 32], THREADS).unwrap();
-    let likeliest = classifier.likeliest(&[1., 1000., 1000.], 2);
-    assert_eq!(likeliest.iter().map(|prediction| prediction.class).collect::<Vec<_>>(), [1, 2]);
-    assert!(likeliest.iter().all(|prediction| (prediction.probability - 0.5).abs() < 1e-6));
+    let found = likeliest(&[1., 1000., 1000.], 2);
+    assert_eq!(found.iter().map(|prediction| prediction.class).collect::<Vec<_>>(), [1, 2]);
+    assert!(found.iter().all(|prediction| (prediction.probability - 0.5).abs() < 1e-6));
     let refused = |size, tensors: &NamedTensors| {
         Classifier::new(network.config(), tensors.clone(), size, THREADS).unwrap_err().to_string()
     };

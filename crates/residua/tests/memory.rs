@@ -3,8 +3,9 @@
 
 use residua::data::Batch;
 use residua::device::Device;
-use residua::nn::{Memory, NetworkOptions, Pass};
-use residua::train::{OptimiserOptions, Sgd, step};
+use residua::nn::{Memory, NetworkOptions, Pass, ResNet};
+use residua::run::OptimiserOptions;
+use residua::train::{Sgd, step};
 
 /// Bytes of resident memory that 9,000 steps may add: allocators keep a little, a leaked feature map would be far more
 /// (one map of this network's first stage in every step would be 37 MB).
@@ -13,7 +14,8 @@ const ALLOWED_GROWTH: u64 = 6 << 20;
 #[test]
 fn ten_thousand_steps_take_no_more_memory_than_one_thousand() {
     let device = Device::flex().autodiff();
-    let mut network = NetworkOptions::named("preresnet8").resolve(10).unwrap().init(1, &device).unwrap();
+    let mut network =
+        ResNet::init(&NetworkOptions::named("preresnet8").resolve(10).unwrap(), 1, &device).unwrap();
     let mut sgd = Sgd::new(&OptimiserOptions::default());
     let (height, width) = (4, 8);
     let images = (0..2 * height * width * 3).map(|index| (index % 17) as f32 / 8. - 1.).collect();

@@ -2,9 +2,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use residua::data::Batch;
-use residua::nn::{Block, Memory, NamedTensors, NetworkOptions, Pass, ResNetConfig, Trunk};
+use residua::nn::{
+    Block, Memory, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig, Trunk, lean_segment,
+};
 use residua::ops::Engine;
-use residua::train::{OptimiserOptions, Sgd, StepOutcome, step};
+use residua::run::OptimiserOptions;
+use residua::train::{Sgd, StepOutcome, step};
 
 const BATCH: usize = 4;
 const SIZE: usize = 8;
@@ -23,7 +26,7 @@ fn trained(
     size: usize,
     pass: impl Fn(u64) -> Pass,
 ) -> (NamedTensors, NamedTensors, Vec<StepOutcome>) {
-    let mut network = config.init(5, &Device::flex().autodiff()).unwrap();
+    let mut network = ResNet::init(config, 5, &Device::flex().autodiff()).unwrap();
     let mut sgd = Sgd::new(&OptimiserOptions::default());
     let batch = batch(config.classes as u16, size);
     let mut outcomes = Vec::new();
@@ -80,7 +83,7 @@ fn all_orderings_and_shortcuts_train_the_same_in_every_mode() {
                     options.shortcut = Some(shortcut.parse().unwrap());
                     options.dimensions = Some(dimensions.parse().unwrap());
                 });
-                segments += usize::from(config.lean_segment(BATCH, SIZE, SIZE).unwrap() < 9);
+                segments += usize::from(lean_segment(&config, BATCH, SIZE, SIZE).unwrap() < 9);
                 let name = format!("{ordering}, {shortcut}, dimensions {dimensions}");
                 assert_modes_agree(&name, &config, SIZE, |iteration| Pass::train(5, iteration));
             }

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor, TensorData};
 use fixture::{Case, Expected, relative_error};
 use residua::data::Batch;
+use residua::evaluate::to_host;
 use residua::nn::{
     DimensionChange, Layout, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig, Shortcut,
     StridePlacement, TensorValues,
 };
 use residua::ops::Engine;
-use residua::train::{DecayScope, OptimiserOptions, Sgd, cross_entropy, step, to_host};
+use residua::run::{DecayScope, OptimiserOptions};
+use residua::train::{Sgd, cross_entropy, step};
 
 /// Relative 2-norm of the difference that f32 is allowed.
 const TOLERANCE: f64 = 1e-4;
@@ -119,7 +121,7 @@ fn eq4_error(ordering: &str, shortcut: &str) -> f64 {
         ..NetworkOptions::named("resnet32")
     };
     let device = Device::flex();
-    let network = options.resolve(10).unwrap().init(3, &device).unwrap();
+    let network = ResNet::init(&options.resolve(10).unwrap(), 3, &device).unwrap();
     let images = fixture::generate("input", 3, &[2, 3, 16, 16]);
     let images = Tensor::from_data(TensorData::new(images, [2, 3, 16, 16]), &device);
     let mut pass = Pass::train(3, 0).with_traces();
@@ -218,7 +220,7 @@ fn config(case: &Case) -> ResNetConfig {
 
 /// The case's network with the case's weights, ready to be trained.
 fn network(case: &Case) -> ResNet {
-    let network = config(case).init(0, &Device::flex().autodiff()).unwrap();
+    let network = ResNet::init(&config(case), 0, &Device::flex().autodiff()).unwrap();
     let tensors: NamedTensors = network
         .shapes()
         .into_iter()

@@ -2,9 +2,12 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use residua::nn::{Block, Memory, NamedVisitor, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig, Trunk};
+use residua::evaluate::to_host;
+use residua::nn::{
+    Block, Memory, MemoryPlan, NamedVisitor, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig, Trunk,
+};
 use residua::ops::Engine;
-use residua::train::{cross_entropy, to_host};
+use residua::train::cross_entropy;
 
 const BATCH: usize = 6;
 const SIZE: usize = 16;
@@ -27,7 +30,7 @@ fn images(device: &Device) -> Tensor<4> {
 /// Logits and the gradients of all weights, one after the other.
 fn learnt(config: &ResNetConfig, engine: Engine) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex().autodiff();
-    let network = config.init(3, &device).unwrap();
+    let network = ResNet::init(config, 3, &device).unwrap();
     let logits = network.forward(images(&device), &mut Pass::train(0, 0).with_engine(engine)).unwrap();
     let gradients = cross_entropy(logits.clone(), &[0, 1, 2, 3, 4, 5]).backward();
     (to_host(logits.inner()), all(&network, &gradients))
@@ -83,7 +86,7 @@ fn evaluation_does_not_round() {
     let device = Device::flex();
     let logits = |trunk: Trunk| {
         let network = config("preresnet20", Ordering::FullPreActivation, Block::Basic, trunk);
-        let network = network.init(3, &device).unwrap();
+        let network = ResNet::init(&network, 3, &device).unwrap();
         to_host(network.forward(images(&device), &mut Pass::evaluate()).unwrap())
     };
     assert_eq!(logits(Trunk::Bf16), logits(Trunk::F32));
@@ -94,7 +97,7 @@ fn the_plan_knows_what_is_saved() {
     for memory in Memory::ALL {
         let peak = |trunk: Trunk| {
             let config = config("preresnet164", Ordering::FullPreActivation, Block::Bottleneck, trunk);
-            config.memory(128, 32, 32, *memory).unwrap().peak_bytes as f64
+            MemoryPlan::of(&config, 128, 32, 32, *memory).unwrap().peak_bytes as f64
         };
         let share = peak(Trunk::Bf16) / peak(Trunk::F32);
         // Two thirds of what a bottleneck keeps are its output; inputs alone would be half.

@@ -3,9 +3,10 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use residua::data::Batch;
-use residua::nn::{Block, NamedTensors, NetworkOptions, Pass, ResNetConfig};
+use residua::nn::{Block, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig};
 use residua::ops::Engine;
-use residua::train::{OptimiserOptions, Sgd, step};
+use residua::run::OptimiserOptions;
+use residua::train::{Sgd, step};
 
 const ORDERINGS: [&str; 5] = ["original", "bn-after-add", "relu-before-add", "relu-preact", "preact"];
 const SHORTCUTS: [&str; 7] = [
@@ -79,7 +80,7 @@ impl Variant {
 
     /// Losses, and all tensors after as many steps from the weights that follow from `seed`.
     fn trained(&self, seed: u64, steps: u64, engine: Engine) -> (Vec<f64>, NamedTensors) {
-        let mut network = self.config().init(seed, &Device::flex().autodiff()).unwrap();
+        let mut network = ResNet::init(&self.config(), seed, &Device::flex().autodiff()).unwrap();
         let mut sgd = Sgd::new(&OptimiserOptions::default());
         let mut losses = Vec::new();
         for iteration in 0..steps {
@@ -97,7 +98,7 @@ impl Variant {
 fn worst_error(variant: &Variant, seed: u64) -> (f64, String) {
     let (fused_losses, fused) = variant.trained(seed, 1, Engine::Fused);
     let (losses, composed) = variant.trained(seed, 1, Engine::Composed);
-    let start = variant.config().init(seed, &Device::flex().autodiff()).unwrap().tensors();
+    let start = ResNet::init(&variant.config(), seed, &Device::flex().autodiff()).unwrap().tensors();
     let change = |name: &String, other: &NamedTensors| {
         let pairs = other[name].values.iter().zip(&composed[name].values);
         pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use residua::choice::UnknownChoice;
 use residua::data::Split;
+use residua::infer::choice::UnknownChoice;
+use residua::run::{RunError, RunState};
 use residua::study::paper::{
     DataSet, Experiment, Outcome, Plan, Reproduction, Row, Trial, markdown, test_by_view,
 };
-use residua::train::{Ending, Machine, RunState, TrainError, Trainer};
+use residua::train::{Ending, Machine, Trainer};
 
 use super::{ResultArguments, parse_experiments};
 use crate::interrupt::stop_on_ctrl_c;
@@ -185,7 +186,7 @@ impl Task {
             Ok(Ending { is_finished: false, .. }) => return Ok(Ends::Stopped),
             Ok(_) => self.test(machine)?,
             // What the paper calls "fail" is a result.
-            Err(error @ TrainError::Diverged { .. }) => tell(format_args!("{name}: fails: {error}")),
+            Err(error @ RunError::Diverged { .. }) => tell(format_args!("{name}: fails: {error}")),
             Err(error) => return Err(error.into()),
         }
         Ok(Ends::Over)

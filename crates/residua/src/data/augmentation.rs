@@ -9,8 +9,10 @@ use std::borrow::Cow;
 use rand::Rng;
 
 use self::{colour::ColourVariation, random_crop::RandomCrop, shift::Shift};
-use super::{error::DataError, images::Images, normalisation::Normalisation};
-use crate::choice::words;
+use residua_infer::normalisation::Normalisation;
+
+use super::{error::DataError, images::Images};
+use residua_infer::words;
 
 /// How training images are cropped and mirrored: `none`, `shift`, `scale` or `scale-aspect`. All but the first mirror
 /// an image with probability 1/2.

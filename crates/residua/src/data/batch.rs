@@ -4,7 +4,10 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use rayon::prelude::*;
 
-use super::{dataset::Dataset, error::DataError, images::Images, normalisation::Normalisation, view::View};
+use residua_infer::normalisation::Normalisation;
+use residua_infer::view::View;
+
+use super::{dataset::Dataset, error::DataError, images::Images};
 
 /// Normalised images with their labels.
 #[derive(Clone, Debug, PartialEq)]

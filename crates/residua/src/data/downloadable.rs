@@ -14,7 +14,7 @@ use super::{
     download::{DownloadError, DownloadObserver, Patience, Remote, fetch},
     error::DataError,
 };
-use crate::choice::words;
+use residua_infer::words;
 
 /// A data set that has an official archive: `cifar10` or `cifar100`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,11 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::choice::UnknownChoice;
+use residua_infer::choice::UnknownChoice;
+use residua_infer::file::reading_remedy;
+use residua_infer::normalisation::NormalisationError;
+use residua_infer::pictures::PictureError;
+use residua_infer::view::ViewError;
 
 /// Why data could not be named, read or made into batches. Every message says which file or option is meant,
 /// what is wrong with it, and what to do.
@@ -13,6 +17,18 @@ pub enum DataError {
     /// A name that is none of the choices.
     #[error(transparent)]
     Unknown(#[from] UnknownChoice),
+
+    /// A normalisation that cannot be applied to the images.
+    #[error(transparent)]
+    Normalisation(#[from] NormalisationError),
+
+    /// A view that no picture can be seen by.
+    #[error(transparent)]
+    View(#[from] ViewError),
+
+    /// A picture file that cannot be read.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
 
     /// A data set that lives in a folder, named without one.
     #[error(
@@ -83,7 +99,7 @@ pub enum DataError {
     },
 
     /// The operating system refused to read a file or folder.
-    #[error("cannot read {path:?}: {reason}{}", permission_remedy(.reason))]
+    #[error("cannot read {path:?}: {reason}{}", reading_remedy(.reason))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
@@ -161,18 +177,6 @@ pub enum DataError {
         problem: String,
     },
 
-    /// A normalisation that cannot be applied to the images.
-    #[error(
-        "normalisation `{kind}` cannot be used: {problem}; compute it from the training images of this \
-         data set"
-    )]
-    Normalisation {
-        /// The normalisation's name.
-        kind: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
-
     /// A folder of pictures that is no data set.
     #[error(
         "image folder {folder:?}: {problem}; each class is a folder of pictures (JPEG, PNG, WebP, BMP or GIF)"
@@ -200,42 +204,6 @@ pub enum DataError {
         first: Vec<String>,
     },
 
-    /// A view that no picture can be seen by.
-    #[error("pictures cannot be scaled to {shorter_side} and cropped to {height}x{width}: {problem}")]
-    View {
-        /// Height of the crop.
-        height: usize,
-        /// Width of the crop.
-        width: usize,
-        /// Shorter side of the scaled picture.
-        shorter_side: usize,
-        /// What is wrong.
-        problem: String,
-    },
-
-    /// A file that holds no image that can be read.
-    #[error("{path:?} is not a readable image: {problem}; give a whole JPEG, PNG, WebP, BMP or GIF file")]
-    NotAnImage {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-
-    /// An image that is too large to be decoded safely.
-    #[error(
-        "{path:?} is too large an image ({problem}): at most {limit} pixels a side and \
-        1 GiB in memory can be read; scale it down first"
-    )]
-    ImageTooLarge {
-        /// The file.
-        path: PathBuf,
-        /// What is too large.
-        problem: String,
-        /// The largest width and height.
-        limit: u32,
-    },
-
     /// A loader's worker thread could not be started.
     #[error("cannot start a data-loading thread: {reason}; use fewer workers, or raise the limit of threads")]
     WorkerNotStarted {
@@ -258,13 +226,4 @@ fn also_looked_in(folder: &Option<&'static str>) -> String {
 fn listed(reasons: &[String], count: usize) -> String {
     let more = if count > reasons.len() { ", ..." } else { "" };
     format!("{}{more}", reasons.join(", "))
-}
-
-fn permission_remedy(reason: &io::Error) -> &'static str {
-    match reason.kind() {
-        io::ErrorKind::PermissionDenied => "; give yourself permission to read it (chmod u+rX)",
-        io::ErrorKind::NotFound => "; check the path",
-        io::ErrorKind::IsADirectory => "; it is a folder, give a file",
-        _ => "",
-    }
 }

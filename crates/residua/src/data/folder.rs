@@ -12,15 +12,11 @@ use std::{
 };
 
 use image::RgbImage;
+use residua_infer::pictures::{EXTENSIONS, read_picture};
+use residua_infer::view::View;
 use walkdir::WalkDir;
 
-use super::{
-    dataset::Split,
-    error::DataError,
-    picture::{EXTENSIONS, read_picture},
-    unreadable::Unreadable,
-    view::View,
-};
+use super::{dataset::Split, error::DataError, unreadable::Unreadable};
 
 /// Pictures in a folder for each class, decoded whenever they are needed.
 ///
@@ -150,7 +146,7 @@ impl ImageFolder {
     }
 
     pub(super) fn picture(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_picture(&self.path(index))
+        Ok(read_picture(&self.path(index))?)
     }
 
     pub(super) fn note_unreadable(&self, index: usize, reason: &DataError) -> Result<(), DataError> {
@@ -233,6 +229,7 @@ mod tests {
     use super::*;
     use crate::data::{
         Augmentation, Images, Loader, LoaderConfig, Normalisation, NormalisationKind, evaluation_batches,
+        normalisation_of,
     };
 
     /// A folder with classes `cat` and `dog`; picture `k` is 20 wide, 10 high and all of brightness `k`.
@@ -344,7 +341,7 @@ mod tests {
             fs::write(folder.path().join(broken), b"no picture").unwrap();
         }
         let images = || Arc::new(open(&folder, Split::Train).tolerating(0.2));
-        let normalisation = Normalisation::of(NormalisationKind::PerChannel, &images()).unwrap();
+        let normalisation = normalisation_of(NormalisationKind::PerChannel, &images()).unwrap();
         for augmentation in Augmentation::ALL {
             let batches = |config, count| -> Vec<_> {
                 let mut loader = Loader::open(images(), normalisation.clone(), config).unwrap();
@@ -395,7 +392,7 @@ mod tests {
             fs::write(folder.path().join(format!("train/dog/00{k}.png")), b"x").unwrap();
         }
         let images = Arc::new(open(&folder, Split::Train).tolerating(0.2));
-        let message = Normalisation::of(NormalisationKind::PerChannel, &images).unwrap_err().to_string();
+        let message = normalisation_of(NormalisationKind::PerChannel, &images).unwrap_err().to_string();
         for part in ["3 of the 10 pictures", "more than 20 %", "000.png", "--max-unreadable"] {
             assert!(message.contains(part), "{message}");
         }
@@ -409,12 +406,12 @@ mod tests {
         let folder = pets(2, 1);
         let images = open(&folder, Split::Train);
         let Normalisation::PerChannel { mean, .. } =
-            Normalisation::of(NormalisationKind::PerChannel, &images).unwrap()
+            normalisation_of(NormalisationKind::PerChannel, &images).unwrap()
         else {
             unreachable!("a kind makes its own normalisation");
         };
         assert!(mean.iter().all(|mean| (mean * 255. - 1.5).abs() < 1e-5), "{mean:?}");
-        let message = Normalisation::of(NormalisationKind::PerPixelMean, &images).unwrap_err().to_string();
+        let message = normalisation_of(NormalisationKind::PerPixelMean, &images).unwrap_err().to_string();
         assert!(message.contains("take `channel` for a folder"), "{message}");
     }
 }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use image::RgbImage;
 
-use super::{dataset::Dataset, error::DataError, folder::ImageFolder, view::View};
+use residua_infer::view::View;
+
+use super::{dataset::Dataset, error::DataError, folder::ImageFolder};
 
 /// Labelled images: at least one, and every label names a class.
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Images {
     pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
         match self {
             Self::InMemory(dataset) => Ok(Cow::Borrowed(dataset.image(index))),
-            Self::Files(folder) => Ok(Cow::Owned(folder.view().of(&folder.picture(index)?))),
+            Self::Files(folder) => Ok(Cow::Owned(folder.view().crops_of(&folder.picture(index)?))),
         }
     }
 

@@ -4,13 +4,14 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use rand::RngExt;
 
+use residua_infer::normalisation::Normalisation;
+
 use super::{
     augmentation::{Augmentation, Variation},
     batch::Batch,
     dataset::Dataset,
     error::DataError,
     images::Images,
-    normalisation::Normalisation,
     prefetch::Prefetch,
     random_stream::{Purpose, random_stream},
 };

@@ -6,7 +6,8 @@ use super::{
     dataset::Split, downloadable::Downloadable, error::DataError, folder::ImageFolder, images::Images,
     shapes::shapes,
 };
-use crate::choice::{UnknownChoice, nearest, serde_as_string};
+use residua_infer::choice::{UnknownChoice, nearest};
+use residua_infer::serde_as_string;
 
 const CHOICES: [&str; 4] = ["shapes", "cifar10[:DIR]", "cifar100[:DIR]", "folder:DIR"];
 

@@ -16,9 +16,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use self::architecture::{ConvolutionLayer, classifiers, network};
 use self::count::Counter;
 use self::run::Runner;
-use super::error::NetworkError;
 use super::initialise::Initialiser;
-use super::weights::{NamedTensors, TensorValues, is_trained};
+use super::weights::values_of;
+use residua_infer::network::{NamedTensors, NetworkError, TensorValues, is_trained};
 
 /// What Inception-v3 costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,8 +155,7 @@ impl InceptionV3 {
     /// All parameters and running statistics.
     pub fn tensors(&self) -> NamedTensors {
         let values = |(name, tensor): (&String, &Tensor<1>)| {
-            let values =
-                TensorValues { shape: self.shapes[name].clone(), ..TensorValues::of(tensor.clone()) };
+            let values = TensorValues { shape: self.shapes[name].clone(), ..values_of(tensor.clone()) };
             (name.clone(), values)
         };
         self.tensors.iter().map(values).collect()

@@ -5,8 +5,8 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::initialise::Initialiser;
 use super::pass::Pass;
-use super::plan::ConvolutionPlan;
 use crate::ops::{self, Addition, MomentsSource, Normalise, Seam, TrackOptions, UnitNorm};
+use residua_infer::network::ConvolutionPlan;
 
 /// How far one batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
@@ -212,14 +212,14 @@ impl Gate {
 
 /// `weight * features + bias`.
 #[derive(Module, Debug)]
-pub struct Classifier {
+pub struct Linear {
     /// `[classes, features]`
     pub weight: Param<Tensor<2>>,
     /// `[classes]`
     pub bias: Param<Tensor<1>>,
 }
 
-impl Classifier {
+impl Linear {
     pub(super) fn init(features: usize, classes: usize, initialiser: &Initialiser) -> Self {
         let bound = 1. / (features as f64).sqrt();
         Self {

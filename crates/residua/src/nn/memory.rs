@@ -2,12 +2,8 @@
 
 use serde::Serialize;
 
-use super::config::ResNetConfig;
-use super::error::NetworkError;
-use super::plan::{Entry, UnitPlan};
-use super::summary::{LayerSummary, VALUE_BYTES};
-use super::variants::Trunk;
-use crate::choice::words;
+use residua_infer::network::{Entry, LayerSummary, NetworkError, ResNetConfig, Trunk, UnitPlan, VALUE_BYTES};
+use residua_infer::words;
 
 /// What a training step keeps for its backward pass. Results are the same to the bit; time and memory are not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -55,20 +51,20 @@ const IMAGE_COPIES: u64 = 2;
 /// Resident memory of a process that trains next to nothing.
 const PROCESS_BYTES: u64 = 40_000_000;
 
-impl ResNetConfig {
-    /// Predicts the peak memory of training on batches of `batch` images of `height` x `width` pixels, on the CPU.
+impl MemoryPlan {
+    /// Predicts the peak memory of training a network on batches of `batch` images of `height` x `width` pixels, on the CPU.
     ///
     /// # Errors
     /// When there is no such network or it does not take such inputs.
-    pub fn memory(
-        &self,
+    pub fn of(
+        network: &ResNetConfig,
         batch: usize,
         height: usize,
         width: usize,
         memory: Memory,
-    ) -> Result<MemoryPlan, NetworkError> {
-        let summary = self.summary(height, width)?;
-        let maps = Maps::of(self, batch, height, width)?;
+    ) -> Result<Self, NetworkError> {
+        let summary = network.summary(height, width)?;
+        let maps = Maps::of(network, batch, height, width)?;
         let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
         let Peak { kept, in_flight } = match memory {
             Memory::Fast => maps.peak(maps.units.len()),
@@ -77,7 +73,7 @@ impl ResNetConfig {
         };
         let parameter_bytes = PARAMETER_COPIES * VALUE_BYTES * summary.parameters;
         let image_bytes = IMAGE_COPIES * VALUE_BYTES * (batch * height * width * 3) as u64;
-        Ok(MemoryPlan {
+        Ok(Self {
             memory,
             segment,
             feature_map_bytes: kept,
@@ -88,14 +84,19 @@ impl ResNetConfig {
             peak_bytes: kept + in_flight + parameter_bytes + image_bytes + PROCESS_BYTES,
         })
     }
+}
 
-    /// The units of a segment with which [`Memory::Lean`] takes the least memory.
-    ///
-    /// # Errors
-    /// When there is no such network or it does not take such inputs.
-    pub fn lean_segment(&self, batch: usize, height: usize, width: usize) -> Result<usize, NetworkError> {
-        Ok(Maps::of(self, batch, height, width)?.leanest_segment())
-    }
+/// The units of a segment with which [`Memory::Lean`] takes the least memory to train a network on such batches.
+///
+/// # Errors
+/// When there is no such network or it does not take such inputs.
+pub fn lean_segment(
+    network: &ResNetConfig,
+    batch: usize,
+    height: usize,
+    width: usize,
+) -> Result<usize, NetworkError> {
+    Ok(Maps::of(network, batch, height, width)?.leanest_segment())
 }
 
 /// The feature maps of a batch, in bytes.
@@ -242,7 +243,7 @@ mod tests {
             let size = if model == "preresnet50" { 224 } else { 32 };
             let peaks: Vec<_> = Memory::ALL
                 .iter()
-                .map(|&memory| network(model).memory(32, size, size, memory).unwrap().peak_bytes)
+                .map(|&memory| MemoryPlan::of(&network(model), 32, size, size, memory).unwrap().peak_bytes)
                 .collect();
             assert!(peaks.is_sorted_by(|faster, slower| faster > slower), "{model}: {peaks:?}");
         }

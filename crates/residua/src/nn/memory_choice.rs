@@ -5,10 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::config::ResNetConfig;
-use super::error::NetworkError;
-use super::memory::Memory;
-use crate::choice::nearest;
+use super::memory::{Memory, MemoryPlan};
+use residua_infer::choice::nearest;
+use residua_infer::network::{NetworkError, ResNetConfig};
 
 /// A mode, or the fastest mode that fits in a size or in what is free.
 ///
@@ -41,6 +40,39 @@ pub struct MemoryChoiceError {
     pub given: String,
 }
 
+/// Training that no mode, or not the one asked for, has memory for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// There is no such network, or it does not take such batches.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Training does not fit in the memory that is allowed or free.
+    #[error(
+        "training on batches of {batch} does not fit in {}{}: {}; make the batch smaller, {} more memory, or insist on \
+         a mode by its name",
+        in_words(*available),
+        if *is_free { " of free memory" } else { "" },
+        list(needed),
+        if *is_free { "free" } else { "allow" }
+    )]
+    Exceeded {
+        /// Images in the batch.
+        batch: usize,
+        /// Bytes that it must fit in.
+        available: u64,
+        /// Whether these are all that are free, and not those that were allowed.
+        is_free: bool,
+        /// Bytes that each mode needs.
+        needed: Vec<(Memory, u64)>,
+    },
+}
+
+fn list(needed: &[(Memory, u64)]) -> String {
+    let needed = needed.iter().map(|(memory, bytes)| format!("{memory} {}", in_words(*bytes)));
+    format!("it takes {}", needed.collect::<Vec<_>>().join(", "))
+}
+
 const AUTO: &str = "auto";
 
 const MODES: [&str; 4] = [AUTO, Memory::Fast.as_str(), Memory::Balanced.as_str(), Memory::Lean.as_str()];
@@ -67,7 +99,7 @@ impl MemoryChoice {
         height: usize,
         width: usize,
         free: Option<u64>,
-    ) -> Result<Memory, NetworkError> {
+    ) -> Result<Memory, MemoryError> {
         let available = match self {
             Self::Auto => free.unwrap_or(u64::MAX),
             Self::Mode(memory) => return Ok(memory),
@@ -75,13 +107,13 @@ impl MemoryChoice {
         };
         let mut needed = Vec::with_capacity(Memory::ALL.len());
         for &memory in Memory::ALL {
-            let peak = network.memory(batch, height, width, memory)?.peak_bytes;
+            let peak = MemoryPlan::of(network, batch, height, width, memory)?.peak_bytes;
             if peak <= available {
                 return Ok(memory);
             }
             needed.push((memory, peak));
         }
-        Err(NetworkError::Memory { batch, available, is_free: self == Self::Auto, needed })
+        Err(MemoryError::Exceeded { batch, available, is_free: self == Self::Auto, needed })
     }
 }
 
@@ -123,7 +155,7 @@ fn size(text: &str) -> Option<u64> {
 }
 
 /// A size as people write it: `9.87GB`, `41.2MB`.
-pub(super) fn in_words(bytes: u64) -> String {
+fn in_words(bytes: u64) -> String {
     match bytes {
         1_000_000_000.. => format!("{:.2}GB", bytes as f64 / 1e9),
         1_000_000.. => format!("{:.1}MB", bytes as f64 / 1e6),
@@ -160,14 +192,14 @@ mod tests {
     #[test]
     fn a_size_means_the_fastest_mode_that_fits() {
         let network = NetworkOptions::named("preresnet164").resolve(10).unwrap();
-        let peak = |memory| network.memory(128, 32, 32, memory).unwrap().peak_bytes;
+        let peak = |memory| MemoryPlan::of(&network, 128, 32, 32, memory).unwrap().peak_bytes;
         for &memory in Memory::ALL {
             let within = MemoryChoice::Within(peak(memory));
             assert_eq!(within.resolve(&network, 128, 32, 32, Some(1)), Ok(memory));
         }
         let within = MemoryChoice::Within(peak(Memory::Lean) - 1);
         let error = within.resolve(&network, 128, 32, 32, None).unwrap_err();
-        let NetworkError::Memory { needed, .. } = &error else { panic!("{error}") };
+        let MemoryError::Exceeded { needed, .. } = &error else { panic!("{error}") };
         assert_eq!(needed.len(), Memory::ALL.len());
         assert!(error.to_string().contains(&format!("lean {}", in_words(peak(Memory::Lean)))), "{error}");
     }
@@ -178,7 +210,7 @@ mod tests {
         let network = NetworkOptions::named("preresnet164").resolve(10).unwrap();
         let auto = |free| MemoryChoice::Auto.resolve(&network, 128, 32, 32, free);
         for &memory in Memory::ALL {
-            let peak = network.memory(128, 32, 32, memory).unwrap().peak_bytes;
+            let peak = MemoryPlan::of(&network, 128, 32, 32, memory).unwrap().peak_bytes;
             assert_eq!(auto(Some(peak)), Ok(memory));
         }
         assert_eq!(auto(None), Ok(Memory::Fast));

@@ -5,24 +5,21 @@ use std::ops::Range;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::config::ResNetConfig;
-use super::error::NetworkError;
 use super::initialise::Initialiser;
-use super::layers::{BatchNorm, Classifier, Convolution, FeatureMap};
+use super::layers::{BatchNorm, Convolution, FeatureMap, Linear};
 use super::pass::Pass;
-use super::plan::{HeadPlan, StemPlan};
 use super::unit::ResidualUnit;
-use super::variants::{Shortcut, Trunk};
 use crate::ops::{self, Addition, Engine};
+use residua_infer::network::{HeadPlan, NetworkError, ResNetConfig, Shortcut, StemPlan, Trunk};
 
 /// A residual network (paper section 3).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use residua::nn::{NetworkOptions, Pass};
+/// use residua::nn::{NetworkOptions, Pass, ResNet};
 ///
 /// let device = Device::flex();
-/// let network = NetworkOptions::named("preresnet8").resolve(10)?.init(1, &device)?;
+/// let network = ResNet::init(&NetworkOptions::named("preresnet8").resolve(10)?, 1, &device)?;
 /// let images = Tensor::<4>::zeros([2, 3, 32, 32], &device);
 /// let logits = network.forward(images, &mut Pass::evaluate())?;
 /// assert_eq!(logits.dims(), [2, 10]);
@@ -37,7 +34,7 @@ pub struct ResNet {
     /// BN after the last unit, in networks with full pre-activation.
     pub norm: Option<BatchNorm>,
     /// The linear classifier.
-    pub classifier: Classifier,
+    pub classifier: Linear,
     #[module(skip)]
     config: ResNetConfig,
     #[module(skip)]
@@ -55,8 +52,8 @@ pub struct Stem {
     plan: StemPlan,
 }
 
-impl ResNetConfig {
-    /// A new network on `device`, with initial weights by the paper's conventions: convolutions normal with
+impl ResNet {
+    /// A new network of this configuration on `device`, with initial weights by the paper's conventions: convolutions normal with
     /// standard deviation `sqrt(2 / (size * size * outputs))`, BN gamma 1 and beta 0, classifier uniform within
     /// `1 / sqrt(features)`, its bias 0. The same `seed` gives the same weights on every machine.
     ///
@@ -64,14 +61,14 @@ impl ResNetConfig {
     ///
     /// # Errors
     /// When there is no such network.
-    pub fn init(&self, seed: u64, device: &Device) -> Result<ResNet, NetworkError> {
-        let plan = self.plan()?;
+    pub fn init(config: &ResNetConfig, seed: u64, device: &Device) -> Result<Self, NetworkError> {
+        let plan = config.plan()?;
         let initialiser = Initialiser::new(seed, device);
-        let norm = |channels: usize| BatchNorm::init(channels, self.bn_group, &initialiser);
+        let norm = |channels: usize| BatchNorm::init(channels, config.bn_group, &initialiser);
         let unit = |stage: usize, index: usize, plan| {
-            ResidualUnit::init(plan, self.bn_group, &format!("stages.{stage}.{index}"), &initialiser)
+            ResidualUnit::init(plan, config.bn_group, &format!("stages.{stage}.{index}"), &initialiser)
         };
-        Ok(ResNet {
+        Ok(Self {
             stem: Stem {
                 conv: Convolution::init(&plan.stem.convolution, "stem.conv", &initialiser),
                 norm: plan.stem.has_norm.then(|| norm(plan.stem.convolution.outputs)),
@@ -86,8 +83,8 @@ impl ResNetConfig {
                 })
                 .collect(),
             norm: plan.head.has_norm.then(|| norm(plan.head.features)),
-            classifier: Classifier::init(plan.head.features, plan.head.classes, &initialiser),
-            config: self.clone(),
+            classifier: Linear::init(plan.head.features, plan.head.classes, &initialiser),
+            config: config.clone(),
             head: plan.head,
         })
     }

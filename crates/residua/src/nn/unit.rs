@@ -7,12 +7,11 @@ use super::initialise::Initialiser;
 use super::layers::{BatchNorm, Convolution, FeatureMap, Gate, Projection};
 use super::memory::Memory;
 use super::pass::{Pass, UnitTrace};
-use super::plan::{Entry, UnitPlan};
-use super::variants::{Ordering, Shortcut};
 use crate::ops::{
     self, Addition, Engine, Exit, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions,
     UnitProjection,
 };
+use residua_infer::network::{Entry, Ordering, Shortcut, UnitPlan};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
 ///
@@ -127,7 +126,7 @@ impl ResidualUnit {
             strides,
             is_activated: ordering.is_preactivated() && self.plan.entry == Entry::Raw,
             is_activation_shared: self.plan.entry == Entry::Activated,
-            exit: ordering.exit(),
+            exit: exit(ordering),
             source: if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running },
             groups: norms.next().map_or(1, |norm| norm.groups(batch)),
             keeps_first: pass.memory() != Memory::Balanced,
@@ -323,19 +322,17 @@ impl Paths {
     }
 }
 
-impl Ordering {
-    /// What follows the last convolution.
-    fn exit(self) -> Exit {
-        let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
-            is_activated_before,
-            is_activated_after,
-        };
-        match self {
-            Self::Original => norm_then_sum(false, true),
-            Self::BnAfterAddition => Exit::SumThenNorm,
-            Self::ReluBeforeAddition => norm_then_sum(true, false),
-            Self::ReluOnlyPreActivation => norm_then_sum(false, false),
-            Self::FullPreActivation => Exit::Sum,
-        }
+/// What follows the last convolution.
+fn exit(ordering: Ordering) -> Exit {
+    let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
+        is_activated_before,
+        is_activated_after,
+    };
+    match ordering {
+        Ordering::Original => norm_then_sum(false, true),
+        Ordering::BnAfterAddition => Exit::SumThenNorm,
+        Ordering::ReluBeforeAddition => norm_then_sum(true, false),
+        Ordering::ReluOnlyPreActivation => norm_then_sum(false, false),
+        Ordering::FullPreActivation => Exit::Sum,
     }
 }

@@ -1,33 +1,18 @@
-//! A network's tensors by name, in PyTorch's layouts: `stages.0.3.conv1.weight` and so on.
+//! A network's tensors by name: read, replaced, and their gradients.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
 
-use super::error::NetworkError;
 use super::resnet::ResNet;
-use super::shapes::check;
+use residua_infer::network::{NamedTensors, NetworkError, TensorValues, check_tensors, is_trained};
 
-/// The values of a tensor, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorValues {
-    /// Lengths of the axes.
-    pub shape: Vec<usize>,
-    /// As many values as the product of the lengths.
-    pub values: Vec<f32>,
-}
-
-/// Tensors by name, in the names' order.
-pub type NamedTensors = BTreeMap<String, TensorValues>;
-
-impl TensorValues {
-    /// The values of `tensor`, brought to the host.
-    pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
-        let shape = tensor.dims().to_vec();
-        let data = tensor.into_data().convert::<f32>();
-        Self { shape, values: data.try_into_vec().expect("the data has just been converted to f32") }
-    }
+/// The values of `tensor`, brought to the host.
+pub(crate) fn values_of<const D: usize>(tensor: Tensor<D>) -> TensorValues {
+    let shape = tensor.dims().to_vec();
+    let data = tensor.into_data().convert::<f32>();
+    TensorValues { shape, values: data.try_into_vec().expect("the data has just been converted to f32") }
 }
 
 /// Looks at the tensors of a network, one after the other.
@@ -40,11 +25,6 @@ pub trait NamedVisitor {
 pub trait NamedMapper {
     /// The new value of one parameter or running statistic.
     fn map<const D: usize>(&mut self, name: String, parameter: Param<Tensor<D>>) -> Param<Tensor<D>>;
-}
-
-/// Whether the tensor of this name is trained; running statistics are not.
-pub fn is_trained(name: &str) -> bool {
-    !name.ends_with(".running_mean") && !name.ends_with(".running_var")
 }
 
 impl ResNet {
@@ -90,7 +70,7 @@ impl ResNet {
     /// # Errors
     /// When a tensor is missing, has another shape, or does not belong to this network.
     pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self, NetworkError> {
-        check(&self.shapes(), tensors)?;
+        check_tensors(&self.shapes(), tensors)?;
         Ok(self.map_named(&mut Replacer(tensors)))
     }
 }
@@ -107,7 +87,7 @@ impl NamedVisitor for Collector<'_> {
             Some(gradients) => parameter.val().grad(gradients),
         };
         if let Some(tensor) = tensor {
-            self.tensors.insert(name, TensorValues::of(tensor));
+            self.tensors.insert(name, values_of(tensor));
         }
     }
 }
@@ -181,4 +161,39 @@ fn name_of(path: &[String]) -> String {
         }
     }
     name.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use residua_infer::network::{NetworkOptions, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_plan_names_the_tensors_of_the_network_that_is_made() {
+        for &ordering in Ordering::ALL {
+            for (model, shortcut) in [
+                ("resnet20", "identity"),
+                ("resnet20", "conv1x1"),
+                ("resnet11", "exclusive-gate:-6"),
+                ("resnet29", "dropout:0.5"),
+                ("resnet18", "shortcut-gate:0"),
+                ("resnet50", "identity"),
+            ] {
+                let options = NetworkOptions {
+                    ordering: Some(ordering),
+                    shortcut: Some(shortcut.parse().unwrap()),
+                    ..NetworkOptions::named(model)
+                };
+                let config = options.resolve(7).unwrap();
+                let network = ResNet::init(&config, 1, &Device::flex()).unwrap();
+                assert_eq!(
+                    config.tensor_shapes().unwrap(),
+                    network.shapes(),
+                    "{model} {ordering} {shortcut}"
+                );
+            }
+        }
+    }
 }

@@ -22,7 +22,7 @@ use super::extension::{
     Addend, ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional,
     PoolGradients, ResidualBackend, Tracked,
 };
-use super::pool::Buffer;
+use super::memory::{Buffer, IntoTensor};
 use super::unit::{Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{
     ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, TrackOptions,

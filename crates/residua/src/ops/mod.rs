@@ -24,7 +24,7 @@ mod composed;
 mod cube;
 mod extension;
 mod flex;
-mod pool;
+mod memory;
 mod unit;
 
 use burn::backend::Dispatch;
@@ -37,17 +37,15 @@ pub use extension::{
     Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
     Optional, PoolGradients, ResidualBackend, Tracked,
 };
-pub(crate) use pool::Buffer;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 pub use unit::{
     Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
-use crate::choice::words;
+use residua_infer::words;
 
-/// Added to a variance before its square root is taken.
-pub const EPSILON: f64 = 1e-5;
+pub use residua_infer::network::BATCH_NORM_EPSILON as EPSILON;
 
 /// Which implementation of the operations runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

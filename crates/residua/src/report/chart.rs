@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::run_summary::RunSummary;
-use crate::train::Record;
+use crate::run::Record;
 
 /// A chart: curves over the iterations.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::train::Recipe;
+use crate::run::Recipe;
 
 /// An option that is not the same in all runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn differences(recipes: &[&Recipe]) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::NamedRecipe;
+    use crate::run::NamedRecipe;
 
     #[test]
     fn only_what_differs_is_named() {

@@ -6,9 +6,10 @@ use burn::module::Module;
 use burn::tensor::activation;
 
 use crate::data::{Images, evaluation_batches};
+use crate::evaluate::{Trained, images, to_host};
 use crate::nn::Pass;
 use crate::ops::Engine;
-use crate::train::{TrainError, Trained, images, to_host};
+use crate::run::RunError;
 
 /// What a network makes of a test set.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +50,7 @@ impl Examination {
         batch_size: NonZeroUsize,
         engine: Engine,
         hardest: usize,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, RunError> {
         let classes = trained.info.classes.clone();
         let network = trained.network.valid();
         let device = network.device();

@@ -9,7 +9,7 @@ use super::document::document;
 use super::examination::Examination;
 use super::network_table::{network_table, thousands};
 use super::run_summary::RunSummary;
-use crate::train::RunState;
+use crate::run::RunState;
 
 /// A run and what its network makes of the test set.
 #[derive(Debug)]
@@ -269,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::report::HardImage;
-    use crate::train::{Failure, NamedRecipe, Recipe, Record};
+    use crate::run::{Failure, NamedRecipe, Recipe, Record};
 
     const EVIL: &str = "</script><script>alert('x')</script>";
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::nn::NetworkError;
-use crate::train::{Recipe, Record, RunState, TrainError, is_run, read_metrics, saved_recipe};
+use crate::run::{Recipe, Record, RunError, RunState, is_run, read_metrics, saved_recipe};
 
 /// A run as its folder tells it. It may be going on, or damaged in parts.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct RunSummary {
 pub enum ReportError {
     /// The run's own files.
     #[error(transparent)]
-    Run(#[from] TrainError),
+    Run(#[from] RunError),
     /// There is no run where one was said to be.
     #[error("{} holds no run{}; give a folder that `residua train` has made", .folder.display(), .suggestion)]
     NoRun {
@@ -74,7 +74,7 @@ impl RunSummary {
         let recipe = saved_recipe(folder)?;
         let metrics = folder.join("metrics.jsonl");
         let records =
-            if metrics.exists() { read_metrics(&metrics).map_err(TrainError::from)? } else { Vec::new() };
+            if metrics.exists() { read_metrics(&metrics).map_err(RunError::from)? } else { Vec::new() };
         let written = || {
             let modified = fs::metadata(&metrics).and_then(|file| file.modified()).ok()?;
             Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
@@ -188,7 +188,7 @@ fn suggestion(folder: &Path) -> String {
         .filter_map(|run| Some(run.strip_prefix(parent).ok()?.display().to_string()))
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    match crate::choice::nearest(&given, &names) {
+    match residua_infer::choice::nearest(&given, &names) {
         Some(name) => format!(" (did you mean {}?)", folder.with_file_name(name).display()),
         None => String::new(),
     }
@@ -197,7 +197,7 @@ fn suggestion(folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::NamedRecipe;
+    use crate::run::NamedRecipe;
 
     fn run(folder: &Path) {
         fs::create_dir_all(folder.join("checkpoints")).unwrap();

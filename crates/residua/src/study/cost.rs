@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::paper::Published;
-use crate::choice::words;
 use crate::nn::{InceptionV3, Layout, NetworkError, NetworkOptions};
 use crate::report::RunSummary;
-use crate::train::RunState;
+use crate::run::RunState;
+use residua_infer::words;
 
 /// The networks that the papers have errors of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

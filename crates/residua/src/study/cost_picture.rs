@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::cost::{Cost, pareto_front};
-use crate::train::{register_plot_font, whole_pixels};
+use crate::plot::{register_plot_font, whole_pixels};
 
 /// An SVG: published error (where there is none, one's own) against multiply-adds and, where it was measured, against the time of
 /// training on a thousand images. What nothing beats is joined by a line.

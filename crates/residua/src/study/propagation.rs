@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::train::{Record, now};
+use crate::run::{Record, now};
 
 /// What a batch shows of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -144,7 +144,7 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
-    use crate::nn::NetworkOptions;
+    use crate::nn::{NetworkOptions, ResNet};
 
     /// A network of four units a stage on eight random images.
     fn measure(ordering: &str, shortcut: &str) -> Propagation {
@@ -154,7 +154,7 @@ mod tests {
             ..NetworkOptions::named("resnet26")
         };
         let device = Device::flex().autodiff();
-        let network = options.resolve(10).unwrap().init(1, &device).unwrap();
+        let network = ResNet::init(&options.resolve(10).unwrap(), 1, &device).unwrap();
         let pixels: Vec<f32> = (0..8 * 3 * 256u32).map(|k| ((k * 7919 % 1009) as f32 / 504.) - 1.).collect();
         let images = Tensor::from_data(TensorData::new(pixels, [8, 3, 16, 16]), &device);
         Propagation::of(&network, images, &[0, 1, 2, 3, 4, 5, 6, 7], 3).unwrap()

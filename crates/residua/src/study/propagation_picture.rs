@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::propagation::{Propagation, UnitPropagation};
-use crate::train::{register_plot_font, whole_pixels};
+use crate::plot::{register_plot_font, whole_pixels};
 
 /// An SVG of two diagrams over the relative depth of networks by name: the norm of each unit's gradient over the last one's, and the
 /// share of Eq. 5's direct term, across stages, in it. Relative depth lets networks of 20 and of 1001 layers share an axis.

@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn every_network_has_stem_stages_and_head() {
         for (model, stages) in [("preresnet8", 3), ("resnet18", 4)] {
-            let network = NetworkOptions::named(model).resolve(3).unwrap().init(1, &Device::flex()).unwrap();
+            let network =
+                ResNet::init(&NetworkOptions::named(model).resolve(3).unwrap(), 1, &Device::flex()).unwrap();
             let norms = by_stage(&network.tensors());
             let mut expected: Vec<_> = (1..=stages).map(|stage| format!("stage{stage}")).collect();
             expected.insert(0, "head".to_owned());

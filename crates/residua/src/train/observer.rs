@@ -1,9 +1,9 @@
 //! Watching a run.
 
-use super::error::TrainError;
-use super::evaluation::Evaluation;
-use super::metrics::Record;
+use crate::evaluate::Evaluation;
 use crate::nn::ResNet;
+use crate::run::Record;
+use crate::run::RunError;
 
 /// Someone who watches a run and may stop it.
 pub trait Observer {
@@ -13,7 +13,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// Those of what is measured; they end the run.
-    fn look(&mut self, _iteration: u64, _network: &ResNet) -> Result<Option<Record>, TrainError> {
+    fn look(&mut self, _iteration: u64, _network: &ResNet) -> Result<Option<Record>, RunError> {
         Ok(None)
     }
     /// After every evaluation.

@@ -4,9 +4,9 @@ use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-use super::recipe::{DecayScope, OptimiserOptions};
-use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues};
+use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues, values_of};
 use crate::ops::{self, DescentOptions};
+use crate::run::{DecayScope, OptimiserOptions};
 
 /// The optimiser's state: a momentum buffer for each trained tensor.
 ///
@@ -36,7 +36,7 @@ impl Sgd {
             shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec())
         };
         let values = |(name, buffer): (&String, &Tensor<1>)| {
-            let values = TensorValues { shape: shape(name, buffer), ..TensorValues::of(buffer.clone()) };
+            let values = TensorValues { shape: shape(name, buffer), ..values_of(buffer.clone()) };
             (name.clone(), values)
         };
         self.momentum.iter().map(values).collect()

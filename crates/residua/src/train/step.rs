@@ -1,11 +1,12 @@
-//! One step of training, and the pass over a test set.
+//! One step of training.
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
 
 use super::segments::by_segments;
 use super::sgd::Sgd;
 use crate::data::Batch;
-use crate::nn::{Memory, NetworkError, Pass, ResNet};
+use crate::evaluate::{images, misclassified, to_host};
+use crate::nn::{Memory, NetworkError, Pass, ResNet, lean_segment};
 
 /// What a batch taught.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,7 +66,7 @@ fn whole_step<T>(
     let Learnt { logits, loss, mut gradients } = match pass.memory() {
         Memory::Fast | Memory::Balanced => whole(&network, images, &batch.labels, &mut pass)?,
         Memory::Lean => {
-            let length = network.config().lean_segment(batch.len(), batch.height, batch.width)?;
+            let length = lean_segment(network.config(), batch.len(), batch.height, batch.width)?;
             by_segments(&network, images, &batch.labels, length, &mut pass)?
         }
     };
@@ -101,12 +102,6 @@ pub(super) fn whole(
     Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
 }
 
-/// The crops of a batch as a network takes them, `[batch * crops, 3, height, width]`.
-pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
-    let shape = [batch.len() * batch.crops, batch.height, batch.width, 3];
-    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device).permute([0, 3, 1, 2])
-}
-
 /// `-mean(log softmax(logits)[label])` of logits `[batch, classes]`: a tensor of one value.
 pub fn cross_entropy(logits: Tensor<2>, labels: &[u16]) -> Tensor<1> {
     let [batch, classes] = logits.dims();
@@ -117,24 +112,6 @@ pub fn cross_entropy(logits: Tensor<2>, labels: &[u16]) -> Tensor<1> {
     }
     let at_label = Tensor::<2>::from_data(TensorData::new(at_label, [batch, classes]), &logits.device());
     (activation::log_softmax(logits, 1) * at_label).sum()
-}
-
-/// The values of a tensor, in row-major order.
-pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("the data has just been converted to f32")
-}
-
-/// How many rows of `logits` have their (first) largest value elsewhere than at the label.
-pub(super) fn misclassified(logits: &[f32], labels: &[u16]) -> u64 {
-    let classes = logits.len() / labels.len();
-    let is_wrong = |(row, label): &(&[f32], &u16)| {
-        let label = usize::from(**label);
-        let is_behind =
-            |(class, &value): (usize, &f32)| value < row[label] || (value == row[label] && class >= label);
-        // Written so that NaN counts as wrong.
-        !row.iter().enumerate().all(is_behind)
-    };
-    logits.chunks_exact(classes).zip(labels).filter(is_wrong).count() as u64
 }
 
 #[cfg(test)]
@@ -148,12 +125,5 @@ mod tests {
         let expected = (2f64.ln() + (1. + 2f64.exp()).ln()) / 2.;
         let loss = f64::from(to_host(cross_entropy(logits, &[1, 0]))[0]);
         assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
-    }
-
-    #[test]
-    fn the_first_of_equal_scores_is_the_prediction_and_nan_is_wrong() {
-        assert_eq!(misclassified(&[1., 1., 0., 2.], &[0, 1]), 0);
-        assert_eq!(misclassified(&[1., 1., 2., 0.], &[1, 1]), 2);
-        assert_eq!(misclassified(&[f32::NAN, 1., 1., f32::NAN], &[1, 0]), 2);
     }
 }

@@ -12,28 +12,28 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Gradients};
 
-use super::atomic_file::write_file;
-use super::benchmark::peak_memory_bytes;
-use super::checkpoint::{Best, Checkpoint, LogWindow, RECIPE, State};
-use super::checkpoint_store::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
 use super::clock::Clock;
-use super::curves::draw_curves;
-use super::error::TrainError;
-use super::evaluation::{Evaluation, evaluate};
-use super::failure::Failure;
-use super::metrics::{MetricsLog, Record, now, read_metrics};
 use super::norms::StageNorms;
 use super::observer::{Observer, Progress};
-use super::recipe::Recipe;
 use super::run_data::RunData;
-use super::run_folder::lock;
 use super::sgd::Sgd;
 use super::step::{StepOutcome, step_looked_at};
-use super::tensorboard::EventFile;
-use super::weights_info::WeightsInfo;
 use crate::data::{Batch, Images, Loader, Normalisation, evaluation_batches};
+use crate::device::peak_memory_bytes;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::files::write_file;
 use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
+use crate::plot::draw_curves;
+use crate::run::EventFile;
+use crate::run::Failure;
+use crate::run::Recipe;
+use crate::run::RunError;
+use crate::run::lock;
+use crate::run::{Best, Checkpoint, LogWindow, RECIPE, State};
+use crate::run::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
+use crate::run::{MetricsLog, Record, now, read_metrics};
+use residua_infer::weights::WeightsInfo;
 
 /// The file of a run that holds its metrics.
 const METRICS: &str = "metrics.jsonl";
@@ -100,10 +100,10 @@ impl Trainer {
         folder: &Path,
         machine: Machine,
         initial: Option<&NamedTensors>,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, RunError> {
         recipe.validate()?;
         if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
-            return Err(TrainError::RunExists { folder: folder.to_owned() });
+            return Err(RunError::RunExists { folder: folder.to_owned() });
         }
         let data = RunData::load(&recipe)?;
         let memory = data.memory(&recipe, machine.memory, &machine.device)?;
@@ -112,7 +112,7 @@ impl Trainer {
             network = network.with_tensors(tensors)?;
         }
         fs::create_dir_all(folder)
-            .map_err(|reason| TrainError::Folder { folder: folder.to_owned(), reason })?;
+            .map_err(|reason| RunError::Folder { folder: folder.to_owned(), reason })?;
         let lock = lock(folder)?;
         let sgd = Sgd::new(&recipe.optimiser);
         let metrics = MetricsLog::create(&folder.join(METRICS))?;
@@ -131,20 +131,20 @@ impl Trainer {
     ///
     /// # Errors
     /// When there is no such run, no checkpoint of it is whole, or the recipe is another one.
-    pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, TrainError> {
+    pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, RunError> {
         recipe.validate()?;
         if !folder.join(CHECKPOINTS).is_dir() {
-            return Err(TrainError::NoRun { folder: folder.to_owned() });
+            return Err(RunError::NoRun { folder: folder.to_owned() });
         }
         let lock = lock(folder)?;
         let mut store = CheckpointStore::open(folder)?;
-        let no_run = || TrainError::NoRun { folder: folder.to_owned() };
+        let no_run = || RunError::NoRun { folder: folder.to_owned() };
         let Resumed { checkpoint, path, damaged } = store.resume()?.ok_or_else(no_run)?;
         let Checkpoint { weights, momentum, recipe: old, state, .. } = checkpoint;
         old.changes_on_resume(&recipe)?;
         if state.iteration >= recipe.schedule.iterations {
             let iterations = recipe.schedule.iterations;
-            return Err(TrainError::AlreadyDone {
+            return Err(RunError::AlreadyDone {
                 folder: folder.to_owned(),
                 iteration: state.iteration,
                 iterations,
@@ -175,7 +175,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, TrainError> {
+    pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, RunError> {
         let config = self.network.config();
         let count = config.whole_groups(count);
         let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
@@ -202,14 +202,14 @@ impl Trainer {
     ///
     /// # Errors
     /// When the loss diverges, or a file cannot be written.
-    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         self.train(observer).inspect_err(|error| {
             // What has ended the run is about to be told; that no note of it could be left is no second error.
             let _ = Failure::note(&self.folder, error, self.state.iteration);
         })
     }
 
-    fn train(&mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         let iterations = self.recipe.schedule.iterations;
         let intervals = self.recipe.intervals.clone();
         let mut evaluation = None;
@@ -260,7 +260,7 @@ impl Trainer {
         })
     }
 
-    fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, TrainError> {
+    fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
         let batch = self.loader.next_batch()?;
         let pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
@@ -288,7 +288,7 @@ impl Trainer {
     }
 
     /// A training line of the metrics: means since the last one.
-    fn log(&mut self, learning_rate: f64, clock: &Clock) -> Result<(), TrainError> {
+    fn log(&mut self, learning_rate: f64, clock: &Clock) -> Result<(), RunError> {
         let LogWindow { loss, misclassified, images, iterations } = std::mem::take(&mut self.state.window);
         if iterations == 0 {
             return Ok(());
@@ -306,7 +306,7 @@ impl Trainer {
         })
     }
 
-    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
+    fn record(&mut self, record: &Record) -> Result<(), RunError> {
         self.metrics.append(record)?;
         if let Some(events) = &mut self.events {
             events.append(record)?;
@@ -314,7 +314,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn evaluate(&self) -> Result<Evaluation, TrainError> {
+    fn evaluate(&self) -> Result<Evaluation, RunError> {
         let Self { network, test_set, normalisation, batch_size, machine, .. } = self;
         let evaluation = evaluate(network, test_set, normalisation, *batch_size, machine.engine)?;
         if !evaluation.test_loss.is_finite() {
@@ -325,7 +325,7 @@ impl Trainer {
     }
 
     /// Writes an evaluation down; whether it is the best so far.
-    fn note(&mut self, evaluation: &Evaluation) -> Result<bool, TrainError> {
+    fn note(&mut self, evaluation: &Evaluation) -> Result<bool, RunError> {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
         let epoch = self.epoch();
@@ -339,13 +339,13 @@ impl Trainer {
 
     /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That
     /// they cannot be drawn costs no checkpoint.
-    fn save_with_curves(&mut self) -> Result<(), TrainError> {
+    fn save_with_curves(&mut self) -> Result<(), RunError> {
         let drawn = self.draw_curves();
         self.save()?;
         drawn
     }
 
-    fn save(&mut self) -> Result<(), TrainError> {
+    fn save(&mut self) -> Result<(), RunError> {
         let weights = self.network.tensors();
         // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
         if let Some(name) = first_not_finite(&weights) {
@@ -366,7 +366,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn draw_curves(&self) -> Result<(), TrainError> {
+    fn draw_curves(&self) -> Result<(), RunError> {
         let records = read_metrics(&self.folder.join(METRICS))?;
         let title = format!("{} on {}", self.recipe.network.model, self.training_set.name());
         Ok(draw_curves(&title, &records, &self.folder)?)
@@ -399,8 +399,8 @@ impl Trainer {
         }
     }
 
-    fn diverged(&self, what: String, learning_rate: f64) -> TrainError {
-        TrainError::Diverged {
+    fn diverged(&self, what: String, learning_rate: f64) -> RunError {
+        RunError::Diverged {
             what,
             iteration: self.state.iteration,
             learning_rate,
@@ -421,7 +421,7 @@ impl Trainer {
         store: CheckpointStore,
         state: State,
         lock: File,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, RunError> {
         let events = match machine.writes_events {
             true => Some(EventFile::begin(folder, &recipe, &read_metrics(&folder.join(METRICS))?)?),
             false => None,

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::data::random_stream::{Purpose, random_stream};
 
-    /// An image that torchvision has adjusted; see `tests/fixtures/augmentation/make.py`.
+    /// An image that torchvision has adjusted; see `residua-infer/tests/fixtures/augmentation/make.py`.
     #[derive(Deserialize)]
     struct Adjusted {
         image: Vec<f32>,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn adjustments_are_those_of_torchvision() {
-        let adjusted = include_str!("../../../tests/fixtures/augmentation/colours.json");
+        let adjusted = include_str!("../../../../residua-infer/tests/fixtures/augmentation/colours.json");
         let adjusted: Vec<Adjusted> = serde_json::from_str(adjusted).unwrap();
         assert!(adjusted.len() > 5);
         for Adjusted { mut image, steps, expected } in adjusted {

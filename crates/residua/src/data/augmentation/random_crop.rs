@@ -3,11 +3,10 @@
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use crate::data::{
-    dataset::Dataset,
-    resize::{Part, resize_part, resize_window},
-    view::View,
-};
+use residua_infer::pictures::{Part, resize_part, resize_window};
+use residua_infer::view::View;
+
+use crate::data::dataset::Dataset;
 
 /// How a part is chosen.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
     use crate::data::random_stream::{Purpose, random_stream};
 
-    /// What torchvision chose, and the numbers it had drawn; see `tests/fixtures/augmentation/make.py`.
+    /// What torchvision chose, and the numbers it had drawn; see `residua-infer/tests/fixtures/augmentation/make.py`.
     #[derive(Deserialize)]
     struct Chosen {
         width: u32,
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn parts_are_those_of_torchvision_on_the_same_numbers() {
-        let chosen = include_str!("../../../tests/fixtures/augmentation/parts.json");
+        let chosen = include_str!("../../../../residua-infer/tests/fixtures/augmentation/parts.json");
         let chosen: Vec<Chosen> = serde_json::from_str(chosen).unwrap();
         assert!(chosen.len() > 50 && chosen.iter().any(|chosen| chosen.reals.len() == 2 * TRIES));
         for chosen in chosen {

@@ -9,7 +9,7 @@ use residua_kernels::{
 
 use super::tensors::{self, MapBuffer, contiguous, map_shape, shape, small, values};
 use crate::ops::extension::{Norm, NormGradients};
-use crate::ops::pool::Buffer;
+use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::unit::Seam;
 use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
 

@@ -10,7 +10,7 @@ use super::layer::Layer;
 use super::tensors::{MapBuffer, contiguous, shape, values};
 use crate::ops::ConvolveOptions;
 use crate::ops::extension::{Norm, Optional};
-use crate::ops::pool::Buffer;
+use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::unit::{Exit, InnerLayer, InnerMaps, Rest, Seam, UnitOptions, UnitOutput};
 
 /// A unit's last convolution, for the backward pass of the next unit.

@@ -4,7 +4,7 @@ use burn_flex::FlexTensor;
 use burn_std::{DType, Shape, TensorData, bf16};
 use residua_kernels::{MapShape, Values, ValuesMut};
 
-use crate::ops::pool::Buffer;
+use crate::ops::memory::{Buffer, IntoTensor};
 
 /// The tensor itself, or its values written out in row-major order.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {

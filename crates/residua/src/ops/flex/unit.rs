@@ -12,7 +12,7 @@ use super::layer::{Layer, input, norm_gradients, normalisation};
 use super::seam::{self, Passed};
 use super::tensors::{MapBuffer, contiguous, is_bf16, map, map_shape, shape, small, values};
 use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
-use crate::ops::pool::Buffer;
+use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::unit::{
     self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Seams, Skip,
     UnitGradients, UnitMaps, UnitOptions,

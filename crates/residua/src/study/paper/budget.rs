@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::row::{DataSet, Trial};
-use crate::choice::words;
 use crate::data::Source;
 use crate::nn::{Block, NetworkError, NetworkOptions};
 use crate::report::{ReportError, RunSummary};
-use crate::train::{Intervals, NamedRecipe, Recipe, Schedule, TrainError, Warmup};
+use crate::run::{Intervals, NamedRecipe, Recipe, RunError, Schedule, Warmup};
+use residua_infer::words;
 
 /// How long and how deep networks are trained.
 ///
@@ -69,7 +69,7 @@ impl Plan {
         match RunSummary::read(folder) {
             Ok(run) => self.check(&run.recipe, folder).map(|()| Some(run)),
             // Also one that was killed before its first checkpoint.
-            Err(ReportError::NoRun { .. } | ReportError::Run(TrainError::NoRun { .. })) => Ok(None),
+            Err(ReportError::NoRun { .. } | ReportError::Run(RunError::NoRun { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::row::Row;
 use super::rows;
-use crate::choice::words;
+use residua_infer::words;
 
 /// A table or figure of results. Figures 2, 4 and 5 draw units, not results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

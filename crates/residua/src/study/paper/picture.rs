@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use super::experiment::Panel;
 use super::page::legend;
 use super::reproduction::{Measured, Reproduction, RowResult};
-use crate::train::{curves_svg, register_plot_font, whole_pixels};
+use crate::plot::{curves_svg, register_plot_font, whole_pixels};
 
 /// SVG files by the ends of their names: `-1`, `-2`, ... for a figure's diagrams, nothing for a table.
 pub fn pictures(reproduction: &Reproduction) -> Vec<(String, String)> {

@@ -10,7 +10,7 @@ use super::experiment::Experiment;
 use super::row::{DataSet, Published, Row, Trial};
 use super::view_test::saved_test_error;
 use crate::report::{ReportError, RunSummary};
-use crate::train::{Record, RunState};
+use crate::run::{Record, RunState};
 
 /// A table or figure as the runs in a folder have it so far.
 #[derive(Debug, Clone, Serialize)]

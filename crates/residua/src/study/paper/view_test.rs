@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Split, View};
 use crate::device::Device;
+use crate::evaluate::{Evaluation, Trained, evaluate};
+use crate::files::write_file;
 use crate::ops::Engine;
-use crate::train::{Evaluation, TrainError, Trained, evaluate, saved_recipe, write_file};
+use crate::run::{RunError, saved_recipe};
 
 /// What such a test leaves in a run's folder: `test-320.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub fn test_by_view(
     device: &Device,
     engine: Engine,
     batch: NonZeroUsize,
-) -> Result<Evaluation, TrainError> {
+) -> Result<Evaluation, RunError> {
     let recipe = saved_recipe(folder)?;
     let trained = Trained::load(folder, device)?;
     let test_set =

@@ -21,9 +21,10 @@
 use burn::tensor::Tensor;
 
 use super::{Propagation, StagePropagation, UnitPropagation, largest};
+use crate::evaluate::to_host;
 use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, Shortcut, UnitPlan, UnitTrace};
 use crate::ops;
-use crate::train::{cross_entropy, to_host};
+use crate::train::cross_entropy;
 
 impl Propagation {
     /// Passes a batch of images `[batch, 3, height, width]` through a network in training mode, forward and back. The network and

@@ -1,0 +1,113 @@
+//! What is left between convolutions: few units have any of it, so it is plain loops.
+
+use residua_kernels::MapShape;
+
+use super::affine::Affine;
+
+/// `relu(norm(x))`
+pub(super) fn activate(x: &[f32], Affine { scale, shift }: &Affine, to: &mut [f32]) {
+    for (x, to) in x.chunks_exact(scale.len()).zip(to.chunks_exact_mut(scale.len())) {
+        for (((x, scale), shift), to) in x.iter().zip(scale).zip(shift).zip(to) {
+            *to = relu(x * scale + shift);
+        }
+    }
+}
+
+/// Every stride-th pixel of every stride-th row, zero channels appended (option A).
+pub(super) fn subsample(input: MapShape, x: &[f32], output: MapShape, to: &mut [f32]) {
+    let stride = input.height.div_ceil(output.height);
+    let rows = (0..output.batch).flat_map(|image| (0..output.height).map(move |row| (image, row * stride)));
+    for ((image, row), to) in rows.zip(to.chunks_exact_mut(output.width * output.channels)) {
+        for (column, to) in to.chunks_exact_mut(output.channels).enumerate() {
+            let at = ((image * input.height + row) * input.width + column * stride) * input.channels;
+            let (copied, appended) = to.split_at_mut(input.channels);
+            copied.copy_from_slice(&x[at..at + input.channels]);
+            appended.fill(0.);
+        }
+    }
+}
+
+/// How weighted paths are added: `exit(shortcut * signal + residual * F)`; with a gate `g` instead of both factors `1 - g`
+/// and, if it is exclusive, `g`.
+#[derive(Debug)]
+pub(super) struct Combination {
+    pub(super) shortcut: f32,
+    pub(super) residual: f32,
+    /// The gate's bias, and whether it is exclusive.
+    pub(super) gate: Option<(Vec<f32>, bool)>,
+    /// Normalisation behind the addition.
+    pub(super) norm: Affine,
+    pub(super) is_activated: bool,
+}
+
+/// Adds a residual and a shortcut's signal; `gate` has the gate's logits without bias.
+pub(super) fn combine(
+    (residual, signal): (&[f32], &[f32]),
+    gate: Option<&[f32]>,
+    combination: &Combination,
+    to: &mut [f32],
+) {
+    let Combination { shortcut, residual: factor, gate: gating, norm, is_activated } = combination;
+    let channels = norm.scale.len();
+    for (at, to) in to.iter_mut().enumerate() {
+        let channel = at % channels;
+        let (of_signal, of_residual) = match (gate, gating) {
+            (Some(logits), Some((bias, is_exclusive))) => {
+                let gate = 1. / (1. + (-logits[at] - bias[channel]).exp());
+                (1. - gate, if *is_exclusive { gate } else { 1. })
+            }
+            _ => (*shortcut, *factor),
+        };
+        let sum = of_signal * signal[at] + of_residual * residual[at];
+        let value = sum * norm.scale[channel] + norm.shift[channel];
+        *to = if *is_activated { relu(value) } else { value };
+    }
+}
+
+/// The mean of `relu(norm(x))`, both optional, over the pixels of each image: `[batch, channels]`.
+pub(super) fn mean(x: &[f32], norm: &Affine, is_activated: bool, shape: MapShape, to: &mut [f32]) {
+    let (channels, pixels) = (shape.channels, shape.pixels());
+    for (x, to) in x.chunks_exact(pixels * channels).zip(to.chunks_exact_mut(channels)) {
+        to.fill(0.);
+        for pixel in x.chunks_exact(channels) {
+            for (((x, scale), shift), to) in pixel.iter().zip(&norm.scale).zip(&norm.shift).zip(&mut *to) {
+                let value = x * scale + shift;
+                *to += if is_activated { relu(value) } else { value };
+            }
+        }
+        to.iter_mut().for_each(|sum| *sum /= pixels as f32);
+    }
+}
+
+/// `max(x, 0)`; NaN stays NaN.
+fn relu(x: f32) -> f32 {
+    if x < 0. { 0. } else { x }
+}
+
+/// 3x3 maxima, stride 2, padded by 1.
+pub(super) mod pool {
+    use residua_kernels::MapShape;
+
+    pub(in crate::classifier) fn output(input: MapShape) -> MapShape {
+        MapShape { height: input.height.div_ceil(2), width: input.width.div_ceil(2), ..input }
+    }
+
+    pub(in crate::classifier) fn forward(input: MapShape, x: &[f32], to: &mut [f32]) {
+        let (of_output, channels) = (output(input), input.channels);
+        for (pixel, to) in to.chunks_exact_mut(channels).enumerate() {
+            let (image, pixel) = (pixel / of_output.pixels(), pixel % of_output.pixels());
+            let (row, column) = (2 * (pixel / of_output.width), 2 * (pixel % of_output.width));
+            to.fill(f32::NEG_INFINITY);
+            for y in row.saturating_sub(1)..(row + 2).min(input.height) {
+                for x_at in column.saturating_sub(1)..(column + 2).min(input.width) {
+                    let at = ((image * input.height + y) * input.width + x_at) * channels;
+                    for (x, to) in x[at..at + channels].iter().zip(&mut *to) {
+                        if *x > *to || x.is_nan() {
+                            *to = *x;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

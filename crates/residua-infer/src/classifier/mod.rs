@@ -1,0 +1,236 @@
+//! Inference without tensors: a trained network as a list of steps on plain memory, a few images at a time.
+//!
+//! [`Classifier`] is made of a network and its weights once: BN is folded into the convolutions it stands behind, or applied while the one
+//! it stands before is read; what follows a convolution happens while its results are in registers; weights lie as the kernels
+//! read them. A few images go through the whole network before the next ones begin (depth first), so that their feature maps stay in the caches.
+
+mod affine;
+mod compile;
+mod elementwise;
+mod packed_weights;
+mod permits;
+mod program;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use residua_kernels::{Helpers, MapShape, with_threads_awake};
+
+use packed_weights::Source;
+use permits::Permits;
+use program::{Program, Workspace};
+use thiserror::Error;
+
+use crate::network::{NamedTensors, NetworkError, ResNetConfig};
+use crate::normalisation::{Normalisation, NormalisationError};
+use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
+
+/// A trained network, ready to classify.
+///
+/// It can be shared between threads: as many callers compute at once as it was given threads, others wait for their turn. A batch is divided
+/// between its threads; so are the convolutions of a few images if their caller is alone, else the caller computes them.
+#[derive(Debug)]
+pub struct Classifier {
+    program: Program,
+    /// Images that go through the network together.
+    together: usize,
+    classes: usize,
+    threads: usize,
+    /// For batches.
+    pool: ThreadPool,
+    /// For a few images of a caller who is alone.
+    helpers: Helpers,
+    permits: Permits,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// Images that go through the network together: enough that the last stage of a CIFAR network, of four tiles an image, fills a
+/// matrix product, few enough that their feature maps stay in the caches.
+const TOGETHER: usize = 4;
+/// Pixels of larger images fill it by themselves.
+const MANY_PIXELS: usize = 64 * 64;
+
+impl Classifier {
+    /// The network of a `.safetensors` file written by Residua, and what that says of itself. Images are of the size in there.
+    ///
+    /// # Errors
+    /// When there is no such file or it is damaged.
+    pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
+        let weights = StoredWeights::read(path).map_err(WeightsError::from)?;
+        Self::of(weights, threads)
+    }
+
+    /// The network that weights belong to, and what they say of themselves.
+    ///
+    /// # Errors
+    /// When they do not say it, or are not those of that network.
+    pub fn of(weights: StoredWeights, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
+        let info = weights.info()?;
+        let StoredWeights { path, tensors, .. } = weights;
+        match Self::new(&info.network, tensors, [info.height, info.width], threads) {
+            Err(ClassifierError::Network(error)) => Err(StoredWeights::refused(&path, error).into()),
+            classifier => Ok((classifier?, info)),
+        }
+    }
+
+    /// A network with these tensors, for images of `size`, height and width.
+    ///
+    /// # Errors
+    /// When there is no such network, it does not take such images, or a tensor is missing.
+    pub fn new(
+        config: &ResNetConfig,
+        tensors: NamedTensors,
+        size: [usize; 2],
+        threads: NonZeroUsize,
+    ) -> Result<Self, ClassifierError> {
+        config.check_tensors(&tensors)?;
+        let refused = |reason: String| ClassifierError::Threads { threads: threads.get(), reason };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
+        let pool = pool.map_err(|error| refused(error.to_string()))?;
+        let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
+        let program = Program::of(config, tensors, size)?;
+        let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
+        Ok(Self {
+            program,
+            together,
+            classes: config.classes,
+            threads: threads.get(),
+            pool,
+            helpers,
+            permits: Permits::new(threads.get()),
+            workspaces: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Outputs of the network.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Numbers of an image, `[height, width, 3]`.
+    pub fn image_len(&self) -> usize {
+        self.program.image.len()
+    }
+
+    /// Writes the logits `[batch, classes]` of normalised images `[batch, height, width, 3]`.
+    ///
+    /// The first call, if it is with few images, is for processes that make no second one: it packs each convolution's weights
+    /// when it comes to them. The next call packs all, which takes some milliseconds; later ones find them packed.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn logits(&self, images: &[f32], logits: &mut [f32]) {
+        let image = self.image_len();
+        assert!(images.len().is_multiple_of(image), "images are [batch, height, width, 3]");
+        assert_eq!(logits.len(), images.len() / image * self.classes, "logits");
+        if images.is_empty() {
+            return;
+        }
+        let are_few = images.len() <= self.together * image;
+        if are_few && let Some(first) = self.program.convolutions.first_pass() {
+            // On the pool, whose threads pack the weights, too.
+            let source = first.source();
+            return self
+                .pool
+                .install(|| with_threads_awake(|| self.run(source, images, logits, self.threads)));
+        }
+        let packed = self.program.convolutions.packed(&self.pool);
+        if are_few {
+            // Alone, a caller has all threads.
+            let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
+            if let Some(_all) = alone {
+                return self.helpers.lead(|| self.run(Source::Packed(packed), images, logits, self.threads));
+            }
+            let _permit = self.permits.take();
+            return self.run(Source::Packed(packed), images, logits, 1);
+        }
+        let chunks = (self.together * image, self.together * self.classes);
+        self.pool.install(|| {
+            let images = images.par_chunks(chunks.0);
+            images
+                .zip(logits.par_chunks_mut(chunks.1))
+                .for_each(|(images, logits)| self.run(Source::Packed(packed), images, logits, 1));
+        });
+    }
+
+    /// The likeliest classes of each of some pictures, likeliest first. Each is `[height, width, 3]` bytes of the network's size.
+    ///
+    /// # Errors
+    /// When the normalisation is not one for such images.
+    ///
+    /// # Panics
+    /// When a picture has another size.
+    pub fn classify(
+        &self,
+        pictures: &[&[u8]],
+        normalisation: &Normalisation,
+        count: usize,
+    ) -> Result<Vec<Vec<Prediction>>, NormalisationError> {
+        let MapShape { height, width, .. } = self.program.image;
+        normalisation.check(height, width)?;
+        let image = self.image_len();
+        let mut values = vec![0.; pictures.len() * image];
+        for (pixels, values) in pictures.iter().zip(values.chunks_exact_mut(image)) {
+            assert_eq!(pixels.len(), image, "a picture's size");
+            normalisation.apply(pixels, values);
+        }
+        let mut logits = vec![0.; pictures.len() * self.classes];
+        self.logits(&values, &mut logits);
+        Ok(logits.chunks_exact(self.classes).map(|logits| likeliest(logits, count)).collect())
+    }
+
+    fn run(&self, weights: Source, images: &[f32], logits: &mut [f32], parts: usize) {
+        let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = kept().pop();
+        let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
+        self.program.run(weights, images, &mut workspace, logits, parts);
+        kept().push(workspace);
+    }
+}
+
+/// A class and how likely it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The class's number: an output of the classifier.
+    pub class: usize,
+    /// Its probability by softmax.
+    pub probability: f32,
+}
+
+/// The likeliest classes of an image by its logits, likeliest first.
+pub fn likeliest(logits: &[f32], count: usize) -> Vec<Prediction> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = exponentials.iter().sum();
+    let mut predictions: Vec<Prediction> = exponentials
+        .into_iter()
+        .enumerate()
+        .map(|(class, exponential)| Prediction { class, probability: exponential / sum })
+        .collect();
+    predictions.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.class.cmp(&b.class)));
+    predictions.truncate(count);
+    predictions
+}
+
+/// A classifier that cannot be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClassifierError {
+    /// There is no such network, it does not take such images, or the tensors are not its own.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The system gives no threads.
+    #[error("cannot start {threads} threads: {reason}; try fewer")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+pub mod choice;
+pub mod classifier;
+pub mod file;
+pub mod network;
+pub mod normalisation;
+#[cfg(feature = "pictures")]
+pub mod pictures;
+pub mod view;
+pub mod weights;
+
+pub use classifier::{Classifier, ClassifierError, Prediction, likeliest};
+#[cfg(feature = "pictures")]
+pub use pictures::read_image;
+pub use view::View;
+pub use weights::{StoredWeights, WeightsInfo};

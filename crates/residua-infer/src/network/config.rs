@@ -1,0 +1,271 @@
+//! Which network: a name such as `preresnet110`, refined by options.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::NetworkError;
+use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
+
+/// A residual network, fully specified.
+///
+/// ```
+/// use residua_infer::network::{Block, DimensionChange, NetworkOptions, Ordering};
+///
+/// let config = NetworkOptions::named("preresnet164").resolve(10)?;
+/// assert_eq!(config.ordering, Ordering::FullPreActivation);
+/// assert_eq!(config.block, Block::Bottleneck);
+/// assert_eq!(config.dimensions, DimensionChange::B);
+/// # Ok::<(), residua_infer::network::NetworkError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResNetConfig {
+    /// Weighted layers from stem to classifier, projections and gates not counted.
+    pub depth: usize,
+    /// Stem and stages.
+    pub layout: Layout,
+    /// Convolutions of a unit.
+    pub block: Block,
+    /// Placement of BN and ReLU.
+    pub ordering: Ordering,
+    /// What stands on the shortcut of every unit.
+    pub shortcut: Shortcut,
+    /// What the shortcut does where dimensions change.
+    pub dimensions: DimensionChange,
+    /// Where a bottleneck unit has its stride.
+    pub stride_placement: StridePlacement,
+    /// Outputs of the classifier.
+    pub classes: usize,
+    /// Images over which batch statistics are taken in training; the whole batch if `None` (paper section 5:
+    /// the published networks saw 64 of 128 images at a time).
+    pub bn_group: Option<usize>,
+    /// What training stores the feature maps between units in.
+    #[serde(default)]
+    pub trunk: Trunk,
+}
+
+/// A network as it is asked for: its name, and whatever refines it. What is left out follows from the name:
+///
+/// - `resnet<depth>` has original units, `preresnet<depth>` full pre-activation;
+/// - depths 18, 34, 50, 101, 152 and 200 are ImageNet networks, all others CIFAR networks;
+/// - CIFAR networks of depth 6n+2 have basic units, 164, 1001 and other depths of 9n+2 bottleneck units;
+/// - dimensions change by option A in CIFAR networks of basic and single units, by option B elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkOptions {
+    /// `resnet<depth>` or `preresnet<depth>`.
+    pub model: String,
+    /// Placement of BN and ReLU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordering: Option<Ordering>,
+    /// What stands on the shortcut of every unit; the identity if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortcut: Option<Shortcut>,
+    /// What the shortcut does where dimensions change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<DimensionChange>,
+    /// Convolutions of a unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
+    /// Stem and stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Where a bottleneck unit has its stride; the first convolution if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride_placement: Option<StridePlacement>,
+    /// Images over which batch statistics are taken; the whole batch if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bn_group: Option<usize>,
+    /// What training stores the feature maps between units in; f32 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Trunk>,
+}
+
+impl NetworkOptions {
+    /// The network of this name, not refined.
+    pub fn named(model: impl Into<String>) -> Self {
+        Self { model: model.into(), ..Self::default() }
+    }
+
+    /// The network that is meant, with a classifier of `classes` outputs.
+    ///
+    /// # Errors
+    /// When the name is unknown or the options contradict it or each other.
+    pub fn resolve(&self, classes: usize) -> Result<ResNetConfig, NetworkError> {
+        let (is_preactivated, depth) = parse_model(&self.model)
+            .ok_or_else(|| NetworkError::UnknownModel { given: self.model.clone() })?;
+        let is_imagenet_depth = imagenet_units(depth).is_some();
+        let layout = self.layout.unwrap_or(if is_imagenet_depth { Layout::ImageNet } else { Layout::Cifar });
+        let fits = |per_unit| depth > 2 && (depth - 2) % per_unit == 0;
+        if layout == Layout::Cifar && self.block.is_none() && !fits(6) && !fits(9) {
+            return Err(NetworkError::AnyCifarDepth { depth });
+        }
+        let block = self.block.unwrap_or(match layout {
+            Layout::ImageNet => imagenet_units(depth).map_or(Block::Bottleneck, |(block, _)| block),
+            Layout::Cifar if [164, 1001].contains(&depth) || !fits(6) => Block::Bottleneck,
+            Layout::Cifar => Block::Basic,
+        });
+        let default_ordering = if is_preactivated { Ordering::FullPreActivation } else { Ordering::Original };
+        let default_dimensions = match (layout, block) {
+            (Layout::Cifar, Block::Single | Block::Basic) => DimensionChange::A,
+            _ => DimensionChange::B,
+        };
+        let config = ResNetConfig {
+            depth,
+            layout,
+            block,
+            ordering: self.ordering.unwrap_or(default_ordering),
+            shortcut: self.shortcut.unwrap_or(Shortcut::Identity),
+            dimensions: self.dimensions.unwrap_or(default_dimensions),
+            stride_placement: self.stride_placement.unwrap_or(StridePlacement::First),
+            classes,
+            bn_group: self.bn_group,
+            trunk: self.trunk.unwrap_or_default(),
+        };
+        config.plan().map(|_| config)
+    }
+
+    /// The same network with every option written out.
+    ///
+    /// # Errors
+    /// Those of [`NetworkOptions::resolve`].
+    pub fn written_out(&self) -> Result<Self, NetworkError> {
+        let config = self.resolve(1)?;
+        Ok(Self {
+            model: self.model.clone(),
+            ordering: Some(config.ordering),
+            shortcut: Some(config.shortcut),
+            dimensions: Some(config.dimensions),
+            block: Some(config.block),
+            layout: Some(config.layout),
+            stride_placement: Some(config.stride_placement),
+            bn_group: config.bn_group,
+            // Written out only where it is not what every network has.
+            trunk: (config.trunk != Trunk::default()).then_some(config.trunk),
+        })
+    }
+}
+
+/// The block of the ImageNet network of this depth and its units in each of the four stages.
+pub(super) fn imagenet_units(depth: usize) -> Option<(Block, [usize; 4])> {
+    match depth {
+        18 => Some((Block::Basic, [2, 2, 2, 2])),
+        34 => Some((Block::Basic, [3, 4, 6, 3])),
+        50 => Some((Block::Bottleneck, [3, 4, 6, 3])),
+        101 => Some((Block::Bottleneck, [3, 4, 23, 3])),
+        152 => Some((Block::Bottleneck, [3, 8, 36, 3])),
+        200 => Some((Block::Bottleneck, [3, 24, 36, 3])),
+        _ => None,
+    }
+}
+
+fn parse_model(model: &str) -> Option<(bool, usize)> {
+    let (is_preactivated, depth) = match model.strip_prefix("preresnet") {
+        Some(depth) => (true, depth),
+        None => (false, model.strip_prefix("resnet")?),
+    };
+    let is_number = !depth.is_empty() && depth.len() <= 6 && depth.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| depth.parse().ok()).flatten().map(|depth| (is_preactivated, depth))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(options: NetworkOptions) -> Result<ResNetConfig, NetworkError> {
+        options.resolve(10)
+    }
+
+    #[test]
+    fn names_imply_the_papers_networks() {
+        for (model, layout, block, ordering, dimensions) in [
+            ("resnet20", Layout::Cifar, Block::Basic, Ordering::Original, DimensionChange::A),
+            ("preresnet110", Layout::Cifar, Block::Basic, Ordering::FullPreActivation, DimensionChange::A),
+            (
+                "preresnet164",
+                Layout::Cifar,
+                Block::Bottleneck,
+                Ordering::FullPreActivation,
+                DimensionChange::B,
+            ),
+            ("resnet1001", Layout::Cifar, Block::Bottleneck, Ordering::Original, DimensionChange::B),
+            ("resnet11", Layout::Cifar, Block::Bottleneck, Ordering::Original, DimensionChange::B),
+            ("resnet18", Layout::ImageNet, Block::Basic, Ordering::Original, DimensionChange::B),
+            (
+                "preresnet200",
+                Layout::ImageNet,
+                Block::Bottleneck,
+                Ordering::FullPreActivation,
+                DimensionChange::B,
+            ),
+        ] {
+            let config = resolve(NetworkOptions::named(model)).unwrap();
+            assert_eq!(
+                (config.layout, config.block, config.ordering, config.dimensions),
+                (layout, block, ordering, dimensions),
+                "{model}"
+            );
+        }
+    }
+
+    #[test]
+    fn options_refine_the_name() {
+        let options = NetworkOptions {
+            block: Some(Block::Single),
+            ordering: Some(Ordering::BnAfterAddition),
+            ..NetworkOptions::named("resnet110")
+        };
+        let config = resolve(options.clone()).unwrap();
+        assert_eq!((config.block, config.ordering), (Block::Single, Ordering::BnAfterAddition));
+        assert_eq!(options.written_out().unwrap().resolve(10).unwrap(), config);
+
+        let cifar = NetworkOptions { layout: Some(Layout::Cifar), ..NetworkOptions::named("resnet50") };
+        assert_eq!(resolve(cifar).unwrap().block, Block::Basic);
+    }
+
+    #[test]
+    fn impossible_networks_are_refused() {
+        for model in ["resnet", "resnet-20", "renset20", "preresnet", "resnet2x", "ResNet20", "resnet9999999"]
+        {
+            let error = resolve(NetworkOptions::named(model)).unwrap_err();
+            assert!(matches!(error, NetworkError::UnknownModel { .. }), "{model}: {error}");
+        }
+        let error = resolve(NetworkOptions::named("preresnte110")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("unknown model 'preresnte110' (did you mean 'preresnet110'?); "),
+            "{error}"
+        );
+        let error = resolve(NetworkOptions::named("resnet21")).unwrap_err().to_string();
+        assert!(
+            error.contains("6n+2 (nearest: 20 and 26), with bottleneck units 9n+2 (nearest: 20 and 29)"),
+            "{error}"
+        );
+        for (model, block, part) in [
+            ("resnet164", Block::Basic, ""),
+            ("resnet165", Block::Basic, "the nearest are 164 and 170"),
+            ("resnet3", Block::Single, "the nearest are 5 and 5"),
+            ("resnet0", Block::Basic, "the nearest are 8 and 8"),
+            ("resnet50", Block::Basic, "has bottleneck units, not basic"),
+        ] {
+            let result = resolve(NetworkOptions { block: Some(block), ..NetworkOptions::named(model) });
+            match part {
+                "" => assert!(result.is_ok(), "{model}: {result:?}"),
+                _ => assert!(result.as_ref().unwrap_err().to_string().contains(part), "{model}: {result:?}"),
+            }
+        }
+        let middle = NetworkOptions {
+            stride_placement: Some(StridePlacement::Middle),
+            ..NetworkOptions::named("resnet20")
+        };
+        assert!(matches!(resolve(middle), Err(NetworkError::NoMiddleConvolution { .. })));
+        let gated = NetworkOptions {
+            shortcut: Some(Shortcut::ExclusiveGating { bias: -6. }),
+            trunk: Some(Trunk::Bf16),
+            ..NetworkOptions::named("resnet20")
+        };
+        assert!(matches!(resolve(gated), Err(NetworkError::Trunk { .. })));
+        let layout = NetworkOptions { layout: Some(Layout::ImageNet), ..NetworkOptions::named("resnet20") };
+        assert!(matches!(resolve(layout), Err(NetworkError::ImageNetDepth { depth: 20 })));
+        let group = NetworkOptions { bn_group: Some(0), ..NetworkOptions::named("resnet20") };
+        assert!(matches!(resolve(group), Err(NetworkError::Zero { .. })));
+        assert!(matches!(NetworkOptions::named("resnet20").resolve(0), Err(NetworkError::Zero { .. })));
+    }
+}

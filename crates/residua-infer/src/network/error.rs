@@ -1,0 +1,168 @@
+//! What is wrong with a network, or with what it is given.
+
+use thiserror::Error;
+
+use super::variants::{Block, Layout};
+use crate::choice::nearest;
+
+/// A network that cannot be built, or an input that it cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The name is not `resnet<depth>` or `preresnet<depth>`.
+    #[error(
+        "unknown model '{given}'{}; write resnet<depth> (original units) or preresnet<depth> (pre-activation units), such as resnet20, preresnet110 or preresnet164",
+        nearest_model(.given)
+    )]
+    UnknownModel {
+        /// The name that was given.
+        given: String,
+    },
+    /// No CIFAR network has this depth, whichever the block.
+    #[error(
+        "no CIFAR network has depth {depth}: with basic units it must be 6n+2 (nearest: {}), with bottleneck units 9n+2 (nearest: {})",
+        nearest_depths(*depth, 6),
+        nearest_depths(*depth, 9)
+    )]
+    AnyCifarDepth {
+        /// The depth that was asked for.
+        depth: usize,
+    },
+    /// No CIFAR network of this block has this depth.
+    #[error(
+        "depth {depth} does not fit {block} units: it must be {per_unit}n+2, the nearest are {below} and {above}"
+    )]
+    CifarDepth {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The block of the network.
+        block: Block,
+        /// Layers that one unit in each of the three stages adds.
+        per_unit: usize,
+        /// The nearest depth below that works (or the smallest of all).
+        below: usize,
+        /// The nearest depth above that works.
+        above: usize,
+    },
+    /// No ImageNet network has this depth.
+    #[error(
+        "depth {depth} is no ImageNet network; they are 18 and 34 (basic units), 50, 101, 152 and 200 (bottleneck units)"
+    )]
+    ImageNetDepth {
+        /// The depth that was asked for.
+        depth: usize,
+    },
+    /// The ImageNet network of this depth is made of other units.
+    #[error("the ImageNet network of depth {depth} has {expected} units, not {given}; leave the block out")]
+    ImageNetBlock {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The block of that network.
+        expected: Block,
+        /// The block that was asked for.
+        given: Block,
+    },
+    /// Only a bottleneck unit has a middle convolution.
+    #[error(
+        "stride placement 'middle' is for bottleneck units; {block} units have stride 2 in their first convolution"
+    )]
+    NoMiddleConvolution {
+        /// The block of the network.
+        block: Block,
+    },
+    /// A number that must be positive is zero.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// What is zero.
+        what: &'static str,
+    },
+    /// The strides do not divide the input.
+    #[error("input of {height}x{width} pixels: the {layout} networks take heights and widths that are multiples of {multiple} (nearest: {}x{})", nearest_multiple(*height, *multiple), nearest_multiple(*width, *multiple))]
+    InputSize {
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+        /// Layout of the network.
+        layout: Layout,
+        /// What height and width must be multiples of.
+        multiple: usize,
+    },
+    /// The input is not an image batch of 3 channels.
+    #[error("input of shape {shape:?}: expected [batch, 3, height, width] with at least one image")]
+    InputShape {
+        /// The shape that was given.
+        shape: Vec<usize>,
+    },
+    /// Batch statistics over groups need whole groups.
+    #[error(
+        "a batch of {batch} images cannot be cut into batch-norm groups of {group}; make it a multiple of {group}"
+    )]
+    BatchGroup {
+        /// Images in the batch.
+        batch: usize,
+        /// Images in a group.
+        group: usize,
+    },
+    /// An image that the network's strides leave nothing of.
+    #[error("images of {height}x{width} pixels are too small; their sides must be {least} or more")]
+    TooSmall {
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+        /// The least possible side.
+        least: usize,
+    },
+    /// One value per channel has no variance.
+    #[error(
+        "one value per channel: a batch of {group} image(s) of {height}x{width} pixels leaves nothing to take batch statistics of; use larger batches or images"
+    )]
+    SingleValue {
+        /// Images over which statistics are taken.
+        group: usize,
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+    },
+    /// A trunk of bfloat16 where units are put together from several operations, which keep their maps in f32.
+    #[error(
+        "a trunk of bf16 wants units that add branch and shortcut as they are (identity or conv1x1), not shortcut \
+         {shortcut}; train with a trunk of f32"
+    )]
+    Trunk {
+        /// What stands on the shortcuts.
+        shortcut: String,
+    },
+    /// Dropout masks were given, but not one for each unit.
+    #[error("{given} dropout masks for {units} units; give one for each unit")]
+    Masks {
+        /// Masks given.
+        given: usize,
+        /// Units of the network.
+        units: usize,
+    },
+    /// Weights that do not belong to this network.
+    #[error("the weights do not belong to this network: {0}")]
+    Weights(String),
+}
+
+fn nearest_model(given: &str) -> String {
+    let name = given.trim_end_matches(|character: char| character.is_ascii_digit());
+    let depth = &given[name.len()..];
+    match nearest(name, &["resnet", "preresnet"]) {
+        Some(name) if !depth.is_empty() => format!(" (did you mean '{name}{depth}'?)"),
+        _ => String::new(),
+    }
+}
+
+/// The depths `per_unit * n + 2` around `depth`.
+fn nearest_depths(depth: usize, per_unit: usize) -> String {
+    let units = (depth.saturating_sub(2) / per_unit).max(1);
+    format!("{} and {}", units * per_unit + 2, (units + 1) * per_unit + 2)
+}
+
+fn nearest_multiple(size: usize, multiple: usize) -> usize {
+    ((size + multiple / 2) / multiple).max(1) * multiple
+}

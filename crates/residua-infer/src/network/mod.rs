@@ -1,0 +1,21 @@
+//! What a network is: the choices that the paper compares, the configuration that they make, its layers in numbers, and what
+//! these cost. No tensor is made.
+
+mod config;
+mod error;
+mod plan;
+mod summary;
+mod tensors;
+mod variants;
+
+pub use config::{NetworkOptions, ResNetConfig};
+pub use error::NetworkError;
+pub use plan::{ConvolutionPlan, Entry, HeadPlan, Plan, StemPlan, UnitPlan};
+pub use summary::{LayerSummary, Summary, VALUE_BYTES};
+pub use tensors::{NamedTensors, TensorValues, check_tensors, is_trained};
+pub use variants::{
+    Block, DimensionChange, Layout, Ordering, Shortcut, ShortcutError, StridePlacement, Trunk,
+};
+
+/// Added to a variance before its square root is taken, in every batch normalisation.
+pub const BATCH_NORM_EPSILON: f64 = 1e-5;

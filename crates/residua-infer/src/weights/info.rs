@@ -1,0 +1,77 @@
+//! What a weight file says of itself, so that the file alone suffices to classify an image.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::network::ResNetConfig;
+use crate::normalisation::Normalisation;
+use crate::view::{Crops, View};
+
+/// The network that weights belong to, and the images it was trained on. In a weight file each field is a string of
+/// JSON in the metadata, its key prefixed by `residua.`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeightsInfo {
+    /// The network.
+    pub network: ResNetConfig,
+    /// Names of the classes, in the order of the classifier's outputs.
+    pub classes: Vec<String>,
+    /// Height of the training images.
+    pub height: usize,
+    /// Width of the training images.
+    pub width: usize,
+    /// To how many pixels the shorter side of a picture is scaled before it is cropped, see [`View`].
+    pub shorter_side: usize,
+    /// How pixels become inputs.
+    pub normalisation: Normalisation,
+}
+
+impl WeightsInfo {
+    /// How a picture of any size is shown to the network.
+    pub fn view(&self) -> View {
+        let Self { height, width, shorter_side, .. } = *self;
+        View { height, width, shorter_side, crops: Crops::Centre }
+    }
+
+    /// The metadata that says this.
+    pub fn to_metadata(&self) -> BTreeMap<String, String> {
+        let json = |value: serde_json::Result<String>| value.expect("plain structs can be written as JSON");
+        BTreeMap::from([
+            ("residua.network".to_owned(), json(serde_json::to_string(&self.network))),
+            ("residua.classes".to_owned(), json(serde_json::to_string(&self.classes))),
+            ("residua.size".to_owned(), json(serde_json::to_string(&[self.height, self.width]))),
+            ("residua.shorter_side".to_owned(), json(serde_json::to_string(&self.shorter_side))),
+            ("residua.normalisation".to_owned(), json(serde_json::to_string(&self.normalisation))),
+        ])
+    }
+
+    /// What the metadata says.
+    ///
+    /// # Errors
+    /// The reason why it does not say it, in words.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
+        fn read<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
+            let text = metadata.get(key).ok_or_else(|| format!("its metadata has no '{key}'"))?;
+            serde_json::from_str(text).map_err(|error| format!("its metadata '{key}' is wrong: {error}"))
+        }
+        let [height, width]: [usize; 2] = read(metadata, "residua.size")?;
+        let shorter_side = match metadata.contains_key("residua.shorter_side") {
+            true => read(metadata, "residua.shorter_side")?,
+            false => height.min(width),
+        };
+        let info = Self {
+            shorter_side,
+            network: read(metadata, "residua.network")?,
+            classes: read(metadata, "residua.classes")?,
+            height,
+            width,
+            normalisation: read(metadata, "residua.normalisation")?,
+        };
+        if info.classes.len() != info.network.classes {
+            let (names, outputs) = (info.classes.len(), info.network.classes);
+            return Err(format!("its metadata names {names} classes, its network has {outputs}"));
+        }
+        Ok(info)
+    }
+}

@@ -1,0 +1,226 @@
+//! Weights in safetensors files, read and written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::file::{FileError, read_file};
+use crate::network::{NamedTensors, TensorValues};
+
+/// Reads a safetensors file: its tensors, those of 16 and 64 bits converted to `f32`, and its metadata.
+///
+/// # Errors
+/// When the file cannot be read, is truncated or otherwise no safetensors file, or holds tensors of integers.
+pub fn read_weights(path: &Path) -> Result<(NamedTensors, BTreeMap<String, String>), TensorFileError> {
+    decode(path, &read_file(path)?)
+}
+
+/// The bytes of a safetensors file of `f32` tensors and metadata; equal ones give equal bytes. `path` is where errors say that it stands.
+///
+/// The `safetensors` crate's own writer takes metadata in a `HashMap`, whose order differs from run to run.
+///
+/// # Errors
+/// When a tensor's values do not fill its shape.
+pub fn encode(
+    path: &Path,
+    tensors: &NamedTensors,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, TensorFileError> {
+    let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
+    let mut end = 0;
+    for (name, TensorValues { shape, values }) in tensors {
+        let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length));
+        if count != Some(values.len()) {
+            let problem = format!("{} values do not fill a tensor of shape {shape:?}", values.len());
+            return Err(TensorFileError::Tensor { path: path.to_owned(), name: name.clone(), problem });
+        }
+        let begin = end;
+        end += size_of_val(values.as_slice());
+        header.insert(name, json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }));
+    }
+    let mut header = serde_json::to_vec(&header).expect("text and numbers can be written as JSON");
+    // Values begin at a multiple of 8 bytes, as the format recommends.
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let mut bytes = Vec::with_capacity(8 + header.len() + end);
+    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&header);
+    for value in tensors.values().flat_map(|tensor| &tensor.values) {
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// What is in the bytes of the safetensors file that `path` names.
+///
+/// # Errors
+/// When they are truncated or otherwise no safetensors file, or hold tensors of integers.
+pub fn decode(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(NamedTensors, BTreeMap<String, String>), TensorFileError> {
+    let damaged = |error: safetensors::SafeTensorError| TensorFileError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let (header_len, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let data = &bytes[size_of::<u64>() + header_len..];
+    let metadata =
+        header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
+    let tensors = header.tensors().into_iter().map(|(name, info)| {
+        let (begin, end) = info.data_offsets;
+        let values = values(info.dtype, &data[begin..end]).ok_or_else(|| TensorFileError::Tensor {
+            path: path.to_owned(),
+            name: name.clone(),
+            problem: format!("its numbers are of type {}; convert them to F32", info.dtype),
+        })?;
+        Ok((name, TensorValues { shape: info.shape.clone(), values }))
+    });
+    Ok((tensors.collect::<Result<_, TensorFileError>>()?, metadata))
+}
+
+/// A tensor's values as `f32`; none if they are not floating-point numbers that we know.
+fn values(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    match kind {
+        Dtype::F32 => Some(convert(bytes, f32::from_le_bytes)),
+        Dtype::F64 => Some(convert(bytes, |bytes| f64::from_le_bytes(bytes) as f32)),
+        Dtype::F16 => Some(convert(bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
+        Dtype::BF16 => Some(convert(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())),
+        _ => None,
+    }
+}
+
+fn convert<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()
+}
+
+/// A safetensors file that cannot be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TensorFileError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not a whole safetensors file.
+    #[error("{} is not a whole safetensors file: {reason}; fetch or save it again", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor cannot be used.
+    #[error("{}, tensor '{name}': {problem}", .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use proptest::prelude::*;
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn tensors() -> NamedTensors {
+        let tensor =
+            |shape: &[usize], values: &[f32]| TensorValues { shape: shape.to_vec(), values: values.to_vec() };
+        BTreeMap::from([
+            (
+                "stages.0.0.conv1.weight".to_owned(),
+                tensor(&[2, 1, 3], &[0.1, -0.0, f32::MIN_POSITIVE, 1e30, -2.5, 3.0]),
+            ),
+            ("bn.running_var".to_owned(), tensor(&[1], &[f32::INFINITY])),
+            ("ünïcode \"quoted\"".to_owned(), tensor(&[], &[7.0])),
+            ("empty".to_owned(), tensor(&[0, 4], &[])),
+        ])
+    }
+
+    fn metadata() -> BTreeMap<String, String> {
+        ["format", "model", "normalisation", "classes"]
+            .map(|key| (key.to_owned(), format!("{key}\n\"x\"")))
+            .into()
+    }
+
+    #[test]
+    fn tensors_and_metadata_come_back_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        fs::write(&path, encode(&path, &tensors(), &metadata()).unwrap()).unwrap();
+        assert_eq!(read_weights(&path).unwrap(), (tensors(), metadata()));
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes, encode(&path, &tensors(), &metadata()).unwrap());
+        assert_eq!(u64::from_le_bytes(*bytes.first_chunk().unwrap()) % 8, 0);
+    }
+
+    #[test]
+    fn other_floating_point_numbers_are_converted() {
+        let views = [
+            ("f16", Dtype::F16, f16::from_f32(1.5).to_le_bytes().to_vec()),
+            ("bf16", Dtype::BF16, bf16::from_f32(-2.0).to_le_bytes().to_vec()),
+            ("f64", Dtype::F64, 0.1f64.to_le_bytes().to_vec()),
+            ("f32", Dtype::F32, 0.1f32.to_le_bytes().to_vec()),
+        ];
+        let views: Vec<_> = views
+            .iter()
+            .map(|(name, dtype, bytes)| (*name, TensorView::new(*dtype, vec![1], bytes).unwrap()))
+            .collect();
+        let bytes = safetensors::serialize(views, None).unwrap();
+        let (tensors, metadata) = decode(Path::new("x"), &bytes).unwrap();
+        let values: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.values[0])).collect();
+        assert_eq!(values, [("bf16", -2.0), ("f16", 1.5), ("f32", 0.1), ("f64", 0.1)]);
+        assert!(metadata.is_empty());
+    }
+
+    #[test]
+    fn integers_are_refused_by_name() {
+        let view = TensorView::new(Dtype::I64, vec![], &[0; 8]).unwrap();
+        let metadata = HashMap::from([("a".to_owned(), "b".to_owned())]);
+        let bytes = safetensors::serialize([("bn.num_batches_tracked", view)], Some(metadata)).unwrap();
+        let message = decode(Path::new("some/file"), &bytes).unwrap_err().to_string();
+        assert!(message.starts_with("some/file, tensor 'bn.num_batches_tracked'"), "{message}");
+        assert!(message.contains("I64"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_safetensors_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        assert!(read_weights(&path).unwrap_err().to_string().contains("w.safetensors"));
+        let whole = encode(&path, &tensors(), &metadata()).unwrap();
+        for bytes in
+            [&b""[..], b"PK\x03\x04 a zip file, as PyTorch writes it", &whole[..whole.len() - 1], &whole[..9]]
+        {
+            fs::write(&path, bytes).unwrap();
+            let message = read_weights(&path).unwrap_err().to_string();
+            assert!(message.contains("w.safetensors is not a whole safetensors file: "), "{message}");
+        }
+        let odd = BTreeMap::from([("a".to_owned(), TensorValues { shape: vec![2, 2], values: vec![1.0] })]);
+        let message = encode(&path, &odd, &metadata()).unwrap_err().to_string();
+        assert!(message.contains("tensor 'a': 1 values do not fill a tensor of shape [2, 2]"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_truncation_and_no_flip_makes_it_panic(position: prop::sample::Index, bit in 0..8u8) {
+            let mut bytes = encode(Path::new("x"), &tensors(), &metadata()).unwrap();
+            let position = position.index(bytes.len());
+            prop_assert!(decode(Path::new("x"), &bytes[..position]).is_err());
+            bytes[position] ^= 1 << bit;
+            let _ = decode(Path::new("x"), &bytes);
+        }
+    }
+}

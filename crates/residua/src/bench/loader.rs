@@ -1,0 +1,31 @@
+//! How fast training images can be made.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use crate::run::Recipe;
+use crate::run::RunError;
+use crate::train::RunData;
+
+/// Images a second that `workers` threads make of a recipe's training set, as training would see them: decoded, varied,
+/// normalised, batched. Nothing else runs meanwhile.
+///
+/// # Errors
+/// When the data cannot be read.
+pub fn measure_loader(
+    recipe: &Recipe,
+    workers: NonZeroUsize,
+    batches: NonZeroUsize,
+) -> Result<f64, RunError> {
+    recipe.validate()?;
+    let mut loader = RunData::load(recipe)?.loader(recipe, workers, 0)?;
+    // Until every worker has filled its queue, batches come faster than they are made.
+    for _ in 0..3 * workers.get() {
+        loader.next_batch()?;
+    }
+    let (begun, mut images) = (Instant::now(), 0);
+    for _ in 0..batches.get() {
+        images += loader.next_batch()?.len();
+    }
+    Ok(images as f64 / begun.elapsed().as_secs_f64())
+}

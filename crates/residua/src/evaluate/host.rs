@@ -1,0 +1,16 @@
+//! Between the host's memory and a device's.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::data::Batch;
+
+/// The crops of a batch as a network takes them, `[batch * crops, 3, height, width]`.
+pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+    let shape = [batch.len() * batch.crops, batch.height, batch.width, 3];
+    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device).permute([0, 3, 1, 2])
+}
+
+/// The values of a tensor, in row-major order.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("the data has just been converted to f32")
+}

@@ -1,0 +1,10 @@
+//! What a trained network says of images: its predictions, its loss and its error.
+
+mod evaluation;
+mod host;
+mod trained;
+
+pub(crate) use evaluation::misclassified;
+pub use evaluation::{Evaluation, evaluate, evaluate_classifier};
+pub use host::{images, to_host};
+pub use trained::Trained;

@@ -1,0 +1,53 @@
+//! A trained network, from a run, a checkpoint or a weight file.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use residua_infer::{Prediction, StoredWeights, WeightsInfo, likeliest};
+
+use super::host::to_host;
+use crate::data::DataError;
+use crate::nn::{Pass, ResNet};
+use crate::ops::Engine;
+use crate::run::{RunError, stored_weights};
+
+/// A network with trained weights, and what its file says of it.
+#[derive(Debug)]
+pub struct Trained {
+    /// The file that the weights came from.
+    pub path: PathBuf,
+    /// Network, classes, image size and normalisation.
+    pub info: WeightsInfo,
+    /// The network, without autodiff.
+    pub network: ResNet,
+}
+
+impl Trained {
+    /// Reads a run's folder (its last checkpoint), a checkpoint's folder, or a `.safetensors` file written by Residua.
+    ///
+    /// # Errors
+    /// When there is no such file, it is damaged, or it does not say which network it belongs to.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, RunError> {
+        let weights = stored_weights(path)?;
+        let info = weights.info()?;
+        let StoredWeights { path, tensors, .. } = weights;
+        let network = ResNet::init(&info.network, 0, &device.clone().inner())?;
+        let network = network.with_tensors(&tensors).map_err(|error| StoredWeights::refused(&path, error))?;
+        Ok(Self { path, info, network })
+    }
+
+    /// The likeliest classes of an image, likeliest first. `pixels`: `[height, width, 3]` of the size in `info`.
+    ///
+    /// # Errors
+    /// When the image has another size.
+    pub fn predict(&self, pixels: &[u8], count: usize, engine: Engine) -> Result<Vec<Prediction>, RunError> {
+        let WeightsInfo { height, width, normalisation, .. } = &self.info;
+        normalisation.check(*height, *width).map_err(DataError::from)?;
+        let mut values = vec![0.; pixels.len()];
+        normalisation.apply(pixels, &mut values);
+        let image = TensorData::new(values, [1, *height, *width, 3]);
+        let image = Tensor::<4>::from_data(image, &self.network.device()).permute([0, 3, 1, 2]);
+        let logits = self.network.forward(image, &mut Pass::evaluate().with_engine(engine))?;
+        Ok(likeliest(&to_host(logits), count))
+    }
+}

@@ -1,0 +1,8 @@
+//! Figures of runs as SVG and PNG files, which need no browser.
+
+mod axes;
+mod bitmap;
+mod curves;
+
+pub use curves::{curves_svg, draw_curves};
+pub(crate) use curves::{register_plot_font, whole_pixels};

@@ -1,0 +1,423 @@
+//! The measurements of a run: `metrics.jsonl`, one JSON object a line.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::files::{FileError, read_file, write_file};
+
+/// A line of the metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Record {
+    /// What training has done since the last training line.
+    Training {
+        /// Finished iterations.
+        iteration: u64,
+        /// Times that the training set has been gone through.
+        epoch: f64,
+        /// Mean cross-entropy of the training images since the last line, weight decay not counted.
+        loss: f64,
+        /// Training images since the last line that were classified wrongly, in percent.
+        error: f64,
+        /// Learning rate of the last step.
+        learning_rate: f64,
+        /// Training images a second since the last line; not the same from run to run.
+        images_per_second: f64,
+        /// Seconds of training; not the same from run to run.
+        seconds: f64,
+        /// Largest resident memory of the process so far, in bytes, where the system tells; not the same from run to
+        /// run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_memory_bytes: Option<u64>,
+        /// Unix time in seconds; not the same from run to run. Older files have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<f64>,
+    },
+    /// A test of the network on all test images.
+    Evaluation {
+        /// Finished iterations.
+        iteration: u64,
+        /// Times that the training set has been gone through.
+        epoch: f64,
+        /// Mean cross-entropy of the test images.
+        test_loss: f64,
+        /// Test images that were classified wrongly, in percent.
+        test_error: f64,
+        /// Unix time in seconds; not the same from run to run. Older files have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<f64>,
+    },
+    /// How large weights and gradients are, on request.
+    Norms {
+        /// Finished iterations.
+        iteration: u64,
+        /// Euclidean norm of the weights of the stem, each stage and the head, before the step.
+        weight_norms: BTreeMap<String, f64>,
+        /// The same of the gradients, weight decay not counted.
+        gradient_norms: BTreeMap<String, f64>,
+        /// Unix time in seconds; not the same from run to run.
+        time: Option<f64>,
+    },
+    /// How signals and gradients go through the network on a batch of its own, on request; lists have a value for each unit.
+    Propagation {
+        /// Finished iterations.
+        iteration: u64,
+        /// Norm of the gradient of the first unit's input over that of the last unit's output.
+        early_over_late: f64,
+        /// The largest relative error of the paper's Eq. 4 within a stage; none where every unit breaks the chain.
+        equation_4_error: Option<f64>,
+        /// The same of Eq. 5.
+        equation_5_error: Option<f64>,
+        /// Norms of the units' inputs `x_l`.
+        inputs: Vec<f64>,
+        /// Norms of their residuals `F_l`.
+        residuals: Vec<f64>,
+        /// Norms of `dE/dx_l`.
+        gradients: Vec<f64>,
+        /// Norms of Eq. 5's direct terms, from the end of a unit's stage.
+        direct: Vec<f64>,
+        /// Norms of Eq. 5's weight terms.
+        weight: Vec<f64>,
+        /// Unix time in seconds; not the same from run to run.
+        time: Option<f64>,
+    },
+}
+
+impl Record {
+    /// The iterations that were finished when it was measured.
+    pub fn iteration(&self) -> u64 {
+        match self {
+            Self::Training { iteration, .. }
+            | Self::Evaluation { iteration, .. }
+            | Self::Norms { iteration, .. }
+            | Self::Propagation { iteration, .. } => *iteration,
+        }
+    }
+
+    /// When it was measured: Unix time in seconds.
+    pub fn time(&self) -> Option<f64> {
+        match self {
+            Self::Training { time, .. }
+            | Self::Evaluation { time, .. }
+            | Self::Norms { time, .. }
+            | Self::Propagation { time, .. } => *time,
+        }
+    }
+
+    /// The first number that is not finite.
+    fn not_finite(&self) -> Option<(&'static str, f64)> {
+        let numbers = match *self {
+            Self::Training { epoch, loss, error, learning_rate, images_per_second, seconds, .. } => vec![
+                ("epoch", epoch),
+                ("loss", loss),
+                ("error", error),
+                ("learning_rate", learning_rate),
+                ("images_per_second", images_per_second),
+                ("seconds", seconds),
+            ],
+            Self::Evaluation { epoch, test_loss, test_error, .. } => {
+                vec![("epoch", epoch), ("test_loss", test_loss), ("test_error", test_error)]
+            }
+            Self::Norms { ref weight_norms, ref gradient_norms, .. } => {
+                let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
+                weights.chain(gradient_norms.values().map(|&norm| ("gradient_norms", norm))).collect()
+            }
+            Self::Propagation {
+                early_over_late, equation_4_error, equation_5_error, ref gradients, ..
+            } => {
+                let gradients = gradients.iter().map(|&norm| ("gradients", norm));
+                let errors = [("equation_4_error", equation_4_error), ("equation_5_error", equation_5_error)];
+                let errors = errors.into_iter().filter_map(|(name, error)| Some((name, error?)));
+                std::iter::once(("early_over_late", early_over_late)).chain(errors).chain(gradients).collect()
+            }
+        };
+        numbers.into_iter().find(|(_, number)| !number.is_finite())
+    }
+}
+
+/// The metrics of a run that is going on, open for more lines.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl MetricsLog {
+    /// Begins the metrics of a new run.
+    ///
+    /// # Errors
+    /// When the file holds metrics already, or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, MetricsError> {
+        match path.metadata() {
+            Ok(file) if file.len() > 0 => Err(MetricsError::Exists { path: path.to_owned() }),
+            _ => Self::begin_with(path, &[]),
+        }
+    }
+
+    /// Goes on with the metrics of a run that is resumed after `iteration` finished iterations: later lines are
+    /// dropped, for they will be measured again, and so is a last line that a kill left unfinished. Without a
+    /// file a new one is begun.
+    ///
+    /// # Errors
+    /// When a line is damaged, or the file cannot be read or written.
+    pub fn resume(path: &Path, iteration: u64) -> Result<Self, MetricsError> {
+        let bytes = if path.exists() { read_file(path)? } else { Vec::new() };
+        let mut kept = Vec::new();
+        for (line, record) in parse(path, &bytes)? {
+            if record.iteration() <= iteration {
+                kept.extend_from_slice(line);
+                kept.push(b'\n');
+            }
+        }
+        if path.exists() && kept == bytes {
+            Self::open(path, bytes.len())
+        } else {
+            Self::begin_with(path, &kept)
+        }
+    }
+
+    /// Adds a line. A kill leaves it whole, or unfinished at the end of the file, where it does no harm.
+    ///
+    /// # Errors
+    /// When a number is not finite (the line is not written then), or the file cannot be written.
+    pub fn append(&mut self, record: &Record) -> Result<(), MetricsError> {
+        if let Some((name, value)) = record.not_finite() {
+            return Err(MetricsError::NotFinite { iteration: record.iteration(), name, value });
+        }
+        let mut line = serde_json::to_vec(record).expect("plain numbers can be written as JSON");
+        line.push(b'\n');
+        self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(|error| {
+            // Half a line, as when the disk is full, must not stand before the next one.
+            let _ = self.file.set_len(self.length);
+            FileError::cannot("write", &self.path)(error)
+        })?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Forces all lines to disk. To be called before the checkpoint that they belong to is saved.
+    ///
+    /// # Errors
+    /// When the operating system cannot.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        Ok(self.file.sync_all().map_err(FileError::cannot("write", &self.path))?)
+    }
+
+    fn begin_with(path: &Path, lines: &[u8]) -> Result<Self, MetricsError> {
+        write_file(path, lines)?;
+        Self::open(path, lines.len())
+    }
+
+    fn open(path: &Path, length: usize) -> Result<Self, MetricsError> {
+        let file = OpenOptions::new().append(true).open(path).map_err(FileError::cannot("write", path))?;
+        Ok(Self { path: path.to_owned(), file, length: length as u64 })
+    }
+}
+
+/// The present Unix time in seconds.
+pub(crate) fn now() -> Option<f64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64())
+}
+
+/// All lines of a file, which may belong to a run that is going on: an unfinished last line is left out.
+///
+/// # Errors
+/// When a line is damaged or the file cannot be read.
+pub fn read_metrics(path: &Path) -> Result<Vec<Record>, MetricsError> {
+    let bytes = read_file(path)?;
+    Ok(parse(path, &bytes)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The finished lines of a file, with what they say.
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Record)>, MetricsError> {
+    let finished = bytes.iter().rposition(|&byte| byte == b'\n').map_or(&bytes[..0], |end| &bytes[..end]);
+    let lines = finished.split(|&byte| byte == b'\n').enumerate().filter(|_| !finished.is_empty());
+    lines
+        .map(|(index, line)| match serde_json::from_slice(line) {
+            Ok(record) => Ok((line, record)),
+            Err(error) => Err(MetricsError::Line {
+                path: path.to_owned(),
+                number: index + 1,
+                reason: error.to_string(),
+            }),
+        })
+        .collect()
+}
+
+/// Metrics that cannot be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A new run would overwrite an older one's metrics.
+    #[error("{} holds the metrics of an earlier run; resume that run or choose another folder", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is damaged.
+    #[error("{}, line {number}: no line that residua writes ({reason}); delete the line", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A number is infinite or not a number.
+    #[error(
+        "{name} is {value} after iteration {iteration}: training has diverged; lower schedule.learning_rate or add a \
+         warm-up"
+    )]
+    NotFinite {
+        /// The iteration.
+        iteration: u64,
+        /// The number's name.
+        name: &'static str,
+        /// The number.
+        value: f64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn training(iteration: u64) -> Record {
+        let epoch = iteration as f64 / 4.0;
+        Record::Training {
+            iteration,
+            epoch,
+            loss: 0.1 + 0.2,
+            error: 12.5,
+            learning_rate: 0.01,
+            images_per_second: 1000.0,
+            seconds: 1.5,
+            peak_memory_bytes: None,
+            time: None,
+        }
+    }
+
+    fn evaluation(iteration: u64) -> Record {
+        Record::Evaluation { iteration, epoch: 1.0, test_loss: 0.5, test_error: 6.37, time: Some(1.5) }
+    }
+
+    fn run(lines: &[Record]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(&path).unwrap();
+        lines.iter().for_each(|line| log.append(line).unwrap());
+        log.sync().unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn lines_have_their_fields_in_order() {
+        let (_folder, path) = run(&[training(10), evaluation(10)]);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"iteration\":10,\"epoch\":2.5,\"loss\":0.30000000000000004,\"error\":12.5,\"learning_rate\":0.01,\
+             \"images_per_second\":1000.0,\"seconds\":1.5}\n\
+             {\"iteration\":10,\"epoch\":1.0,\"test_loss\":0.5,\"test_error\":6.37,\"time\":1.5}\n"
+        );
+        assert_eq!(read_metrics(&path).unwrap(), [training(10), evaluation(10)]);
+    }
+
+    #[test]
+    fn norms_and_the_lines_of_older_files_are_read() {
+        let norms = |norm: f64| [("stage1".to_owned(), norm), ("stem".to_owned(), 2. * norm)].into();
+        let record =
+            Record::Norms { iteration: 5, weight_norms: norms(1.5), gradient_norms: norms(0.25), time: None };
+        let (_folder, path) = run(std::slice::from_ref(&record));
+        assert_eq!(read_metrics(&path).unwrap(), [record]);
+        let old = "{\"iteration\":10,\"epoch\":1.0,\"test_loss\":0.5,\"test_error\":6.37}\n";
+        fs::write(&path, old).unwrap();
+        assert_eq!(read_metrics(&path).unwrap()[0].time(), None);
+    }
+
+    #[test]
+    fn a_new_run_does_not_overwrite_an_older_one() {
+        let (_folder, path) = run(&[training(10)]);
+        let message = MetricsLog::create(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl holds the metrics of an earlier run"), "{message}");
+        assert_eq!(read_metrics(&path).unwrap().len(), 1);
+        fs::write(&path, "").unwrap();
+        MetricsLog::create(&path).unwrap();
+    }
+
+    #[test]
+    fn resuming_drops_what_will_be_measured_again() {
+        let lines = [training(10), training(20), evaluation(20), training(30), evaluation(40)];
+        let (_folder, path) = run(&lines);
+        let before = fs::read_to_string(&path).unwrap();
+        let mut log = MetricsLog::resume(&path, 20).unwrap();
+        assert!(before.starts_with(&fs::read_to_string(&path).unwrap()));
+        log.append(&training(30)).unwrap();
+        assert_eq!(read_metrics(&path).unwrap(), lines[..4]);
+
+        MetricsLog::resume(&path, 0).unwrap();
+        assert_eq!(read_metrics(&path).unwrap(), []);
+        fs::remove_file(&path).unwrap();
+        MetricsLog::resume(&path, 20).unwrap().append(&training(30)).unwrap();
+        assert_eq!(read_metrics(&path).unwrap(), [training(30)]);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_dropped_and_a_damaged_one_named() {
+        let (_folder, path) = run(&[training(10), evaluation(10)]);
+        let whole = fs::read(&path).unwrap();
+        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read_metrics(&path).unwrap().len(), usize::from(length >= first), "{length}");
+            MetricsLog::resume(&path, 10).unwrap().append(&evaluation(10)).unwrap();
+            assert_eq!(read_metrics(&path).unwrap().last(), Some(&evaluation(10)), "{length}");
+        }
+        for damage in
+            ["{\"iteration\":1}", "", "\u{0}\u{0}", "{\"iteration\":1,\"epoch\":1,\"test_loss\":null}"]
+        {
+            fs::write(&path, [&whole[..first], damage.as_bytes(), b"\n", &whole[first..]].concat()).unwrap();
+            let message = MetricsLog::resume(&path, 10).unwrap_err().to_string();
+            assert!(message.contains("metrics.jsonl, line 2: no line"), "{message}");
+            assert!(read_metrics(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_and_not_written() {
+        let (_folder, path) = run(&[]);
+        let mut log = MetricsLog::resume(&path, 0).unwrap();
+        let mut line = training(7);
+        if let Record::Training { loss, .. } = &mut line {
+            *loss = f64::NAN;
+        }
+        let message = log.append(&line).unwrap_err().to_string();
+        assert!(message.starts_with("loss is NaN after iteration 7: training has diverged"), "{message}");
+        assert!(fs::read(&path).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_exactly(iteration: u64, bits: [u64; 3]) {
+            let [epoch, test_loss, test_error] = bits.map(f64::from_bits);
+            prop_assume!([epoch, test_loss, test_error].iter().all(|number| number.is_finite()));
+            let record = Record::Evaluation { iteration, epoch, test_loss, test_error, time: None };
+            let line = serde_json::to_string(&record).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A run on disk: its recipe, checkpoints, metrics, and how it stands. Reading one needs no training loop.
+
+mod checkpoint;
+mod checkpoint_store;
+mod error;
+mod failure;
+mod metrics;
+mod recipe;
+mod resume;
+mod run_folder;
+mod run_state;
+mod schedule;
+mod tensorboard;
+
+pub(crate) use checkpoint::RECIPE;
+pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
+pub(crate) use checkpoint_store::{CHECKPOINTS, latest_checkpoint};
+pub use checkpoint_store::{CheckpointStore, Resumed, stored_weights};
+pub use error::RunError;
+pub use failure::Failure;
+pub(crate) use metrics::now;
+pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
+pub use recipe::{
+    DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, Recipe, RecipeError,
+};
+pub use resume::{Change, ResumeError};
+pub(crate) use run_folder::lock;
+pub use run_folder::saved_recipe;
+pub use run_state::{RunState, is_run};
+pub use schedule::{Schedule, Warmup, WarmupKind};
+pub(crate) use tensorboard::EventFile;

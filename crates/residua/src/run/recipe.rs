@@ -1,0 +1,376 @@
+//! Everything that determines a training run's numbers, as a TOML file.
+
+mod validation;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::validation::InvalidOption;
+use super::schedule::{Schedule, Warmup};
+use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, View};
+use crate::files::{FileError, read_file};
+use crate::nn::{Layout, NetworkOptions};
+use residua_infer::choice::nearest;
+use residua_infer::words;
+
+/// A training run: two runs of one recipe give the same weights, bit by bit, whatever the number of threads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What all random choices follow from: initial weights, order and augmentation of images, dropout.
+    pub seed: u64,
+    /// The network.
+    pub network: NetworkOptions,
+    /// The images.
+    pub data: DataOptions,
+    /// Stochastic gradient descent.
+    #[serde(default)]
+    pub optimiser: OptimiserOptions,
+    /// Length and learning rate.
+    pub schedule: Schedule,
+    /// How often to look at the run and to save it.
+    #[serde(default)]
+    pub intervals: Intervals,
+}
+
+/// The images to train and test on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataOptions {
+    /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`.
+    pub source: Source,
+    /// How pixels become inputs.
+    #[serde(default)]
+    pub normalisation: NormalisationKind,
+    /// Height and width of what a network sees of pictures in a folder; if left out, 32 for CIFAR networks and 224 for
+    /// ImageNet networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// How training images are cropped and mirrored; if left out, `scale-aspect` for pictures in a folder and an
+    /// ImageNet network, else `shift`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
+    /// Whether brightness, contrast, saturation and lighting of training images are varied.
+    #[serde(default)]
+    pub varies_colour: bool,
+    /// Whether every epoch has an order of its own.
+    #[serde(default = "yes")]
+    pub is_shuffled: bool,
+    /// The share of a folder's pictures that may be unreadable; more end the run.
+    #[serde(default = "unreadable_share")]
+    pub unreadable_share: f64,
+}
+
+/// Stochastic gradient descent with momentum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimiserOptions {
+    /// Images of a mini-batch.
+    pub batch: usize,
+    /// How much of the last step goes into the next; at least 0 and below 1.
+    pub momentum: f64,
+    /// Whether the gradient is taken where the momentum leads (Nesterov).
+    pub is_nesterov: bool,
+    /// Times each weight, what is added to its gradient.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decays: DecayScope,
+}
+
+/// The paper's values.
+impl Default for OptimiserOptions {
+    fn default() -> Self {
+        Self { batch: 128, momentum: 0.9, is_nesterov: false, weight_decay: 1e-4, decays: DecayScope::All }
+    }
+}
+
+/// Which parameters weight decay shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecayScope {
+    /// Every parameter, as in the paper.
+    All,
+    /// The weights of convolutions and the classifier; neither BN's parameters nor biases.
+    Weights,
+}
+
+words!(DecayScope, "decay scope", { All => "all", Weights => "weights" });
+
+/// How often to look at the run and to save it. None of these changes the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intervals {
+    /// Iterations that a training line of the metrics is the mean of.
+    pub log: u64,
+    /// Iterations between tests.
+    pub evaluate: u64,
+    /// Iterations between checkpoints.
+    pub checkpoint: u64,
+    /// How many of the last checkpoints are kept; the best by test error is kept besides.
+    pub keep: usize,
+    /// Iterations between measurements of the norms of weights and gradients; if left out, they are not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norms: Option<u64>,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, norms: None }
+    }
+}
+
+/// The recipes that come with Residua.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedRecipe {
+    /// The paper's CIFAR training (appendix on implementation), of `preresnet20` on the built-in images unless
+    /// another network and CIFAR's folder are given.
+    PaperCifar,
+    /// A few minutes' training on the built-in images.
+    Quick,
+}
+
+words!(NamedRecipe, "recipe", { PaperCifar => "paper-cifar", Quick => "quick" });
+
+impl Recipe {
+    /// The recipe of this name.
+    pub fn named(name: NamedRecipe) -> Self {
+        let (schedule, intervals) = match name {
+            NamedRecipe::PaperCifar => (
+                Schedule {
+                    iterations: 64_000,
+                    learning_rate: 0.1,
+                    decay_at: vec![32_000, 48_000],
+                    decay_factor: 0.1,
+                    warmup: Some(Warmup::constant(400, 0.01)),
+                },
+                Intervals::default(),
+            ),
+            NamedRecipe::Quick => (
+                Schedule {
+                    iterations: 120,
+                    learning_rate: 0.1,
+                    decay_at: vec![80, 105],
+                    decay_factor: 0.1,
+                    warmup: None,
+                },
+                Intervals { evaluate: 40, checkpoint: 40, ..Intervals::default() },
+            ),
+        };
+        Self {
+            seed: 1,
+            network: NetworkOptions::named("preresnet20"),
+            data: DataOptions {
+                source: Source::Shapes,
+                normalisation: NormalisationKind::default(),
+                size: None,
+                augmentation: None,
+                varies_colour: false,
+                is_shuffled: true,
+                unreadable_share: ImageFolder::UNREADABLE_SHARE,
+            },
+            optimiser: OptimiserOptions::default(),
+            schedule,
+            intervals,
+        }
+    }
+
+    /// Reads and checks a recipe's file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a recipe, or has an option with an impossible value.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        Self::parse(&String::from_utf8_lossy(&read_file(path)?), path)
+    }
+
+    /// The recipe in `text`, checked; `path` is where errors say that it stands.
+    ///
+    /// # Errors
+    /// When the text is not a recipe or has an option with an impossible value.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Syntax {
+            path: path.to_owned(),
+            suggestion: suggestion(error.message()),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match recipe.validate() {
+            Ok(()) => Ok(recipe),
+            Err(error) => Err(RecipeError::Invalid { path: path.to_owned(), error }),
+        }
+    }
+
+    /// The recipe as the text of a file, every option of its sections written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("tables with text keys can be written as TOML")
+    }
+
+    /// How training images are cropped and mirrored.
+    ///
+    /// # Errors
+    /// When the network is impossible.
+    pub fn augmentation(&self) -> Result<Augmentation, InvalidOption> {
+        let usual = match self.layout()? {
+            Layout::ImageNet if self.data.source.is_folder() => Augmentation::ScaleAspect,
+            _ => Augmentation::Shift,
+        };
+        Ok(self.data.augmentation.unwrap_or(usual))
+    }
+
+    /// What a network sees of a picture in a folder in tests.
+    ///
+    /// # Errors
+    /// When the network is impossible.
+    pub fn view(&self) -> Result<View, InvalidOption> {
+        let usual = match self.layout()? {
+            Layout::Cifar => 32,
+            Layout::ImageNet => 224,
+        };
+        Ok(View::square(self.data.size.unwrap_or(usual)))
+    }
+
+    fn layout(&self) -> Result<Layout, InvalidOption> {
+        match self.network.resolve(1) {
+            Ok(config) => Ok(config.layout),
+            Err(error) => Err(InvalidOption::new("network", &self.network.model, error.to_string())),
+        }
+    }
+}
+
+/// A recipe's file that cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not a recipe: not TOML, a missing or unknown option, a value of the wrong kind.
+    #[error("{}: {message}{suggestion}", .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong and how.
+        message: String,
+        /// The option that was probably meant, or nothing.
+        suggestion: String,
+    },
+    /// An option has an impossible value.
+    #[error("{}: {error}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The option.
+        error: InvalidOption,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn unreadable_share() -> f64 {
+    ImageFolder::UNREADABLE_SHARE
+}
+
+/// The nearest of the options that serde's "unknown field `a`, expected one of `b`, `c`" lists.
+fn suggestion(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let given = words.next().filter(|_| message.starts_with("unknown field"));
+    given
+        .and_then(|given| nearest(given, &words.collect::<Vec<_>>()))
+        .map(|option| format!(" (did you mean `{option}`?)"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Ordering;
+
+    fn parse(text: &str) -> Result<Recipe, RecipeError> {
+        Recipe::parse(text, Path::new("run/recipe.toml"))
+    }
+
+    const SMALLEST: &str = "seed = 7\n[network]\nmodel = 'resnet20'\n[data]\nsource = 'shapes'\n\
+                            [schedule]\niterations = 5\nlearning_rate = 0.1\n";
+
+    #[test]
+    fn what_is_left_out_is_the_papers() {
+        let recipe = parse(SMALLEST).unwrap();
+        assert_eq!((recipe.seed, recipe.network.model.as_str()), (7, "resnet20"));
+        assert_eq!(recipe.optimiser, Recipe::named(NamedRecipe::PaperCifar).optimiser);
+        assert_eq!((recipe.optimiser.batch, recipe.optimiser.weight_decay), (128, 1e-4));
+        assert_eq!((recipe.augmentation().unwrap(), recipe.data.is_shuffled), (Augmentation::Shift, true));
+        assert_eq!((recipe.schedule.decay_factor, recipe.schedule.warmup), (0.1, None));
+        assert_eq!((recipe.intervals.log, recipe.intervals.keep), (10, 3));
+    }
+
+    #[test]
+    fn recipes_are_written_and_read_back_alike() {
+        for &name in NamedRecipe::ALL {
+            let mut recipe = Recipe::named(name);
+            recipe.validate().unwrap();
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+
+            recipe.seed = u64::MAX;
+            recipe.network.ordering = Some(Ordering::BnAfterAddition);
+            recipe.network.bn_group = Some(64);
+            recipe.data.source = "cifar10:/data/c".parse().unwrap();
+            recipe.optimiser.decays = DecayScope::Weights;
+            recipe.schedule.learning_rate = 0.1 + 0.2;
+            recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn the_papers_recipe_has_the_papers_numbers() {
+        let text = Recipe::named("paper-cifar".parse().unwrap()).to_toml();
+        for line in [
+            "batch = 128",
+            "momentum = 0.9",
+            "weight_decay = 0.0001",
+            "decays = \"all\"",
+            "iterations = 64000",
+            "learning_rate = 0.1",
+            "decay_at = [32000, 48000]",
+            "[schedule.warmup]\niterations = 400\nlearning_rate = 0.01",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_option_is_answered_with_file_line_and_the_right_one() {
+        let text = SMALLEST.replace("learning_rate", "lerning_rate");
+        let message = parse(&text).unwrap_err().to_string();
+        for part in
+            ["run/recipe.toml: ", "line 8", "unknown field `lerning_rate`", "did you mean `learning_rate`?"]
+        {
+            assert!(message.contains(part), "{part} is not in\n{message}");
+        }
+        let message = parse("sed = 1").unwrap_err().to_string();
+        assert!(message.contains("did you mean `seed`?"), "{message}");
+        let message = parse(&format!("{SMALLEST}[schedule.warmup]\niteration = 3")).unwrap_err().to_string();
+        assert!(message.contains("did you mean `iterations`?"), "{message}");
+        let message = parse(&format!("zzz = 1\n{SMALLEST}")).unwrap_err().to_string();
+        assert!(message.contains("unknown field `zzz`") && !message.contains("did you mean"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_recipe_is_refused_with_its_place() {
+        for (from, to, part) in [
+            ("seed = 7\n", "", "missing field `seed`"),
+            ("seed = 7", "seed = -7", "invalid value"),
+            ("seed = 7", "seed = 7.5", "invalid type"),
+            ("seed = 7", "seed = ", "line 1"),
+            ("'shapes'", "'shape'", "did you mean"),
+            ("iterations = 5", "iterations = 0", "schedule.iterations = 0: must be at least 1"),
+            ("resnet20", "renset20", "network = renset20: unknown model"),
+            ("0.1", "nan", "schedule.learning_rate = NaN"),
+        ] {
+            let message = parse(&SMALLEST.replace(from, to)).unwrap_err().to_string();
+            assert!(message.contains(part) && message.starts_with("run/recipe.toml: "), "{to}: {message}");
+        }
+        assert!(Recipe::read(Path::new("no/such.toml")).unwrap_err().to_string().contains("no/such.toml"));
+    }
+}

@@ -1,0 +1,206 @@
+//! What of a recipe may be another when a run is resumed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::recipe::Recipe;
+
+impl Recipe {
+    /// Whether a run of this recipe may be resumed with `new`: the run's length and the intervals may be others,
+    /// and the data set may lie in another folder. All else would make it another run. Threads, device and
+    /// memory are no part of a recipe and are free anyway.
+    ///
+    /// # Errors
+    /// Names every option that differs and may not.
+    pub fn changes_on_resume(&self, new: &Self) -> Result<(), ResumeError> {
+        let (old, new) = (options(self), options(new));
+        let mut names: Vec<_> = old.keys().chain(new.keys()).collect();
+        names.sort();
+        names.dedup();
+        let value = |options: &BTreeMap<String, String>, name| {
+            options.get(name).cloned().unwrap_or_else(|| "not set".to_owned())
+        };
+        let changes: Vec<_> = names
+            .into_iter()
+            .filter(|name| old.get(*name) != new.get(*name) && !is_free(name))
+            .map(|name| Change { option: name.clone(), old: value(&old, name), new: value(&new, name) })
+            .collect();
+        if changes.is_empty() { Ok(()) } else { Err(ResumeError { changes }) }
+    }
+}
+
+impl Recipe {
+    /// Every option by its name, as `section.name`, and its value as text.
+    pub fn options(&self) -> BTreeMap<String, String> {
+        let mut options = BTreeMap::new();
+        let sections = serde_json::to_value(self).expect("tables with text keys can be written as JSON");
+        flatten("", &sections, &mut options);
+        options.into_iter().map(|(name, value)| (name, value.trim_matches('"').to_owned())).collect()
+    }
+}
+
+/// A run that cannot go on as it is asked to, because it would be another run.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the run cannot be resumed with other options than it began with: {}; only schedule.iterations, the intervals \
+     and the folder of data.source may change; leave the others as they were or begin a new run",
+    list(.changes)
+)]
+pub struct ResumeError {
+    /// The options that may not change.
+    pub changes: Vec<Change>,
+}
+
+/// An option that has another value than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The option, as `section.name`.
+    pub option: String,
+    /// Its value in the run's recipe.
+    pub old: String,
+    /// Its value now.
+    pub new: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} was {}, now {}", self.option, self.old, self.new)
+    }
+}
+
+fn list(changes: &[Change]) -> String {
+    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn is_free(option: &str) -> bool {
+    ["schedule.iterations", "data.unreadable_share"].contains(&option) || option.starts_with("intervals.")
+}
+
+/// Every option by its name, where two ways of writing one thing are made the same, and the data set's folder is left out.
+fn options(recipe: &Recipe) -> BTreeMap<String, String> {
+    let mut recipe = recipe.clone();
+    if let Ok(network) = recipe.network.written_out() {
+        recipe.network = network;
+    }
+    if let (Ok(augmentation), Ok(view)) = (recipe.augmentation(), recipe.view()) {
+        recipe.data.augmentation = Some(augmentation);
+        recipe.data.size = recipe.data.source.is_folder().then_some(view.height);
+    }
+    let mut options = BTreeMap::new();
+    let sections = serde_json::to_value(&recipe).expect("tables with text keys can be written as JSON");
+    flatten("", &sections, &mut options);
+    let data_set = recipe.data.source.to_string();
+    let name = data_set.split(':').next().unwrap_or_default();
+    options.insert("data.source".to_owned(), name.to_owned());
+    options
+}
+
+fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                flatten(&name, value, options);
+            }
+        }
+        value => drop(options.insert(name.to_owned(), value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Augmentation;
+    use crate::nn::{Block, NetworkOptions};
+    use crate::run::recipe::{DecayScope, NamedRecipe};
+    use crate::run::schedule::Warmup;
+
+    fn resume(change: impl FnOnce(&mut Recipe)) -> Result<(), ResumeError> {
+        let mut old = Recipe::named(NamedRecipe::PaperCifar);
+        old.data.source = "cifar10:old/folder".parse().unwrap();
+        let mut new = old.clone();
+        change(&mut new);
+        old.changes_on_resume(&new)
+    }
+
+    #[test]
+    fn what_does_not_change_the_steps_may_change() {
+        resume(|_| {}).unwrap();
+        resume(|recipe| recipe.schedule.iterations = 100_000).unwrap();
+        resume(|recipe| {
+            recipe.intervals.log = 1;
+            recipe.intervals.evaluate = 7;
+            recipe.intervals.checkpoint = 9;
+            recipe.intervals.keep = 1;
+        })
+        .unwrap();
+        resume(|recipe| recipe.data.source = "cifar10:new/folder".parse().unwrap()).unwrap();
+        resume(|recipe| recipe.network.block = Some(Block::Basic)).unwrap();
+    }
+
+    #[test]
+    fn what_changes_the_steps_is_refused_with_both_values() {
+        type Edit = fn(&mut Recipe);
+        let edits: [(Edit, &str); 18] = [
+            (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
+            (
+                |recipe| recipe.network = NetworkOptions::named("preresnet32"),
+                "network.model was \"preresnet20\", now ",
+            ),
+            (|recipe| recipe.network.bn_group = Some(64), "network.bn_group was not set, now 64"),
+            (
+                |recipe| recipe.data.source = "cifar100:d".parse().unwrap(),
+                "data.source was cifar10, now cifar100",
+            ),
+            (
+                |recipe| recipe.data.normalisation = "pixel-mean".parse().unwrap(),
+                "data.normalisation was \"channel\"",
+            ),
+            (
+                |recipe| recipe.data.augmentation = Some(Augmentation::None),
+                "data.augmentation was \"shift\", now \"none\"",
+            ),
+            (|recipe| recipe.data.is_shuffled = false, "data.is_shuffled"),
+            (|recipe| recipe.optimiser.batch = 64, "optimiser.batch was 128, now 64"),
+            (|recipe| recipe.optimiser.momentum = 0.8, "optimiser.momentum was 0.9, now 0.8"),
+            (|recipe| recipe.optimiser.is_nesterov = true, "optimiser.is_nesterov"),
+            (|recipe| recipe.optimiser.weight_decay = 0.0, "optimiser.weight_decay was 0.0001, now 0.0"),
+            (
+                |recipe| recipe.optimiser.decays = DecayScope::Weights,
+                "optimiser.decays was \"all\", now \"weights\"",
+            ),
+            (|recipe| recipe.schedule.learning_rate = 0.2, "schedule.learning_rate"),
+            (|recipe| recipe.schedule.decay_at = vec![1], "schedule.decay_at was [32000,48000], now [1]"),
+            (|recipe| recipe.schedule.decay_factor = 0.5, "schedule.decay_factor"),
+            (|recipe| recipe.schedule.warmup = None, "schedule.warmup.iterations was 400, now not set"),
+            (
+                |recipe| recipe.schedule.warmup = Some(Warmup::constant(400, 0.02)),
+                "schedule.warmup.learning_rate was 0.01, now 0.02",
+            ),
+            (
+                |recipe| recipe.schedule.warmup = Some(Warmup::gradual(400, 0.01)),
+                "schedule.warmup.kind was \"constant\", now \"gradual\"",
+            ),
+        ];
+        for (edit, part) in edits {
+            let message = resume(edit).unwrap_err().to_string();
+            assert!(message.contains(part), "{part}: {message}");
+            assert!(message.contains("only schedule.iterations, the intervals and the folder"), "{message}");
+        }
+    }
+
+    #[test]
+    fn all_differences_are_named_at_once() {
+        let error = resume(|recipe| {
+            recipe.seed = 2;
+            recipe.schedule.iterations = 5;
+            recipe.optimiser.batch = 64;
+        })
+        .unwrap_err();
+        let options: Vec<_> = error.changes.iter().map(|change| change.option.as_str()).collect();
+        assert_eq!(options, ["optimiser.batch", "seed"]);
+    }
+}
