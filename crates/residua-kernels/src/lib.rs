@@ -6,6 +6,7 @@ mod backward;
 mod convolution;
 mod direct;
 mod elementwise;
+mod flag;
 mod flow;
 mod helpers;
 mod instructions;
