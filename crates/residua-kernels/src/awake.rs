@@ -46,7 +46,7 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Calls `work` with 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
 /// The calling thread waits for the last calls awake: they take less time than falling asleep and being woken.
-pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
     let threads = team_size().unwrap_or_else(rayon::current_num_threads).min(count).min(MOST_THREADS);
     if threads <= 1 {
         return (0..count).for_each(work);

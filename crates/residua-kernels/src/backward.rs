@@ -5,7 +5,7 @@ use crate::map::{MapShape, padded};
 use crate::norm::{Normalisation, NormalisationGradient, SUMS};
 use crate::operands::{Input, InputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, FinishedGradient, Flags, NormGradient, RawGradient};
+use crate::sink::{BackwardSink, FinishedGradient, NormGradient, RawGradient};
 use crate::source::{Finish, Norm};
 use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
@@ -43,17 +43,14 @@ pub(crate) fn input_gradient(
     let Some(norm) = input.norm else {
         let (output, _) = completed.expect("only a normalised input has sums");
         let output = MapViewMut::new(output);
-        first.pour(BackwardSink::Raw(
-            RawGradient { flags: Flags::ALL, output, x, addend },
-            input.is_activated,
-            adds,
-        ));
+        let masks = input.is_activated;
+        first.pour(BackwardSink::Raw(RawGradient { output, masks, x, adds, addend }));
         return None;
     };
     let sums = sums(|sink| first.pour(sink), shape, input, norm, stored, statistics_are_constant);
     if let Some((output, addend)) = completed {
         let sink = finished(shape, input, &sums, addend, output);
-        second.pour(BackwardSink::Finished(sink, input.is_activated, adds));
+        second.pour(BackwardSink::Finished(sink));
     }
     Some(sums)
 }
@@ -68,19 +65,20 @@ pub(crate) fn finished<'a>(
     sums: &'a NormalisationGradient,
     addend: Option<Values<'a>>,
     output: ValuesMut<'a>,
-) -> FinishedGradient<'a, false, false, false> {
+) -> FinishedGradient<'a> {
     let norm = input.norm.expect("a normalised input");
     let has_length = |length: usize, what: &str| assert_eq!(length, shape.len(), "{what}");
     has_length(input.values.len(), "input");
     has_length(output.len(), "gradient of the input");
     let output = MapViewMut::new(output);
     FinishedGradient {
-        flags: Flags::ALL,
         output,
-        is_streamed: is_streamed(shape, output),
+        masks: input.is_activated,
         x: MapView::new(input.values),
         finish: Finish::new(norm, sums, shape),
+        adds: addend.is_some(),
         addend: addend_view(shape, addend),
+        is_streamed: is_streamed(shape, output),
     }
 }
 
@@ -108,9 +106,9 @@ pub(crate) fn sums(
     let (stores, output) = (stored.is_some(), ViewMut::new(stored.unwrap_or_default()));
     scratch::with_shared(shape.batch * SUMS * padded(shape.channels), |partial| {
         let (sums, channels) = (ViewMut::new(partial), shape.channels);
-        let constants = Norm::new(norm, shape);
-        let sink = NormGradient { flags: Flags::ALL, output, x, norm: constants, sums, channels };
-        pour(BackwardSink::Norm(sink, input.is_activated, stores));
+        let (masks, constants) = (input.is_activated, Norm::new(norm, shape));
+        let sink = NormGradient { stores, output, masks, x, norm: constants, sums, channels };
+        pour(BackwardSink::Norm(sink));
         NormalisationGradient::new(shape, norm, partial, statistics_are_constant)
     })
 }

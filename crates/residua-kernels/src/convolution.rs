@@ -10,7 +10,7 @@ use crate::map::{Block, Chunks, MapShape, Part, blocks, padded};
 use crate::norm::{self, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{BackwardSink, Flags, ForwardSink, Output, RawGradient};
+use crate::sink::{BackwardSink, Output, RawGradient};
 use crate::source::AnySource;
 use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
@@ -75,19 +75,19 @@ impl Convolution {
         scratch::with_shared(statistics_len, |statistics| {
             let output = MapViewMut::new(output);
             let sink = Output {
-                flags: Flags::ALL,
-                addend: addend.map_or_else(MapView::none, MapView::new),
                 output,
-                is_streamed: is_streamed(shape, output),
+                adds: addend.is_some(),
+                addend: addend.map_or_else(MapView::none, MapView::new),
+                counts,
                 statistics: ViewMut::new(statistics),
                 channels: self.outputs,
+                is_streamed: is_streamed(shape, output),
             };
-            let sink = ForwardSink { output: sink, adds: addend.is_some(), counts };
             let plan = self.plan();
             let source = input.source(self.input);
             self.with_packed(plan, weights, Direction::Forward, |weights| {
                 let chunks = plan.chunks(self.input.batch).reversed(addend.is_some());
-                chunks.for_each_part(plan.parts(), |_, images, part| {
+                chunks.for_each_part(plan.parts(), &|_, images, part| {
                     self.instructions.run(Forward { plan, source, weights, sink, images, part });
                 });
             });
@@ -124,10 +124,9 @@ impl Convolution {
                 assert!(input.norm.is_none(), "the gradient of a normalised input takes two passes");
                 has_length(output.len());
                 let (output, x) = (MapViewMut::new(output), MapView::new(input.values));
-                let adds = addend.is_some();
-                let sink =
-                    RawGradient { flags: Flags::ALL, output, x, addend: addend_view(self.input, addend) };
-                let sink = BackwardSink::Raw(sink, input.is_activated, adds);
+                let (masks, adds) = (input.is_activated, addend.is_some());
+                let addend = addend_view(self.input, addend);
+                let sink = BackwardSink::Raw(RawGradient { output, masks, x, adds, addend });
                 self.run_backward(input, weights, gradient, Some(weights_gradient), Some(sink));
                 return None;
             }
@@ -159,8 +158,7 @@ impl Convolution {
         output: ValuesMut,
     ) {
         let sink = finished(self.input, input, sums, addend, output);
-        let sink = BackwardSink::Finished(sink, input.is_activated, addend.is_some());
-        self.run_backward(input, weights, gradient, None, Some(sink));
+        self.run_backward(input, weights, gradient, None, Some(BackwardSink::Finished(sink)));
     }
 
     fn run_backward(
@@ -176,7 +174,7 @@ impl Convolution {
         let source = input.source(self.input);
         let gradient = gradient.source(self.output());
         self.with_packed(plan, weights, Direction::Backward, |weights| {
-            self.in_chunks(plan, weights_gradient, finishes, |partial, images, part| {
+            self.in_chunks(plan, weights_gradient, finishes, &|partial, images, part| {
                 let weights = sink.map(|sink| (weights, sink));
                 self.instructions.run(Backward { plan, source, gradient, weights, partial, images, part });
             });
@@ -190,13 +188,13 @@ impl Convolution {
         plan: Plan,
         weights_gradient: Option<&mut [f32]>,
         is_reversed: bool,
-        work: impl Fn(Option<ViewMut>, std::ops::Range<usize>, Part) + Sync + Send,
+        work: &BackwardWork,
     ) {
         let chunks = plan.chunks(self.input.batch).reversed(is_reversed);
         let partial_len = if weights_gradient.is_some() { plan.gradient_len() } else { 0 };
         scratch::with_shared(partial_len * chunks.count(), |partial| {
             let partials = ViewMut::new(partial);
-            chunks.for_each_part(plan.parts(), |chunk, images, part| {
+            chunks.for_each_part(plan.parts(), &|chunk, images, part| {
                 // SAFETY: within the memory, a place for each run.
                 let partial = unsafe { partials.from(chunk * partial_len) };
                 work((partial_len > 0).then_some(partial), images, part);
@@ -379,11 +377,14 @@ unsafe fn sum<V: Vector, const R: usize>(parts: ViewMut, length: usize, at: usiz
     }
 }
 
+/// What is done with a part of a run of images, and the place for the run's part of the weights' gradient.
+type BackwardWork<'a> = dyn Fn(Option<ViewMut>, std::ops::Range<usize>, Part) + Sync + 'a;
+
 struct Forward<'a> {
     plan: Plan,
     source: AnySource<'a>,
     weights: View<'a>,
-    sink: ForwardSink<'a>,
+    sink: Output<'a>,
     images: std::ops::Range<usize>,
     part: Part,
 }

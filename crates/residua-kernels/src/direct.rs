@@ -6,6 +6,7 @@ mod patches;
 
 use std::ops::Range;
 
+use crate::instructions::Work;
 use crate::map::{MapShape, Part, padded};
 use crate::multiply::{Multiply, are_near};
 use crate::product::{Ahead, Nothing, ROWS, SQUARE, outer_pair, panel, product_pair};
@@ -187,9 +188,8 @@ impl Direct {
         }
     }
 
-    /// Adds the outer products of `count` patches with as many gradients to `sum`, both panels of `rows` rows: what is
-    /// broadcast has one block, if one of the two has.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    /// Adds the outer products of `count` patches with as many gradients to `sum`, both panels of `rows` rows.
+    #[inline(always)]
     pub(crate) unsafe fn outers<V: Vector>(
         self,
         patches: View,
@@ -199,22 +199,35 @@ impl Direct {
         sum: ViewMut,
         is_first: bool,
     ) {
-        let outputs = self.output_blocks();
+        unsafe { V::call(Outers { direct: self, patches, gradients, rows, count, sum, is_first }) }
+    }
+}
+
+struct Outers<'a> {
+    direct: Direct,
+    patches: View<'a>,
+    gradients: View<'a>,
+    rows: usize,
+    count: usize,
+    sum: ViewMut<'a>,
+    is_first: bool,
+}
+
+impl<V: Vector> Work<V> for Outers<'_> {
+    /// What is broadcast has one block, if one of the two has.
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { direct, patches, gradients, rows, count, sum, is_first } = self;
+        let (depth, outputs) = (direct.depth(), direct.output_blocks());
         unsafe {
             let patch = |block: usize| patches.from(panel(block, 0, rows));
             let gradient = |output: usize| gradients.from(panel(output, 0, rows));
-            if self.gradient_lanes_are_inputs() {
-                outers::<V>(
-                    gradient(0),
-                    patch,
-                    self.depth(),
-                    count,
-                    |block| sum.from(block * SQUARE),
-                    is_first,
-                );
+            if direct.gradient_lanes_are_inputs() {
+                let to = |block| sum.from(block * SQUARE);
+                outers::<V>(gradient(0), patch, depth, count, to, is_first);
                 return;
             }
-            for block in 0..self.depth() {
+            for block in 0..depth {
                 let to = |output: usize| sum.from((block * outputs + output) * SQUARE);
                 outers::<V>(patch(block), gradient, outputs, count, to, is_first);
             }

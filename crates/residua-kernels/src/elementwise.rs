@@ -1,14 +1,15 @@
 //! What works on the numbers of a map one by one: statistics, the end of a residual block, the end of a gradient.
 
 use crate::backward::input_gradient;
-use crate::flow::{Flow, KeptFlow, MapFlow, for_source};
+use crate::flag::{Flag, Never, for_flags};
+use crate::flow::{Flow, KeptFlow, MapFlow, Only, for_source};
 use crate::instructions::Instructions;
 use crate::map::{Block, MapShape, padded};
 use crate::norm::{self, Normalisation, NormalisationGradient, STATISTICS};
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::scratch;
-use crate::sink::{FinishedGradient, Flags, Output, Sink, Statistics, for_flag};
-use crate::source::{Finish, Raw, Source, ThroughNorm};
+use crate::sink::{FinishedGradient, Output, Sink, Statistics};
+use crate::source::{Finish, Raw, Source, ThroughNorm, floor};
 use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
 use crate::vector::Vector;
@@ -22,7 +23,7 @@ use crate::view::{MapView, MapViewMut, View, ViewMut};
 pub fn moments(shape: MapShape, x: &[f32], groups: usize, instructions: Instructions, moments: &mut [f32]) {
     assert_eq!(x.len(), shape.len(), "map");
     scratch::with_shared(shape.batch * STATISTICS * padded(shape.channels), |partial| {
-        let sink = Count { statistics: ViewMut::new(partial), channels: shape.channels };
+        let sink = Only(Count { statistics: ViewMut::new(partial), channels: shape.channels });
         MapFlow { shape, source: raw(View::new(x)), instructions }.pour_into(sink);
         norm::moments(shape, partial, groups, moments, instructions);
     });
@@ -79,26 +80,15 @@ impl Merge {
         let statistics_len = shape.batch * STATISTICS * padded(shape.channels);
         scratch::with_shared(if moments.is_some() { statistics_len } else { 0 }, |partial| {
             let (output, statistics) = (ViewMut::new(output), ViewMut::new(partial));
+            let (counts, floor) = (moments.is_some(), floor(is_activated));
             for_source!(
                 source = input,
                 shape,
-                for_flag!(
-                    ADDS = adds,
-                    for_flag!(IS_ACTIVATED = is_activated, {
-                        let source = Sum::<_, ADDS, IS_ACTIVATED> { source, addend };
-                        for_flag!(COUNTS = moments.is_some(), {
-                            let sink = Output::<true, false, COUNTS> {
-                                flags: Flags::ALL,
-                                output: output.into(),
-                                addend: View::new(&[]).into(),
-                                statistics,
-                                channels: shape.channels,
-                                is_streamed: is_streamed(shape, output.into()),
-                            };
-                            MapFlow { shape, source, instructions }.pour_into(sink);
-                        });
-                    })
-                )
+                for_flags!([adds, counts], {
+                    let source = Sum { source, adds, addend, floor };
+                    let sink = Output::stored(shape, output).counted(counts, statistics);
+                    MapFlow { shape, source, instructions }.pour_into(Only(sink));
+                })
             );
             if let Some((groups, moments)) = moments {
                 norm::moments(shape, partial, groups, moments, instructions);
@@ -154,16 +144,7 @@ impl Merge {
         match (kept, wanted) {
             (None, wanted) => of_input(&flow, &flow, wanted),
             (Some((output, is_streamed)), InputGradient::Unneeded) => {
-                let (addend, statistics) = (View::new(&[]).into(), ViewMut::new(&mut []));
-                let channels = shape.channels;
-                flow.pour_into(Output::<true, false, false> {
-                    flags: Flags::ALL,
-                    output: output.into(),
-                    addend,
-                    statistics,
-                    channels,
-                    is_streamed,
-                });
+                flow.pour_into(Only(Output { is_streamed, ..Output::stored(shape, output) }));
                 None
             }
             (Some((output, is_streamed)), wanted) => {
@@ -198,14 +179,12 @@ pub fn finish_gradient(
     let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
     let output = MapViewMut::new(output);
     let is_streamed = is_streamed(shape, output);
-    let (statistics, channels) = (ViewMut::new(&mut []), shape.channels);
-    let flags = Flags::ALL;
-    let sink = Output::<false, false, false> { flags, output, addend, statistics, channels, is_streamed };
-    let sink = sink.flagged::<true, false>(adds, false);
+    let (counts, statistics, channels) = (Never, ViewMut::new(&mut []), shape.channels);
+    let sink = Only(Output { output, adds, addend, counts, statistics, channels, is_streamed });
     match gradient {
         OutputGradient::Plain(gradient) => {
             check(gradient.len(), "gradient");
-            let source = Raw::<false> { values: MapView::new(gradient) };
+            let source = Raw { values: MapView::new(gradient), floor: floor(false) };
             MapFlow { shape, source, instructions }.pour_into(sink);
         }
         OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
@@ -240,49 +219,58 @@ pub fn finish_gradient_in_place(
     let (adds, addend) = (addend.is_some(), addend.map_or_else(MapView::none, MapView::new));
     let output = ViewMut::new(gradient);
     let flow = MapFlow { shape, source: raw(output.read()), instructions };
-    let sink = FinishedGradient::<false, false, false> {
-        flags: Flags::ALL,
+    let sink = FinishedGradient {
         output: output.into(),
+        masks: Never,
         x: MapView::new(x),
         finish: Finish::new(norm, sums, shape),
+        adds,
         addend,
         // What has just been read is in the caches: writing past them would gain nothing.
         is_streamed: false,
     };
-    match sink.as_f32() {
-        Some(sink) => for_flag!(ADDS = adds, flow.pour_into(sink.flagged::<false, ADDS>(false, ADDS))),
-        None => flow.pour_into(sink.flagged::<false, true>(false, adds)),
-    }
+    for_flags!(
+        [adds],
+        match sink.known(Never, adds) {
+            Some(sink) => flow.pour_into(Only(sink)),
+            None => flow.pour_into(Only(sink)),
+        }
+    );
 }
 
 /// A map of f32 as it is.
-fn raw(values: View<'_>) -> Raw<'_, false, true> {
-    Raw { values: values.into() }
+fn raw(values: View<'_>) -> Raw<'_, true> {
+    Raw { values: values.into(), floor: floor(false) }
 }
 
 /// `relu(source + addend)`
 #[derive(Clone, Copy)]
-struct Sum<'a, S, const ADDS: bool, const IS_ACTIVATED: bool> {
+struct Sum<'a, S, Adds> {
     source: S,
+    /// Whether `addend` is added.
+    adds: Adds,
     addend: View<'a>,
+    /// [`floor`]
+    floor: f32,
 }
 
-impl<S: Source, const ADDS: bool, const IS_ACTIVATED: bool> Source for Sum<'_, S, ADDS, IS_ACTIVATED> {
-    type Constants<V: Vector> = S::Constants<V>;
+impl<S: Source, Adds: Flag> Source for Sum<'_, S, Adds> {
+    /// And the floor.
+    type Constants<V: Vector> = (S::Constants<V>, V);
 
     #[inline(always)]
-    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> S::Constants<V> {
-        unsafe { self.source.constants(image, block) }
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> Self::Constants<V> {
+        unsafe { (self.source.constants(image, block), V::splat(self.floor)) }
     }
 
     #[inline(always)]
-    unsafe fn get<V: Vector>(self, constants: &S::Constants<V>, at: usize, block: Block) -> V {
+    unsafe fn get<V: Vector>(self, (source, floor): &Self::Constants<V>, at: usize, block: Block) -> V {
         unsafe {
-            let mut value = self.source.get::<V>(constants, at, block);
-            if ADDS {
+            let mut value = self.source.get::<V>(source, at, block);
+            if self.adds.holds() {
                 value = value.add(self.addend.load_first(at, block.count));
             }
-            if IS_ACTIVATED { value.relu() } else { value }
+            value.at_least(*floor)
         }
     }
 }

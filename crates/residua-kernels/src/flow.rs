@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape};
-use crate::sink::{BackwardSink, Sink, for_gradient};
+use crate::sink::{AnySink, BackwardSink, Chosen, Sink, WithSink};
 use crate::source::Source;
 use crate::vector::{LANES, Vector};
-use crate::view::ViewMut;
+use crate::view::{MapView, ViewMut};
 
 /// Compiles `work` for every kind of source that an [`crate::Input`] of f32 can be.
 macro_rules! for_source {
@@ -17,15 +17,7 @@ macro_rules! for_source {
                 let $source = $source.as_f32().expect("an input of f32");
                 $work
             }
-            $crate::source::AnySource::Rectified($source) => {
-                let $source = $source.as_f32().expect("an input of f32");
-                $work
-            }
             $crate::source::AnySource::Normalised($source) => {
-                let $source = $source.as_f32().expect("an input of f32");
-                $work
-            }
-            $crate::source::AnySource::Activated($source) => {
                 let $source = $source.as_f32().expect("an input of f32");
                 $work
             }
@@ -50,17 +42,17 @@ pub(crate) struct MapFlow<S> {
 }
 
 impl<S: Source> MapFlow<S> {
-    pub(crate) fn pour_into<K: Sink>(&self, sink: K) {
+    pub(crate) fn pour_into(&self, sink: impl AnySink) {
         let Self { shape, source, instructions } = *self;
-        Chunks::new(shape.batch, 1).for_each(|_, images| {
-            instructions.run(Pour { shape, source, sink, images });
+        Chunks::new(shape.batch, 1).for_each(&|_, images| {
+            instructions.run(PourInto { pour: Pour { shape, source, images }, sink });
         });
     }
 }
 
 impl<S: Source> Flow for MapFlow<S> {
     fn pour(&self, sink: BackwardSink) {
-        for_gradient!(sink, self.pour_into(sink));
+        self.pour_into(sink);
     }
 }
 
@@ -75,7 +67,60 @@ pub(crate) struct KeptFlow<'a, S> {
 impl<S: Source> Flow for KeptFlow<'_, S> {
     fn pour(&self, sink: BackwardSink) {
         let Self { flow, output, is_streamed } = *self;
-        for_gradient!(sink, flow.pour_into(Kept { output, is_streamed, sink }));
+        match sink {
+            BackwardSink::Raw(sink) => flow.pour_into(Keeping { output, is_streamed, sink }),
+            BackwardSink::Norm(sink) => flow.pour_into(Keeping { output, is_streamed, sink }),
+            BackwardSink::Finished(_) => unreachable!("what is finished comes from what was kept"),
+        }
+    }
+}
+
+/// One sink and no other.
+#[derive(Clone, Copy)]
+pub(crate) struct Only<K>(pub(crate) K);
+
+impl<K: Sink> AnySink for Only<K> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
+        unsafe { V::call(Chosen { work, sink: self.0 }) }
+    }
+
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
+        [None; 2]
+    }
+}
+
+/// [`Kept`] in front of any of the sinks.
+#[derive(Clone, Copy)]
+struct Keeping<'a, K> {
+    output: ViewMut<'a>,
+    is_streamed: bool,
+    sink: K,
+}
+
+impl<K: AnySink> AnySink for Keeping<'_, K> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
+        let Self { output, is_streamed, sink } = self;
+        unsafe { sink.run(Keep { output: *output, is_streamed: *is_streamed, work }) }
+    }
+
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
+        self.sink.read_beside()
+    }
+}
+
+struct Keep<'a, W> {
+    output: ViewMut<'a>,
+    is_streamed: bool,
+    work: W,
+}
+
+impl<V: Vector, W: WithSink<V>> WithSink<V> for Keep<'_, W> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { output, is_streamed, work } = self;
+        unsafe { work.run(Kept { output, is_streamed, sink }) }
     }
 }
 
@@ -127,11 +172,25 @@ const FEWEST_PIXELS: usize = 8;
 /// Blocks that are worked on together: memory is faster the longer the runs are that it is read in.
 const TOGETHER: usize = 4;
 
-struct Pour<S, K> {
+struct Pour<S> {
     shape: MapShape,
     source: S,
-    sink: K,
     images: Range<usize>,
+}
+
+struct PourInto<S, K> {
+    pour: Pour<S>,
+    sink: K,
+}
+
+impl<S: Source, K: AnySink> Task for PourInto<S, K> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        unsafe {
+            self.sink.run::<V>(self.pour);
+            V::fence();
+        }
+    }
 }
 
 /// Pixels of an image, one after the other.
@@ -145,26 +204,29 @@ struct Run {
     channels: usize,
 }
 
-impl<S: Source, K: Sink> Task for Pour<S, K> {
+impl<V: Vector, S: Source> WithSink<V> for Pour<S> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Self { shape, source, sink, images } = self;
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { shape, source, images } = self;
         let (pixels, channels) = (shape.pixels(), shape.channels);
         let piece = (PIECE / channels).max(FEWEST_PIXELS);
-        let wide = channels / (TOGETHER * LANES) * TOGETHER * LANES;
+        // Four times the code for what is faster with wide registers only.
+        let wide = if V::IS_SPECIALISED { channels / (TOGETHER * LANES) * TOGETHER * LANES } else { 0 };
         for image in images {
             for first in (0..pixels).step_by(piece) {
                 let start = (image * pixels + first) * channels;
                 let run =
                     Run { image, is_first: first == 0, start, pixels: piece.min(pixels - first), channels };
                 unsafe {
-                    for channel in (0..wide).step_by(TOGETHER * LANES) {
-                        pour_together::<V, S, K>(source, sink, run, channel);
+                    if V::IS_SPECIALISED {
+                        for channel in (0..wide).step_by(TOGETHER * LANES) {
+                            pour_together::<V, S, K>(source, sink, run, channel);
+                        }
                     }
                     for channel in (wide..channels).step_by(LANES) {
                         let count = LANES.min(channels - channel);
                         let block = Block { index: channel / LANES, channel, count };
-                        if count == LANES {
+                        if V::IS_SPECIALISED && count == LANES {
                             pour::<V, S, K>(source, sink, run, Block { count: LANES, ..block });
                         } else {
                             pour::<V, S, K>(source, sink, run, block);
@@ -173,7 +235,6 @@ impl<S: Source, K: Sink> Task for Pour<S, K> {
                 }
             }
         }
-        unsafe { V::fence() }
     }
 }
 

@@ -115,15 +115,15 @@ impl Instructions {
         match self {
             // SAFETY: a machine with the instructions, as `is_available` has found.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { run_avx512(task) },
+            Self::Avx512 => unsafe { Avx512::call(Whole(task)) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { run_avx2(task) },
+            Self::Avx2 => unsafe { Avx2::call(Whole(task)) },
             // SAFETY: every aarch64 machine that the standard library supports has NEON.
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => unsafe { task.run::<Neon>() },
+            Self::Neon => unsafe { Neon::call(Whole(task)) },
             // SAFETY: no instructions in particular.
-            Self::Portable => unsafe { task.run::<Portable>() },
+            Self::Portable => unsafe { Portable::call(Whole(task)) },
             #[allow(unreachable_patterns)]
             _ => unreachable!("no such machine"),
         }
@@ -141,18 +141,21 @@ pub(crate) trait Task {
     unsafe fn run<V: Vector>(self);
 }
 
-/// # Safety
-/// The machine has AVX-512 F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn run_avx512<T: Task>(task: T) {
-    unsafe { task.run::<Avx512>() }
+/// A part of a task that has a function of its own: [`Vector::call`].
+pub(crate) trait Work<V> {
+    /// As [`Task::run`].
+    ///
+    /// # Safety
+    /// The machine has the instructions of `V`.
+    unsafe fn run(self);
 }
 
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<T: Task>(task: T) {
-    unsafe { task.run::<Avx2>() }
+/// All of a task.
+struct Whole<T>(T);
+
+impl<V: Vector, T: Task> Work<V> for Whole<T> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        unsafe { self.0.run::<V>() }
+    }
 }

@@ -14,6 +14,7 @@ use std::ops::Range;
 use crate::backward;
 use crate::convolution::{Convolution, Direction};
 use crate::direct::Direct;
+use crate::flag::Always;
 use crate::instructions::Task;
 use crate::map::{Block, MapShape};
 use crate::multiply::Multiply;
@@ -21,8 +22,8 @@ use crate::norm::NormalisationGradient;
 use crate::operands::{Input, InputGradient, OutputGradient};
 use crate::product::{ROWS, panel};
 use crate::scratch::Scratch;
-use crate::sink::{BackwardSink, FinishedGradient, NormGradient, Sink};
-use crate::source::{AnySource, Normalised, Source, ThroughNorm, copy};
+use crate::sink::{BackwardSink, Chosen, FinishedGradient, NormGradient, Sink};
+use crate::source::{AnySource, FinishConstants, Normalised, Source, ThroughNorm, copy};
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, View, ViewMut};
@@ -104,13 +105,14 @@ impl Junction {
         let Self { before, behind } = *self;
         let is_pointwise = |convolution: Convolution| convolution.size == 1 && convolution.stride == 1;
         let are_whole = behind.input.channels.is_multiple_of(LANES);
-        if !(is_pointwise(before) && is_pointwise(behind) && are_whole && finishing.input.is_activated) {
+        let are_activated = finishing.input.is_activated && beginning.input.is_activated;
+        if !(is_pointwise(before) && is_pointwise(behind) && are_whole && are_activated) {
             return None;
         }
         let AnySource::ThroughNorm(gradient) = finishing.gradient.source(behind.output()) else {
             return None;
         };
-        let AnySource::Activated(source) = beginning.input.source(before.input) else { return None };
+        let AnySource::Normalised(source) = beginning.input.source(before.input) else { return None };
         let maps = [finishing.input.values, finishing.addend, finishing.output.borrowed()];
         let are_f32 = maps.iter().all(|map| matches!(map, Values::F32(_)));
         are_f32.then_some(Passage { gradient: gradient.as_f32()?, source: source.as_f32()? })
@@ -126,14 +128,14 @@ impl Junction {
         let Beginning { input, weights, weights_gradient, of_norm, statistics_are_constant } = beginning;
         let Finishing { input: x, weights: behind_weights, sums, addend, output, .. } = finishing;
         let finished = backward::finished(behind.input, x, sums, Some(addend), output);
-        let finished = finished.as_f32().expect("maps of f32").flagged(true, true);
+        let finished = finished.known(Always, Always).expect("maps of f32");
         let backward = Direction::Backward;
         let pour = |sink: BackwardSink| {
-            let BackwardSink::Norm(sink, ..) = sink else { unreachable!("sums of a normalised input") };
-            let sink = sink.as_f32().expect("a map of f32").flagged(true, true);
+            let BackwardSink::Norm(sink) = sink else { unreachable!("sums of a normalised input") };
+            let sink = sink.known(Always, Always).expect("a map of f32");
             before.with_packed(before.plan(), weights, backward, |weights| {
                 behind.with_packed(behind.plan(), behind_weights, backward, |behind_weights| {
-                    before.in_chunks(before.plan(), Some(weights_gradient), true, |partial, images, _| {
+                    before.in_chunks(before.plan(), Some(weights_gradient), true, &|partial, images, _| {
                         before.instructions.run(Pass {
                             before: before.direct(),
                             behind: behind.direct(),
@@ -158,7 +160,7 @@ impl Junction {
 /// What one pass reads.
 struct Passage<'a> {
     gradient: ThroughNorm<'a, true>,
-    source: Normalised<'a, true, true>,
+    source: Normalised<'a, true>,
 }
 
 struct Pass<'a> {
@@ -166,10 +168,10 @@ struct Pass<'a> {
     behind: Direct,
     gradient: ThroughNorm<'a, true>,
     behind_weights: View<'a>,
-    finished: FinishedGradient<'a, true, true, true>,
-    source: Normalised<'a, true, true>,
+    finished: FinishedGradient<'a, true, Always, Always>,
+    source: Normalised<'a, true>,
     weights: View<'a>,
-    sink: NormGradient<'a, true, true, true>,
+    sink: NormGradient<'a, true, Always, Always>,
     partial: ViewMut<'a>,
     images: Range<usize>,
 }
@@ -210,7 +212,7 @@ impl Task for Pass<'_> {
                         first: at * shape.channels,
                         channels: shape.channels,
                     };
-                    product.pour::<V, _>(handing);
+                    V::call(Chosen { work: product, sink: handing });
 
                     fill::<V, _>(source, before.input, image, first, count, patches);
                     let is_first = image == self.images.start && first == 0;
@@ -228,7 +230,7 @@ impl Task for Pass<'_> {
                         first,
                         count,
                     };
-                    product.pour::<V, _>(sink);
+                    V::call(Chosen { work: product, sink });
                 }
             }
         }
@@ -258,7 +260,7 @@ unsafe fn fill<V: Vector, S: Source>(
 /// Finishes a gradient, stores it and hands it on in panels too.
 #[derive(Clone, Copy)]
 struct Handing<'a> {
-    finished: FinishedGradient<'a, true, true, true>,
+    finished: FinishedGradient<'a, true, Always, Always>,
     panels: ViewMut<'a>,
     /// Position of the panels' first pixel.
     first: usize,
@@ -267,7 +269,7 @@ struct Handing<'a> {
 
 impl Sink for Handing<'_> {
     /// And where in the panels the next goes.
-    type State<V: Vector> = (<FinishedGradient<'static, true, true, true> as Sink>::State<V>, usize);
+    type State<V: Vector> = (FinishConstants<V>, usize);
 
     #[inline(always)]
     unsafe fn begin<V: Vector>(

@@ -8,6 +8,7 @@ mod backward;
 mod convolution;
 mod direct;
 mod elementwise;
+mod flag;
 mod flow;
 mod helpers;
 mod instructions;

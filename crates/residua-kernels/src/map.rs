@@ -1,5 +1,7 @@
 //! Feature maps and how a batch of them is cut into work.
 
+use std::ops::Range;
+
 use crate::awake;
 use crate::vector::LANES;
 
@@ -81,7 +83,7 @@ impl Part {
 
     /// Its share of `count` things, in pieces of `piece`.
     #[inline(always)]
-    pub(crate) fn share(self, count: usize, piece: usize) -> std::ops::Range<usize> {
+    pub(crate) fn share(self, count: usize, piece: usize) -> Range<usize> {
         let pieces = count.div_ceil(piece);
         let begin = |part: usize| (part * pieces / self.of * piece).min(count);
         begin(self.index)..begin(self.index + 1)
@@ -118,18 +120,14 @@ impl Chunks {
     }
 
     /// Runs `work` for every run, in parallel, with its number and its images.
-    pub(crate) fn for_each(self, work: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
-        self.for_each_part(1, |chunk, images, _| work(chunk, images));
+    pub(crate) fn for_each(self, work: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.for_each_part(1, &|chunk, images, _| work(chunk, images));
     }
 
     /// As [`for_each`](Self::for_each), each run in so many parts.
-    pub(crate) fn for_each_part(
-        self,
-        parts: usize,
-        work: impl Fn(usize, std::ops::Range<usize>, Part) + Sync + Send,
-    ) {
+    pub(crate) fn for_each_part(self, parts: usize, work: &(dyn Fn(usize, Range<usize>, Part) + Sync)) {
         let count = self.count();
-        awake::for_each(count * parts, |turn| {
+        awake::for_each(count * parts, &|turn| {
             let (turn, index) = (turn / parts, turn % parts);
             let chunk = if self.is_reversed { count - 1 - turn } else { turn };
             let first = chunk * self.size;

@@ -2,7 +2,7 @@
 
 use crate::map::MapShape;
 use crate::norm::{Normalisation, NormalisationGradient};
-use crate::source::{AnySource, Finish, Norm, Normalised, Raw, ThroughNorm};
+use crate::source::{AnySource, Finish, Norm, Normalised, Raw, ThroughNorm, floor};
 use crate::values::{Values, ValuesMut};
 use crate::view::MapView;
 
@@ -62,11 +62,10 @@ impl<'a> Input<'a> {
     pub(crate) fn source(self, shape: MapShape) -> AnySource<'a> {
         assert_eq!(self.values.len(), shape.len(), "input");
         let values = MapView::new(self.values);
-        match (self.norm.map(|norm| Norm::new(norm, shape)), self.is_activated) {
-            (None, false) => AnySource::Raw(Raw { values }),
-            (None, true) => AnySource::Rectified(Raw { values }),
-            (Some(norm), false) => AnySource::Normalised(Normalised { values, norm }),
-            (Some(norm), true) => AnySource::Activated(Normalised { values, norm }),
+        let floor = floor(self.is_activated);
+        match self.norm {
+            None => AnySource::Raw(Raw { values, floor }),
+            Some(norm) => AnySource::Normalised(Normalised { values, norm: Norm::new(norm, shape), floor }),
         }
     }
 }
@@ -80,7 +79,7 @@ impl<'a> OutputGradient<'a> {
         match self {
             OutputGradient::Plain(values) => {
                 assert_eq!(values.len(), shape.len(), "gradient of the output");
-                AnySource::Raw(Raw { values: MapView::new(values) })
+                AnySource::Raw(Raw { values: MapView::new(values), floor: floor(false) })
             }
             OutputGradient::ThroughNorm { gradient, x, norm, sums } => {
                 assert_eq!((gradient.len(), x.len()), (shape.len(), shape.len()), "gradient of the output");

@@ -5,11 +5,12 @@ use std::ops::Range;
 use crate::algorithm::Algorithm;
 use crate::awake;
 use crate::convolution::{Convolution, Plan};
+use crate::flag::{Always, Flag, Never, for_flags};
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;
-use crate::sink::{AnySink, Sink, WithSink, for_flag};
-use crate::source::AnySource;
+use crate::sink::{AnySink, Chosen, Sink, WithSink};
+use crate::source::{AnySource, floor};
 use crate::vector::Vector;
 use crate::view::{MapView, View, ViewMut};
 
@@ -157,16 +158,15 @@ impl PackedConvolution<'_> {
         if let Some(addend) = addend {
             assert_eq!(addend.len(), of_output.len(), "addend");
         }
-        let sink = InferenceSink {
-            finished: Finished {
-                output: ViewMut::new(output),
-                addend: View::new(addend.unwrap_or_default()),
-                scale: View::new(&epilogue.scale),
-                shift: View::new(&epilogue.shift),
-                factor: epilogue.factor,
-            },
+        let sink = Finished {
+            output: ViewMut::new(output),
             adds: addend.is_some(),
-            activation: epilogue.activation,
+            addend: View::new(addend.unwrap_or_default()),
+            scale: View::new(&epilogue.scale),
+            shift: View::new(&epilogue.shift),
+            factor: epilogue.factor,
+            floor: floor(epilogue.activation != Activation::None),
+            adds_behind: epilogue.activation == Activation::Before,
         };
         let (plan, source) = (convolution.plan(), input.source(shape));
         let work = |part| {
@@ -174,7 +174,7 @@ impl PackedConvolution<'_> {
         };
         match parts {
             1 => work(Part::WHOLE),
-            parts => awake::for_each(parts, |index| work(Part { index, of: parts })),
+            parts => awake::for_each(parts, &|index| work(Part { index, of: parts })),
         }
     }
 }
@@ -183,7 +183,7 @@ struct Infer<'a> {
     plan: Plan,
     source: AnySource<'a>,
     weights: View<'a>,
-    sink: InferenceSink<'a>,
+    sink: Finished<'a>,
     images: Range<usize>,
     part: Part,
 }
@@ -203,82 +203,75 @@ impl Task for Infer<'_> {
     }
 }
 
-/// [`Finished`] with its flags to be chosen.
-#[derive(Clone, Copy)]
-struct InferenceSink<'a> {
-    finished: Finished<'a, false, false, false>,
-    adds: bool,
-    activation: Activation,
-}
-
-impl AnySink for InferenceSink<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
-        let Self { finished: Finished { output, addend, scale, shift, factor }, adds, activation } = *self;
-        for_flag!(ADDS = adds, {
-            unsafe {
-                match activation {
-                    Activation::None => {
-                        work.run(Finished::<ADDS, false, false> { output, addend, scale, shift, factor })
-                    }
-                    Activation::Before => {
-                        work.run(Finished::<ADDS, true, false> { output, addend, scale, shift, factor })
-                    }
-                    Activation::After => {
-                        work.run(Finished::<ADDS, false, true> { output, addend, scale, shift, factor })
-                    }
-                }
-            }
-        });
-    }
-
-    #[inline(always)]
-    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
-        [None, if self.adds { Some(self.finished.addend.into()) } else { None }]
-    }
-}
-
 /// Stores what the epilogue makes of results.
 #[derive(Clone, Copy)]
-struct Finished<'a, const ADDS: bool, const IS_BEFORE: bool, const IS_AFTER: bool> {
+struct Finished<'a, Adds = bool, AddsBehind = bool> {
     output: ViewMut<'a>,
+    /// Whether `addend` is added.
+    adds: Adds,
     addend: View<'a>,
     scale: View<'a>,
     shift: View<'a>,
     factor: f32,
+    /// [`floor`]
+    floor: f32,
+    /// Whether what is added is added behind the ReLU.
+    adds_behind: AddsBehind,
 }
 
-impl<const ADDS: bool, const IS_BEFORE: bool, const IS_AFTER: bool> Sink
-    for Finished<'_, ADDS, IS_BEFORE, IS_AFTER>
-{
-    /// Scale, shift and factor.
-    type State<V: Vector> = [V; 3];
-
+impl AnySink for Finished<'_> {
     #[inline(always)]
-    unsafe fn begin<V: Vector>(self, _: usize, block: Block, _: bool, _: usize, _: V) -> [V; 3] {
-        unsafe { [self.scale.load(block.channel), self.shift.load(block.channel), V::splat(self.factor)] }
+    unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
+        let Self { output, adds, addend, scale, shift, factor, floor, adds_behind } = *self;
+        unsafe {
+            if !V::IS_SPECIALISED {
+                V::call(Chosen { work, sink: *self });
+            } else if adds {
+                for_flags!([adds_behind], {
+                    let adds = Always;
+                    let sink = Finished { output, adds, addend, scale, shift, factor, floor, adds_behind };
+                    V::call(Chosen { work, sink });
+                });
+            } else {
+                let (adds, adds_behind) = (Never, Never);
+                let sink = Finished { output, adds, addend, scale, shift, factor, floor, adds_behind };
+                V::call(Chosen { work, sink });
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn put<V: Vector>(self, state: &mut [V; 3], _: usize, at: usize, block: Block, value: V) {
-        let [scale, shift, factor] = *state;
+    fn read_beside(&self) -> [Option<MapView<'_>>; 2] {
+        [None, self.adds.then(|| self.addend.into())]
+    }
+}
+
+impl<Adds: Flag, AddsBehind: Flag> Sink for Finished<'_, Adds, AddsBehind> {
+    /// Scale, shift, factor and floor.
+    type State<V: Vector> = [V; 4];
+
+    #[inline(always)]
+    unsafe fn begin<V: Vector>(self, _: usize, block: Block, _: bool, _: usize, _: V) -> [V; 4] {
+        let at = block.channel;
+        unsafe { [self.scale.load(at), self.shift.load(at), V::splat(self.factor), V::splat(self.floor)] }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(self, state: &mut [V; 4], _: usize, at: usize, block: Block, value: V) {
+        let [scale, shift, factor, floor] = *state;
         unsafe {
-            let addend: V = if ADDS { self.addend.load_first(at, block.count) } else { V::zero() };
             let mut value = value;
-            if ADDS && !IS_BEFORE {
-                value = addend.mul_add(factor, value);
+            if self.adds.holds() && !self.adds_behind.holds() {
+                value = self.addend.load_first::<V>(at, block.count).mul_add(factor, value);
             }
-            value = value.mul_add(scale, shift);
-            if IS_BEFORE || IS_AFTER {
-                value = value.relu();
-            }
-            if ADDS && IS_BEFORE {
-                value = addend.mul_add(factor, value);
+            value = value.mul_add(scale, shift).at_least(floor);
+            if self.adds.holds() && self.adds_behind.holds() {
+                value = self.addend.load_first::<V>(at, block.count).mul_add(factor, value);
             }
             self.output.store_first(at, block.count, value);
         }
     }
 
     #[inline(always)]
-    unsafe fn end<V: Vector>(self, _: [V; 3], _: usize, _: Block) {}
+    unsafe fn end<V: Vector>(self, _: [V; 4], _: usize, _: Block) {}
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::instructions::Work;
 use crate::map::{Block, MapShape, block_at};
 use crate::source::AnySource;
 use crate::vector::{LANES, Vector};
@@ -44,8 +45,21 @@ impl Plane {
     }
 
     /// Copies the `own` blocks of channels of image `image` of `source`, one behind the other.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    #[inline(always)]
     pub(crate) unsafe fn fill<V: Vector>(
+        self,
+        source: &AnySource,
+        shape: MapShape,
+        own: Range<usize>,
+        image: usize,
+        to: ViewMut,
+    ) {
+        unsafe { V::call(Fill { plane: self, source, shape, own, image, to }) }
+    }
+
+    /// [`fill`](Self::fill), in a function of its own.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn fill_here<V: Vector>(
         self,
         source: &AnySource,
         shape: MapShape,
@@ -91,5 +105,22 @@ impl Plane {
                 unsafe { to.store_first(self.at(block.index, row, column), count, V::zero()) };
             }
         }
+    }
+}
+
+struct Fill<'a> {
+    plane: Plane,
+    source: &'a AnySource<'a>,
+    shape: MapShape,
+    own: Range<usize>,
+    image: usize,
+    to: ViewMut<'a>,
+}
+
+impl<V: Vector> Work<V> for Fill<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { plane, source, shape, own, image, to } = self;
+        unsafe { plane.fill_here::<V>(source, shape, own, image, to) }
     }
 }

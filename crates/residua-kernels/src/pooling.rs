@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::backward::input_gradient;
-use crate::flow::{Flow, MapFlow, for_source};
+use crate::flow::{Flow, MapFlow, Only, for_source};
 use crate::instructions::{Instructions, Task};
 use crate::map::{Block, Chunks, MapShape, blocks};
 use crate::norm::NormalisationGradient;
@@ -33,7 +33,7 @@ impl AveragePool {
         assert_eq!(input.values.len(), shape.len(), "input");
         assert_eq!(output.len(), shape.batch * shape.channels, "means");
         let factor = 1. / shape.pixels() as f32;
-        let sink = Means { output: ViewMut::new(output), channels: shape.channels, factor };
+        let sink = Only(Means { output: ViewMut::new(output), channels: shape.channels, factor });
         for_source!(source = input, shape, MapFlow { shape, source, instructions }.pour_into(sink));
     }
 
@@ -144,7 +144,7 @@ impl MaxPool {
         assert_eq!(input.values.len(), shape.len(), "input");
         assert_eq!(output.len(), self.output().len(), "maxima");
         let (windows, to) = (self.windows(&input), ViewMut::new(output));
-        Chunks::new(shape.batch, 1).for_each(|_, images| {
+        Chunks::new(shape.batch, 1).for_each(&|_, images| {
             instructions.run(Forward { windows, to, images });
         });
     }
@@ -335,7 +335,7 @@ impl Windows<'_> {
                 let columns = TOGETHER.min(width - first);
                 let places =
                     Places { start: at, lines: 1, columns, line: 0, column: channels, vectors: TOGETHER };
-                sink.accept::<V, TOGETHER>(image, block, is_first, &values, places);
+                sink.accept::<V>(image, block, is_first, &values, places);
             }
         }
     }
@@ -373,7 +373,7 @@ struct MaximaFlow<'a> {
 impl Flow for MaximaFlow<'_> {
     fn pour(&self, sink: BackwardSink) {
         let Self { windows, gradient, instructions } = *self;
-        Chunks::new(windows.input.batch, 1).for_each(|_, images| {
+        Chunks::new(windows.input.batch, 1).for_each(&|_, images| {
             instructions.run(Backward { windows, gradient, sink, images });
         });
     }

@@ -1,7 +1,7 @@
 //! Memory that kernels need while they run: kept from call to call, so that the hot path allocates nothing.
 
 use std::cell::Cell;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::vector::LANES;
 
@@ -51,14 +51,22 @@ impl Drop for Scratch {
 /// Calls `work` with memory that all threads may use, aligned to 64 bytes, of any content.
 pub(crate) fn with_shared<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let lines = length.div_ceil(LANES);
-    let pool = || SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut kept = pool().pop().unwrap_or_default();
+    let mut kept = take_shared(lines);
+    let result = work(&mut numbers(&mut kept[..lines])[..length]);
+    shared().push(kept);
+    result
+}
+
+fn take_shared(lines: usize) -> Vec<Line> {
+    let mut kept = shared().pop().unwrap_or_default();
     if kept.len() < lines {
         kept.resize(lines, Line([0.; LANES]));
     }
-    let result = work(&mut numbers(&mut kept[..lines])[..length]);
-    pool().push(kept);
-    result
+    kept
+}
+
+fn shared() -> MutexGuard<'static, Vec<Vec<Line>>> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn numbers(lines: &mut [Line]) -> &mut [f32] {

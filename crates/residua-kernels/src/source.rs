@@ -22,10 +22,8 @@ pub(crate) trait Source: Copy + Sync {
 /// Any of the sources.
 #[derive(Clone, Copy)]
 pub(crate) enum AnySource<'a> {
-    Raw(Raw<'a, false>),
-    Rectified(Raw<'a, true>),
-    Normalised(Normalised<'a, false>),
-    Activated(Normalised<'a, true>),
+    Raw(Raw<'a>),
+    Normalised(Normalised<'a>),
     ThroughNorm(ThroughNorm<'a>),
 }
 
@@ -48,18 +46,19 @@ impl AnySource<'_> {
         /// Compiled for what is stored in f32, and for whatever is.
         macro_rules! copy_known {
             ($source:ident) => {
-                match $source.as_f32() {
-                    Some(source) => copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads),
-                    None => copy::<V, _>($source, image, block, at, stride, count, to, pitch, pads),
+                if V::IS_SPECIALISED
+                    && let Some(source) = $source.as_f32()
+                {
+                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads);
+                } else {
+                    copy::<V, _>($source, image, block, at, stride, count, to, pitch, pads);
                 }
             };
         }
         unsafe {
             match *self {
                 Self::Raw(source) => copy_known!(source),
-                Self::Rectified(source) => copy_known!(source),
                 Self::Normalised(source) => copy_known!(source),
-                Self::Activated(source) => copy_known!(source),
                 Self::ThroughNorm(source) => copy_known!(source),
             }
         }
@@ -69,9 +68,7 @@ impl AnySource<'_> {
     pub(crate) fn values(&self) -> MapView<'_> {
         match self {
             Self::Raw(source) => source.values,
-            Self::Rectified(source) => source.values,
             Self::Normalised(source) => source.values,
-            Self::Activated(source) => source.values,
             Self::ThroughNorm(source) => source.gradient,
         }
     }
@@ -108,31 +105,38 @@ pub(crate) unsafe fn copy<V: Vector, S: Source>(
     }
 }
 
-/// A feature map as it is, or rectified.
-#[derive(Clone, Copy)]
-pub(crate) struct Raw<'a, const IS_ACTIVATED: bool, const IS_F32: bool = false> {
-    pub(crate) values: MapView<'a, IS_F32>,
+/// What numbers are at least behind a ReLU, or where there is none.
+pub(crate) fn floor(is_activated: bool) -> f32 {
+    if is_activated { 0. } else { f32::NEG_INFINITY }
 }
 
-impl<'a, const IS_ACTIVATED: bool> Raw<'a, IS_ACTIVATED> {
+/// A feature map as it is, or rectified.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a, const IS_F32: bool = false> {
+    pub(crate) values: MapView<'a, IS_F32>,
+    /// [`floor`]
+    pub(crate) floor: f32,
+}
+
+impl<'a> Raw<'a> {
     #[inline(always)]
-    pub(crate) fn as_f32(self) -> Option<Raw<'a, IS_ACTIVATED, true>> {
-        Some(Raw { values: self.values.as_f32()? })
+    pub(crate) fn as_f32(self) -> Option<Raw<'a, true>> {
+        Some(Raw { values: self.values.as_f32()?, floor: self.floor })
     }
 }
 
-impl<const IS_ACTIVATED: bool, const IS_F32: bool> Source for Raw<'_, IS_ACTIVATED, IS_F32> {
-    type Constants<V: Vector> = ();
+impl<const IS_F32: bool> Source for Raw<'_, IS_F32> {
+    /// The floor.
+    type Constants<V: Vector> = V;
 
     #[inline(always)]
-    unsafe fn constants<V: Vector>(self, _: usize, _: Block) {}
+    unsafe fn constants<V: Vector>(self, _: usize, _: Block) -> V {
+        unsafe { V::splat(self.floor) }
+    }
 
     #[inline(always)]
-    unsafe fn get<V: Vector>(self, (): &(), at: usize, block: Block) -> V {
-        unsafe {
-            let value = self.values.load_first::<V>(at, block.count);
-            if IS_ACTIVATED { value.relu() } else { value }
-        }
+    unsafe fn get<V: Vector>(self, floor: &V, at: usize, block: Block) -> V {
+        unsafe { self.values.load_first::<V>(at, block.count).at_least(*floor) }
     }
 }
 
@@ -193,32 +197,32 @@ impl<V: Vector> NormConstants<V> {
 
 /// A feature map, normalised and perhaps rectified.
 #[derive(Clone, Copy)]
-pub(crate) struct Normalised<'a, const IS_ACTIVATED: bool, const IS_F32: bool = false> {
+pub(crate) struct Normalised<'a, const IS_F32: bool = false> {
     pub(crate) values: MapView<'a, IS_F32>,
     pub(crate) norm: Norm<'a>,
+    /// [`floor`]
+    pub(crate) floor: f32,
 }
 
-impl<'a, const IS_ACTIVATED: bool> Normalised<'a, IS_ACTIVATED> {
+impl<'a> Normalised<'a> {
     #[inline(always)]
-    pub(crate) fn as_f32(self) -> Option<Normalised<'a, IS_ACTIVATED, true>> {
-        Some(Normalised { values: self.values.as_f32()?, norm: self.norm })
+    pub(crate) fn as_f32(self) -> Option<Normalised<'a, true>> {
+        Some(Normalised { values: self.values.as_f32()?, norm: self.norm, floor: self.floor })
     }
 }
 
-impl<const IS_ACTIVATED: bool, const IS_F32: bool> Source for Normalised<'_, IS_ACTIVATED, IS_F32> {
-    type Constants<V: Vector> = NormConstants<V>;
+impl<const IS_F32: bool> Source for Normalised<'_, IS_F32> {
+    /// And the floor.
+    type Constants<V: Vector> = (NormConstants<V>, V);
 
     #[inline(always)]
-    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> NormConstants<V> {
-        unsafe { self.norm.constants(image, block) }
+    unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> (NormConstants<V>, V) {
+        unsafe { (self.norm.constants(image, block), V::splat(self.floor)) }
     }
 
     #[inline(always)]
-    unsafe fn get<V: Vector>(self, constants: &NormConstants<V>, at: usize, block: Block) -> V {
-        unsafe {
-            let value = constants.apply(self.values.load_first::<V>(at, block.count));
-            if IS_ACTIVATED { value.relu() } else { value }
-        }
+    unsafe fn get<V: Vector>(self, (norm, floor): &(NormConstants<V>, V), at: usize, block: Block) -> V {
+        unsafe { norm.apply(self.values.load_first::<V>(at, block.count)).at_least(*floor) }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod avx512;
 pub(crate) mod neon;
 pub(crate) mod portable;
 
+use crate::instructions::Work;
 #[allow(unused_imports)]
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
@@ -31,6 +32,13 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Vector: Copy {
     /// Whether sixteen accumulators and what is multiplied fit in registers.
     const HAS_MANY_REGISTERS: bool;
+    /// Whether kernels are compiled for every kind of sink and source; else once for all of them, and what tells them apart
+    /// is looked up at every vector.
+    const IS_SPECIALISED: bool;
+
+    /// Does `work` in a function of its own, compiled for the instructions. Without such seams a kernel would be one function
+    /// with a copy of everything below it for every caller.
+    unsafe fn call(work: impl Work<Self>);
 
     /// [`product::product`] with as many rows of accumulators as there are registers for.
     unsafe fn product(
@@ -99,8 +107,8 @@ pub(crate) trait Vector: Copy {
     /// `self * 2^n` where `shifted` is `n + 1.5 * 2^23`, whose lowest bits are those of the integer `n`; it is added to the
     /// exponent, so `self` and the result are normal numbers.
     unsafe fn times_power_of_two(self, shifted: Self) -> Self;
-    /// `max(self, 0)`; NaN stays NaN.
-    unsafe fn relu(self) -> Self;
+    /// `max(self, floor)`; NaN stays NaN. With a floor of zero it is ReLU, with one of minus infinity nothing happens.
+    unsafe fn at_least(self, floor: Self) -> Self;
     /// `self` where `guide` is not at or below zero (so also where it is NaN), zero elsewhere: ReLU's gradient.
     unsafe fn where_active(self, guide: Self) -> Self;
     /// `self` where `guide` is above `limit` or NaN, `other` elsewhere.

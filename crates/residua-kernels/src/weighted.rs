@@ -1,14 +1,15 @@
 //! The end of a residual block whose two paths are weighted: by constants, by a gate, by a mask.
 
 use crate::elementwise::Masked;
-use crate::flow::{MapFlow, for_source};
+use crate::flag::{Always, Flag, Never, for_flags};
+use crate::flow::{MapFlow, Only, for_source};
 use crate::instructions::Instructions;
 use crate::map::{Block, MapShape, padded};
 use crate::operands::Input;
 use crate::scratch;
 use crate::sigmoid::sigmoid;
-use crate::sink::{Flags, Output, Sink, for_flag};
-use crate::source::{Raw, Source};
+use crate::sink::{Output, Sink};
+use crate::source::{Raw, Source, floor};
 use crate::streaming::is_streamed;
 use crate::vector::Vector;
 use crate::view::{MapView, View, ViewMut};
@@ -75,8 +76,8 @@ impl WeightedMerge {
             Weights::Gate { logits, bias, is_exclusive } => {
                 let (logits, bias) = (View::new(self.check(logits, "logits")), self.padded(bias));
                 let bias = View::new(&bias);
-                for_flag!(IS_EXCLUSIVE = is_exclusive, {
-                    self.pour_sum(input, addend, Gate::<IS_EXCLUSIVE> { logits, bias }, output);
+                for_flags!([is_exclusive], {
+                    self.pour_sum(input, addend, Gate { logits, bias, is_exclusive }, output);
                 });
             }
             Weights::Mask(mask) => {
@@ -88,22 +89,12 @@ impl WeightedMerge {
 
     fn pour_sum<W: Weighing>(&self, input: Input, addend: View, weighing: W, output: ViewMut) {
         let Self { shape, is_activated, instructions } = *self;
-        let sink = Output::<true, false, false> {
-            flags: Flags::ALL,
-            output: output.into(),
-            addend: View::new(&[]).into(),
-            statistics: ViewMut::new(&mut []),
-            channels: shape.channels,
-            is_streamed: is_streamed(shape, output.into()),
-        };
-        for_source!(
-            source = input,
-            shape,
-            for_flag!(IS_ACTIVATED = is_activated, {
-                let source = WeightedSum::<_, _, IS_ACTIVATED> { source, addend, weighing };
-                MapFlow { shape, source, instructions }.pour_into(sink);
-            })
-        );
+        let sink = Only(Output::stored(shape, output));
+        let floor = floor(is_activated);
+        for_source!(source = input, shape, {
+            let source = WeightedSum { source, addend, weighing, floor };
+            MapFlow { shape, source, instructions }.pour_into(sink);
+        });
     }
 
     /// The gradients of [`WeightedMerge::forward`]: of `relu(norm(x))` as it enters the sum (what [`crate::Merge`] without
@@ -153,8 +144,8 @@ impl WeightedMerge {
         let (addend, maps) = (View::new(addend), [output, gradient].map(View::new));
         let places = [of_input, of_addend, of_logits].map(|values| Place::new(shape, values));
         // Only an exclusive gate's gradient reads the input: the others are compiled for one kind of it.
-        let unread = Raw::<false> { values: MapView::new(input.values) };
-        let unread = unread.as_f32().expect("an input of f32");
+        let unread = MapView::new(input.values).as_f32().expect("an input of f32");
+        let unread = Raw { values: unread, floor: floor(false) };
         match weights {
             Weights::Constant { shortcut, residual } => {
                 let weighing = Constant { shortcut, residual };
@@ -164,14 +155,14 @@ impl WeightedMerge {
                 let (logits, bias) = (View::new(self.check(logits, "logits")), self.padded(bias));
                 let bias = View::new(&bias);
                 if is_exclusive {
-                    let weighing = Gate::<true> { logits, bias };
+                    let weighing = Gate { logits, bias, is_exclusive: Always };
                     for_source!(
                         source = input,
                         shape,
                         self.pour_gradients(source, addend, weighing, maps, places, of_bias)
                     );
                 } else {
-                    let weighing = Gate::<false> { logits, bias };
+                    let weighing = Gate { logits, bias, is_exclusive: Never };
                     self.pour_gradients(unread, addend, weighing, maps, places, of_bias);
                 }
             }
@@ -195,7 +186,7 @@ impl WeightedMerge {
         let pitch = padded(shape.channels);
         scratch::with_shared(if W::IS_GATE { shape.batch * pitch } else { 0 }, |sums| {
             sums.fill(0.);
-            let sink = Gradients {
+            let sink = Only(Gradients {
                 input,
                 addend,
                 weighing,
@@ -204,13 +195,13 @@ impl WeightedMerge {
                 of_logits,
                 sums: ViewMut::new(sums),
                 channels: shape.channels,
-            };
+            });
             if is_activated {
                 let source = Masked { gradient, guide: output };
                 MapFlow { shape, source, instructions }.pour_into(sink);
             } else {
-                MapFlow { shape, source: Raw::<false, true> { values: gradient.into() }, instructions }
-                    .pour_into(sink);
+                let source = Raw::<true> { values: gradient.into(), floor: floor(false) };
+                MapFlow { shape, source, instructions }.pour_into(sink);
             }
             for (channel, of_bias) in of_bias.iter_mut().enumerate() {
                 let images = sums.iter().skip(channel).step_by(pitch);
@@ -249,8 +240,12 @@ struct Factors<V> {
 trait Weighing: Copy + Sync {
     /// Whether there are logits, which have a gradient.
     const IS_GATE: bool;
+
     /// Whether the input is weighted by the gate.
-    const IS_EXCLUSIVE: bool;
+    #[inline(always)]
+    fn is_exclusive(self) -> bool {
+        false
+    }
 
     /// What `get` needs to know of a block of channels.
     type Constants<V: Vector>: Copy;
@@ -269,7 +264,6 @@ struct Constant {
 
 impl Weighing for Constant {
     const IS_GATE: bool = false;
-    const IS_EXCLUSIVE: bool = false;
 
     type Constants<V: Vector> = Factors<V>;
 
@@ -288,15 +282,21 @@ impl Weighing for Constant {
 
 /// [`Weights::Gate`]
 #[derive(Clone, Copy)]
-struct Gate<'a, const IS_EXCLUSIVE: bool> {
+struct Gate<'a, Exclusive> {
     logits: View<'a>,
     /// `[padded channels]`
     bias: View<'a>,
+    /// Whether the input is weighted too.
+    is_exclusive: Exclusive,
 }
 
-impl<const IS_EXCLUSIVE: bool> Weighing for Gate<'_, IS_EXCLUSIVE> {
+impl<Exclusive: Flag> Weighing for Gate<'_, Exclusive> {
     const IS_GATE: bool = true;
-    const IS_EXCLUSIVE: bool = IS_EXCLUSIVE;
+
+    #[inline(always)]
+    fn is_exclusive(self) -> bool {
+        self.is_exclusive.holds()
+    }
 
     /// The bias.
     type Constants<V: Vector> = V;
@@ -311,7 +311,7 @@ impl<const IS_EXCLUSIVE: bool> Weighing for Gate<'_, IS_EXCLUSIVE> {
         unsafe {
             let logit = self.logits.load_first::<V>(at, block.count).add(*bias);
             let (gate, rest) = sigmoid(logit);
-            let residual = if IS_EXCLUSIVE { gate } else { V::splat(1.) };
+            let residual = if self.is_exclusive() { gate } else { V::splat(1.) };
             Factors { residual, shortcut: rest, slope: gate.mul(rest) }
         }
     }
@@ -325,7 +325,6 @@ struct Mask<'a> {
 
 impl Weighing for Mask<'_> {
     const IS_GATE: bool = false;
-    const IS_EXCLUSIVE: bool = false;
 
     type Constants<V: Vector> = ();
 
@@ -343,27 +342,37 @@ impl Weighing for Mask<'_> {
 
 /// `relu(residual * source + shortcut * addend)`
 #[derive(Clone, Copy)]
-struct WeightedSum<'a, S, W, const IS_ACTIVATED: bool> {
+struct WeightedSum<'a, S, W> {
     source: S,
     addend: View<'a>,
     weighing: W,
+    /// [`floor`]
+    floor: f32,
 }
 
-impl<S: Source, W: Weighing, const IS_ACTIVATED: bool> Source for WeightedSum<'_, S, W, IS_ACTIVATED> {
-    type Constants<V: Vector> = (S::Constants<V>, W::Constants<V>);
+impl<S: Source, W: Weighing> Source for WeightedSum<'_, S, W> {
+    /// And the floor.
+    type Constants<V: Vector> = (S::Constants<V>, W::Constants<V>, V);
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> Self::Constants<V> {
-        unsafe { (self.source.constants(image, block), self.weighing.constants(block)) }
+        unsafe {
+            let constants = (self.source.constants(image, block), self.weighing.constants(block));
+            (constants.0, constants.1, V::splat(self.floor))
+        }
     }
 
     #[inline(always)]
-    unsafe fn get<V: Vector>(self, (source, weighing): &Self::Constants<V>, at: usize, block: Block) -> V {
+    unsafe fn get<V: Vector>(
+        self,
+        (source, weighing, floor): &Self::Constants<V>,
+        at: usize,
+        block: Block,
+    ) -> V {
         unsafe {
             let Factors { residual, shortcut, .. } = self.weighing.get::<V>(weighing, at, block);
             let addend = self.addend.load_first::<V>(at, block.count).mul(shortcut);
-            let value = self.source.get::<V>(source, at, block).mul_add(residual, addend);
-            if IS_ACTIVATED { value.relu() } else { value }
+            self.source.get::<V>(source, at, block).mul_add(residual, addend).at_least(*floor)
         }
     }
 }
@@ -449,7 +458,11 @@ impl<S: Source, W: Weighing> Sink for Gradients<'_, S, W> {
             self.of_input.put(at, block, value.mul(residual));
             self.of_addend.put(at, block, value.mul(shortcut));
             if W::IS_GATE {
-                let input = if W::IS_EXCLUSIVE { self.input.get(&state.input, at, block) } else { V::zero() };
+                let input = if self.weighing.is_exclusive() {
+                    self.input.get(&state.input, at, block)
+                } else {
+                    V::zero()
+                };
                 let of_gate = input.sub(self.addend.load_first(at, block.count)).mul(value);
                 let of_logit = of_gate.mul(slope);
                 self.of_logits.put(at, block, of_logit);

@@ -22,11 +22,12 @@ use std::ops::Range;
 
 use products::{Spread, few_products, in_groups, outers, products};
 
+use crate::instructions::Work;
 use crate::map::{Block, MapShape, Part, block_at};
 use crate::plane::Plane;
 use crate::product::{ROWS, SQUARE};
 use crate::scratch::Scratch;
-use crate::sink::{AnySink, Places};
+use crate::sink::{AnySink, Places, Sink, WithSink};
 use crate::source::AnySource;
 use crate::transform::{self, FREQUENCIES, INPUT, TILE};
 use crate::vector::{LANES, Vector};
@@ -177,21 +178,23 @@ impl Winograd {
                 let own_tiles = of_tiles.share(count * self.tiles(), TILES);
                 for tile in own_tiles.clone().step_by(groups * TILES) {
                     let here = tile..own_tiles.end.min(tile + groups * TILES);
-                    for (group, tiles_here) in in_groups(here.clone()) {
-                        let to = tiles.from(group * of_group[0]);
-                        self.transform_input::<V>(plane, planes.read(), tiles_here, blocks, to);
-                    }
-                    let to = (results, output_blocks, own.clone());
-                    if here.len() <= FEW_TILES {
-                        few_products::<V>((tiles.read(), blocks), here.len(), weights, to);
-                    } else {
-                        let ahead = ahead.from(tile / TILES * FREQUENCIES * output_blocks);
-                        products::<V>((tiles.read(), blocks), here.len().div_ceil(TILES), weights, to, ahead);
-                    }
-                    for (group, tiles_here) in in_groups(here) {
-                        let results = results.read().from(group * of_group[1]);
-                        self.finish::<V>(results, outputs, own.clone(), first, tiles_here, sink);
-                    }
+                    V::call(Products {
+                        winograd: self,
+                        planes: planes.read(),
+                        tiles,
+                        weights,
+                        results,
+                        here: here.clone(),
+                        own: own.clone(),
+                        ahead: ahead.from(tile / TILES * FREQUENCIES * output_blocks),
+                    });
+                    sink.run::<V>(Finish {
+                        winograd: self,
+                        results: results.read(),
+                        own: own.clone(),
+                        first_image: first,
+                        tiles: here,
+                    });
                 }
             }
         }
@@ -324,38 +327,80 @@ impl Winograd {
             }
         }
     }
+}
 
-    /// Transforms `own` blocks of tiles of `channels` channels back, into the sink.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    unsafe fn finish<V: Vector>(
-        self,
-        results: View,
-        channels: usize,
-        own: Range<usize>,
-        first_image: usize,
-        tiles: Range<usize>,
-        sink: &impl AnySink,
-    ) {
-        let MapShape { height, width, .. } = self.input;
-        for (tile, position) in tiles.enumerate() {
-            let Position { image, row, column } = self.position(position);
-            let image = first_image + image;
-            let is_first = row == 0 && column == 0;
-            for index in own.clone() {
-                let block = block_at(channels, index);
-                unsafe {
-                    let from = results.from((index - own.start) * BLOCK + tile * LANES);
-                    let outputs = transform::to_output::<V>(|frequency| from.load(frequency * FREQUENCY));
-                    let corner = ((image * height + row) * width + column) * channels + block.channel;
-                    let places = Places {
-                        start: corner,
-                        lines: TILE.min(height - row),
-                        columns: TILE.min(width - column),
-                        line: width * channels,
-                        column: channels,
-                        vectors: TILE,
-                    };
-                    sink.accept(image, block, is_first, &outputs, places);
+/// The transformed results of some tiles, from planes with a border: what a sink has no part in.
+struct Products<'a> {
+    winograd: Winograd,
+    planes: View<'a>,
+    /// Memory for the transformed tiles.
+    tiles: ViewMut<'a>,
+    weights: View<'a>,
+    results: ViewMut<'a>,
+    /// The tiles.
+    here: Range<usize>,
+    /// The blocks of outputs.
+    own: Range<usize>,
+    ahead: Spread,
+}
+
+impl<V: Vector> Work<V> for Products<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { winograd, planes, tiles, weights, results, here, own, ahead } = self;
+        let blocks = winograd.input.channels.div_ceil(LANES);
+        let to = (results, winograd.outputs.div_ceil(LANES), own);
+        unsafe {
+            for (group, tiles_here) in in_groups(here.clone()) {
+                let to = tiles.from(group * blocks * BLOCK);
+                winograd.transform_input::<V>(winograd.plane(), planes, tiles_here, blocks, to);
+            }
+            let (count, tiles) = (here.len(), (tiles.read(), blocks));
+            if count <= FEW_TILES {
+                few_products::<V>(tiles, count, weights, to);
+            } else {
+                products::<V>(tiles, count.div_ceil(TILES), weights, to, ahead);
+            }
+        }
+    }
+}
+
+/// Transforms `own` blocks of the results of some tiles back, into a sink.
+struct Finish<'a> {
+    winograd: Winograd,
+    results: View<'a>,
+    own: Range<usize>,
+    first_image: usize,
+    tiles: Range<usize>,
+}
+
+impl<V: Vector> WithSink<V> for Finish<'_> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { winograd, results, own, first_image, tiles } = self;
+        let (MapShape { height, width, .. }, channels) = (winograd.input, winograd.outputs);
+        for (group, tiles) in in_groups(tiles) {
+            for (tile, position) in tiles.enumerate() {
+                let Position { image, row, column } = winograd.position(position);
+                let image = first_image + image;
+                let is_first = row == 0 && column == 0;
+                for index in own.clone() {
+                    let block = block_at(channels, index);
+                    unsafe {
+                        let at = (group * own.len() + index - own.start) * BLOCK + tile * LANES;
+                        let from = results.from(at);
+                        let outputs = transform::to_output::<V>(|frequency| from.load(frequency * FREQUENCY));
+                        let corner = ((image * height + row) * width + column) * channels + block.channel;
+                        let places = Places {
+                            start: corner,
+                            lines: TILE.min(height - row),
+                            columns: TILE.min(width - column),
+                            line: width * channels,
+                            column: channels,
+                            vectors: TILE,
+                        };
+                        places.fill(sink, image, block, is_first, &outputs);
+                    }
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::array;
 use rayon::prelude::*;
 
 use super::Direct;
+use crate::instructions::Work;
 use crate::map::{MapShape, blocks, padded};
 use crate::plane::Plane;
 use crate::product::{ROWS, SQUARE, panel};
@@ -263,24 +264,43 @@ pub(super) unsafe fn fill_rows<V: Vector>(
     to: ViewMut,
     rows: usize,
 ) -> Lines {
-    let MapShape { height, width, channels, .. } = shape;
-    let columns = width.div_ceil(stride);
-    let mut done = 0;
-    while done < count {
-        let (y, x) = ((first + done) / columns, (first + done) % columns);
-        // Without gaps rows need not be told apart.
-        let pixels = if stride == 1 { count } else { (columns - x).min(count - done) };
-        let start = ((image * height + y * stride) * width + x * stride) * channels;
-        for block in shape.blocks() {
-            unsafe {
-                let (to, from) = (to.from(panel(block.index, done, rows)), start + block.channel);
-                source.copy::<V>(image, block, from, stride * channels, pixels, to, LANES, true);
-            }
-        }
-        done += pixels;
-    }
-    let next = (image * shape.pixels() + first + count) * channels;
+    unsafe { V::call(FillRows { source, shape, stride, image, first, count, to, rows }) }
+    let next = (image * shape.pixels() + first + count) * shape.channels;
     if stride == 1 && next < shape.len() { source.values().lines(next) } else { Lines::NONE }
+}
+
+struct FillRows<'a> {
+    source: &'a AnySource<'a>,
+    shape: MapShape,
+    stride: usize,
+    image: usize,
+    first: usize,
+    count: usize,
+    to: ViewMut<'a>,
+    rows: usize,
+}
+
+impl<V: Vector> Work<V> for FillRows<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { source, shape, stride, image, first, count, to, rows } = self;
+        let MapShape { height, width, channels, .. } = shape;
+        let columns = width.div_ceil(stride);
+        let mut done = 0;
+        while done < count {
+            let (y, x) = ((first + done) / columns, (first + done) % columns);
+            // Without gaps rows need not be told apart.
+            let pixels = if stride == 1 { count } else { (columns - x).min(count - done) };
+            let start = ((image * height + y * stride) * width + x * stride) * channels;
+            for block in shape.blocks() {
+                unsafe {
+                    let (to, from) = (to.from(panel(block.index, done, rows)), start + block.channel);
+                    source.copy::<V>(image, block, from, stride * channels, pixels, to, LANES, true);
+                }
+            }
+            done += pixels;
+        }
+    }
 }
 
 /// Gives an image's gradient, gathered in a plane, to the sink.

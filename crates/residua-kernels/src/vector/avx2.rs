@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
+use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
@@ -28,8 +29,20 @@ macro_rules! each {
     };
 }
 
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+unsafe fn call(work: impl Work<Avx2>) {
+    unsafe { work.run() }
+}
+
 impl Vector for Avx2 {
     const HAS_MANY_REGISTERS: bool = false;
+    const IS_SPECIALISED: bool = true;
+
+    #[inline(always)]
+    unsafe fn call(work: impl Work<Self>) {
+        unsafe { call(work) }
+    }
 
     // Six rows of two registers, the weights' two, and one broadcast: fifteen of sixteen. Four divides the tiles.
     #[inline(always)]
@@ -127,9 +140,9 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn relu(self) -> Self {
+    unsafe fn at_least(self, floor: Self) -> Self {
         // The second operand is the result where either is NaN.
-        each!(_mm256_max_ps, Self::zero(), self)
+        each!(_mm256_max_ps, floor, self)
     }
     #[inline(always)]
     unsafe fn where_active(self, guide: Self) -> Self {

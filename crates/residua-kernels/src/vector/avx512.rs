@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
+use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
@@ -13,8 +14,20 @@ fn mask(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
+#[target_feature(enable = "avx512f,avx2,fma")]
+#[inline(never)]
+unsafe fn call(work: impl Work<Avx512>) {
+    unsafe { work.run() }
+}
+
 impl Vector for Avx512 {
     const HAS_MANY_REGISTERS: bool = true;
+    const IS_SPECIALISED: bool = true;
+
+    #[inline(always)]
+    unsafe fn call(work: impl Work<Self>) {
+        unsafe { call(work) }
+    }
 
     // Sixteen accumulators, the weights, and broadcasts straight from memory leave registers to spare; more rows gain
     // nothing once the latency of a multiply-add is hidden.
@@ -121,9 +134,9 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn relu(self) -> Self {
+    unsafe fn at_least(self, floor: Self) -> Self {
         // The second operand is the result where either is NaN.
-        unsafe { Self(_mm512_max_ps(_mm512_setzero_ps(), self.0)) }
+        unsafe { Self(_mm512_max_ps(floor.0, self.0)) }
     }
     #[inline(always)]
     unsafe fn where_active(self, guide: Self) -> Self {

@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::Vector;
+use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
@@ -18,6 +19,12 @@ impl Neon {
 
 impl Vector for Neon {
     const HAS_MANY_REGISTERS: bool = false;
+    const IS_SPECIALISED: bool = true;
+
+    #[inline(never)]
+    unsafe fn call(work: impl Work<Self>) {
+        unsafe { work.run() }
+    }
 
     // Five rows of four registers, the weights' four and one broadcast fit in thirty-two; four divides the tiles.
     #[inline(always)]
@@ -107,9 +114,9 @@ impl Vector for Neon {
         })
     }
     #[inline(always)]
-    unsafe fn relu(self) -> Self {
+    unsafe fn at_least(self, floor: Self) -> Self {
         // The maximum with a NaN is NaN.
-        self.zip(unsafe { Self::zero() }, |a, zero| unsafe { vmaxq_f32(a, zero) })
+        self.zip(floor, |a, floor| unsafe { vmaxq_f32(a, floor) })
     }
     #[inline(always)]
     unsafe fn where_active(self, guide: Self) -> Self {

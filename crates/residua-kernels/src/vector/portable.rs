@@ -4,6 +4,7 @@
 //! whole would take minutes to compile, for machines that hardly exist.
 
 use super::{LANES, Vector};
+use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
@@ -19,6 +20,12 @@ impl Portable {
 
 impl Vector for Portable {
     const HAS_MANY_REGISTERS: bool = false;
+    const IS_SPECIALISED: bool = false;
+
+    #[inline(never)]
+    unsafe fn call(work: impl Work<Self>) {
+        unsafe { work.run() }
+    }
 
     #[inline(always)]
     unsafe fn product(
@@ -97,8 +104,8 @@ impl Vector for Portable {
         })
     }
     #[inline(never)]
-    unsafe fn relu(self) -> Self {
-        Self(self.0.map(|value| if value < 0. { 0. } else { value }))
+    unsafe fn at_least(self, floor: Self) -> Self {
+        self.zip(floor, |value, floor| if value < floor { floor } else { value })
     }
     #[inline(never)]
     unsafe fn where_active(self, guide: Self) -> Self {
