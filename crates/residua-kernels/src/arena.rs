@@ -177,9 +177,7 @@ mod space {
 
     #[cfg(unix)]
     mod mapped {
-        use std::num::NonZeroUsize;
-
-        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+        use std::ptr::null_mut;
 
         /// Pages are taken when they are touched, so one reservation larger than any memory leaves no seams; systems
         /// that limit address space may grant the smaller ones.
@@ -191,19 +189,19 @@ mod space {
         }
 
         fn map(bytes: usize) -> Option<(usize, usize)> {
-            let (protection, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
             #[cfg(target_os = "linux")]
-            let flags = flags | MapFlags::MAP_NORESERVE;
+            let flags = flags | libc::MAP_NORESERVE;
             // SAFETY: no address is asked for, so nothing is replaced.
-            let pointer =
-                unsafe { mmap_anonymous(None, NonZeroUsize::new(bytes)?, protection, flags) }.ok()?;
-            #[cfg(target_os = "linux")]
-            {
-                use nix::sys::mman::{MmapAdvise, madvise};
-                // SAFETY: an advice for our own mapping; a system without huge pages may refuse it.
-                let _ = unsafe { madvise(pointer, bytes, MmapAdvise::MADV_HUGEPAGE) };
+            let pointer = unsafe { libc::mmap(null_mut(), bytes, protection, flags, -1, 0) };
+            if pointer == libc::MAP_FAILED {
+                return None;
             }
-            Some((pointer.as_ptr().expose_provenance(), bytes))
+            #[cfg(target_os = "linux")]
+            // SAFETY: an advice for our own mapping; a system without huge pages may refuse it.
+            let _ = unsafe { libc::madvise(pointer, bytes, libc::MADV_HUGEPAGE) };
+            Some((pointer.expose_provenance(), bytes))
         }
     }
 }

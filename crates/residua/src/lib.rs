@@ -16,6 +16,16 @@
 //! - [`files`]: files that are written whole or not at all;
 //! - [`device`]: names of devices.
 //!
+//! # Features
+//!
+//! All are on by default; what is off is not compiled.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `download` | fetching CIFAR-10 and CIFAR-100, and the folder where they lie then |
+//! | `reports` | curves, pictures and HTML pages of runs and studies: [`plot`], and the `page`s of [`report`] and [`study`] |
+//! | `tensorboard` | events for TensorBoard beside a run's metrics |
+//!
 //! What needs no tensors lies in the crate [`residua_infer`], re-exported as [`infer`]: what a network is, weight files, and
 //! the [`Classifier`](infer::Classifier).
 
@@ -26,6 +36,7 @@ pub mod evaluate;
 pub mod files;
 pub mod nn;
 pub mod ops;
+#[cfg(feature = "reports")]
 pub mod plot;
 pub mod report;
 pub mod run;
@@ -35,7 +46,12 @@ pub mod train;
 pub use burn;
 pub use residua_infer as infer;
 
-/// The README's example compiles and runs.
+/// The examples of the project's and of the crate's README compile and run.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod readme {
+    #[doc = include_str!("../../../README.md")]
+    struct OfProject;
+
+    #[doc = include_str!("../README.md")]
+    struct OfCrate;
+}

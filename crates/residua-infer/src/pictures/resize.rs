@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{CroppedImage, Image, ImageRef},
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedCroppedImage, TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::RgbImage;
 
@@ -24,18 +25,13 @@ pub struct Part {
 /// Cuts `part` out of a picture and resizes it to `height` x `width`, `[height, width, channel]`: bilinear, widened
 /// for shrinking so that nothing aliases. These are Pillow's numbers, and so those of torchvision.
 pub fn resize_part(picture: &RgbImage, part: Part, height: usize, width: usize) -> Vec<u8> {
-    let whole = as_view(picture);
-    let cut = CroppedImage::new(&whole, part.left, part.top, part.width, part.height)
-        .expect("the part lies in the picture");
-    let mut out = Image::new(width as u32, height as u32, PixelType::U8x3);
-    with_resizer(|resizer| resizer.resize(&cut, &mut out, &bilinear())).expect("both are of one type");
-    out.into_vec()
+    resized(picture, part, (width, height), &bilinear())
 }
 
 /// What [`resize_part`] would give of a picture resized to `scaled` (height, width), of which only the `window` is made.
 pub fn resize_window(picture: &RgbImage, scaled: (u32, u32), window: Part) -> Vec<u8> {
     let Part { left, top, width, height } = window;
-    let mut out = Image::new(width, height, PixelType::U8x3);
+    let size = (width as usize, height as usize);
     let by = |full: u32, scaled: u32| f64::from(full) / f64::from(scaled);
     let (down, across) = (by(picture.height(), scaled.0), by(picture.width(), scaled.1));
     // Rounding must not carry the window over the picture's edge.
@@ -45,15 +41,23 @@ pub fn resize_window(picture: &RgbImage, scaled: (u32, u32), window: Part) -> Ve
     };
     let (left, width) = span(left, width, across, picture.width());
     let (top, height) = span(top, height, down, picture.height());
-    let options = bilinear().crop(left, top, width, height);
-    with_resizer(|resizer| resizer.resize(&as_view(picture), &mut out, &options))
-        .expect("the window lies in the picture");
-    out.into_vec()
+    let all = Part { left: 0, top: 0, width: picture.width(), height: picture.height() };
+    resized(picture, all, size, &bilinear().crop(left, top, width, height))
 }
 
-fn as_view(picture: &RgbImage) -> ImageRef<'_> {
-    ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
-        .expect("a picture has three bytes a pixel")
+/// Of one type of pixels and pictures only: a `Resizer` that finds them out as it runs is compiled for thirteen.
+fn resized(picture: &RgbImage, part: Part, size: (usize, usize), options: &ResizeOptions) -> Vec<u8> {
+    let (width, height) = size;
+    let whole = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())
+        .expect("a picture has three bytes a pixel");
+    let part = TypedCroppedImage::new(whole, part.left, part.top, part.width, part.height)
+        .expect("the part lies in the picture");
+    let mut bytes = vec![0; size_of::<[u8; 3]>() * width * height];
+    let mut out = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut bytes)
+        .expect("three bytes are made a pixel");
+    with_resizer(|resizer| resizer.resize_typed(&part, &mut out, options))
+        .expect("the window lies in the picture");
+    bytes
 }
 
 fn bilinear() -> ResizeOptions {

@@ -9,12 +9,12 @@
 //! Every random choice is a pure function of a seed and of a position in the stream, so that training resumed
 //! at any sample sees exactly the images it would have seen, whatever the number of threads.
 
-mod archive;
 mod augmentation;
 mod batch;
 mod cifar;
 mod cifar_classes;
 mod dataset;
+#[cfg(feature = "download")]
 mod download;
 mod downloadable;
 mod error;
@@ -28,13 +28,13 @@ mod shapes;
 mod source;
 mod unreadable;
 
-pub use archive::ArchiveError;
 pub use augmentation::Augmentation;
 pub use batch::{Batch, evaluation_batches};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
-pub use download::{DownloadError, DownloadObserver, Patience, Remote, fetch};
-pub use downloadable::{Download, Downloadable, data_folder};
+#[cfg(feature = "download")]
+pub use download::{ArchiveError, Download, DownloadError, DownloadObserver, Patience, Remote, fetch};
+pub use downloadable::{Downloadable, data_folder};
 pub use error::DataError;
 pub use folder::ImageFolder;
 pub use images::Images;

@@ -10,6 +10,7 @@ mod resume;
 mod run_folder;
 mod run_state;
 mod schedule;
+#[cfg(feature = "tensorboard")]
 mod tensorboard;
 
 pub(crate) use checkpoint::RECIPE;
@@ -28,4 +29,5 @@ pub(crate) use run_folder::lock;
 pub use run_folder::saved_recipe;
 pub use run_state::{RunState, is_run};
 pub use schedule::{Schedule, Warmup, WarmupKind};
+#[cfg(feature = "tensorboard")]
 pub(crate) use tensorboard::EventFile;

@@ -8,7 +8,9 @@ mod agreement;
 mod budget;
 mod experiment;
 mod markdown;
+#[cfg(feature = "reports")]
 mod page;
+#[cfg(feature = "reports")]
 mod picture;
 mod reproduction;
 mod row;
@@ -20,7 +22,9 @@ pub use agreement::{Agreement, Ranked, agreement};
 pub use budget::{Budget, Plan, Sources};
 pub use experiment::{Experiment, Panel};
 pub use markdown::markdown;
+#[cfg(feature = "reports")]
 pub use page::page;
+#[cfg(feature = "reports")]
 pub use picture::pictures;
 pub use reproduction::{Measured, Outcome, Reproduction, RowResult, RunResult, TrainedAs};
 pub use row::{DataSet, Published, Row, Trial};

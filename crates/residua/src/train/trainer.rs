@@ -24,15 +24,19 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::files::write_file;
 use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
 use crate::ops::Engine;
+#[cfg(feature = "reports")]
 use crate::plot::draw_curves;
+#[cfg(feature = "tensorboard")]
 use crate::run::EventFile;
 use crate::run::Failure;
 use crate::run::Recipe;
 use crate::run::RunError;
 use crate::run::lock;
+#[cfg(any(feature = "reports", feature = "tensorboard"))]
+use crate::run::read_metrics;
 use crate::run::{Best, Checkpoint, LogWindow, RECIPE, State};
 use crate::run::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
-use crate::run::{MetricsLog, Record, now, read_metrics};
+use crate::run::{MetricsLog, Record, now};
 use residua_infer::weights::WeightsInfo;
 
 /// The file of a run that holds its metrics.
@@ -50,6 +54,7 @@ pub struct Machine {
     /// Threads that make batches ahead of the step.
     pub workers: NonZeroUsize,
     /// Whether the run's folder gets a file of events for TensorBoard.
+    #[cfg(feature = "tensorboard")]
     pub writes_events: bool,
 }
 
@@ -83,6 +88,7 @@ pub struct Trainer {
     loader: Loader,
     store: CheckpointStore,
     metrics: MetricsLog,
+    #[cfg(feature = "tensorboard")]
     events: Option<EventFile>,
     state: State,
     last_checkpoint: Option<PathBuf>,
@@ -308,6 +314,7 @@ impl Trainer {
 
     fn record(&mut self, record: &Record) -> Result<(), RunError> {
         self.metrics.append(record)?;
+        #[cfg(feature = "tensorboard")]
         if let Some(events) = &mut self.events {
             events.append(record)?;
         }
@@ -339,10 +346,16 @@ impl Trainer {
 
     /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That
     /// they cannot be drawn costs no checkpoint.
+    #[cfg(feature = "reports")]
     fn save_with_curves(&mut self) -> Result<(), RunError> {
         let drawn = self.draw_curves();
         self.save()?;
         drawn
+    }
+
+    #[cfg(not(feature = "reports"))]
+    fn save_with_curves(&mut self) -> Result<(), RunError> {
+        self.save()
     }
 
     fn save(&mut self) -> Result<(), RunError> {
@@ -366,6 +379,7 @@ impl Trainer {
         Ok(())
     }
 
+    #[cfg(feature = "reports")]
     fn draw_curves(&self) -> Result<(), RunError> {
         let records = read_metrics(&self.folder.join(METRICS))?;
         let title = format!("{} on {}", self.recipe.network.model, self.training_set.name());
@@ -422,6 +436,7 @@ impl Trainer {
         state: State,
         lock: File,
     ) -> Result<Self, RunError> {
+        #[cfg(feature = "tensorboard")]
         let events = match machine.writes_events {
             true => Some(EventFile::begin(folder, &recipe, &read_metrics(&folder.join(METRICS))?)?),
             false => None,
@@ -441,6 +456,7 @@ impl Trainer {
             test_set: data.test_set,
             batch_size,
             loader,
+            #[cfg(feature = "tensorboard")]
             events,
             metrics,
             state,
