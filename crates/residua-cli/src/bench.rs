@@ -4,19 +4,19 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::bench::{Benchmark, BenchmarkMode, measure_inception, measure_loader};
-use residua::bench::{Latency, measure_classifier, measure_latency};
+use residua::bench::{BenchmarkMode, Latency, measure_latency, measure_loader};
 use residua::data::{Augmentation, Source};
-use residua::device::free_memory;
-use residua::nn::{Memory, NetworkOptions};
-use residua::run::{NamedRecipe, Recipe, RunError};
+use residua::nn::NetworkOptions;
+use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
 
 use crate::machine::{MachineArguments, MemoryArguments};
+use crate::measure::{Measured, Request, Subject, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{UsageError, count, impossible_training};
+use crate::usage::{UsageError, count};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua bench --model preresnet164 --batch 64 --steps 5
@@ -39,20 +39,23 @@ pub(crate) struct Arguments {
     /// Steps that count.
     #[arg(long, default_value = "5", value_name = "N", value_parser = count)]
     steps: NonZeroUsize,
-    /// train or infer.
-    #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE")]
+    /// What to measure.
+    #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE", value_parser = words::<BenchmarkMode>())]
     mode: BenchmarkMode,
     /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
     #[arg(long, value_name = "N", value_parser = count)]
     callers: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArguments,
-    /// Measure how fast training images of this data set are made, without any network: shapes, cifar10[:DIR],
-    /// cifar100[:DIR] or folder:DIR. Steps are batches then.
-    #[arg(long, value_name = "DATA", conflicts_with = "mode", help_heading = "Loading")]
+    /// Measure how fast training images of this data set are made, without any network. Steps are batches then.
+    #[arg(
+        long, value_name = "DATA", conflicts_with = "mode", help_heading = "Loading", value_parser = words::<Source>()
+    )]
     load: Option<Source>,
-    /// How they are cropped: none, shift, scale or scale-aspect [default: as in training].
-    #[arg(long, value_name = "KIND", requires = "load", help_heading = "Loading")]
+    /// How they are cropped [default: as in training].
+    #[arg(
+        long, value_name = "KIND", requires = "load", help_heading = "Loading", value_parser = words::<Augmentation>()
+    )]
     augment: Option<Augmentation>,
     /// Vary their colours.
     #[arg(long, requires = "load", help_heading = "Loading")]
@@ -68,8 +71,6 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
 }
-
-const INCEPTION_SIDE: usize = 299;
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
@@ -89,29 +90,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), threads);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
-    let device = machine.open_device()?;
-    let memory = match mode {
-        BenchmarkMode::Infer => Memory::default(),
-        BenchmarkMode::Train => {
-            let (choice, free) = (arguments.memory.memory, free_memory(&device));
-            let chosen = choice.resolve(&network, batch.get(), size[0], size[1], free);
-            chosen.map_err(|error| impossible_training(&error))?
-        }
-    };
-    let benchmark = Benchmark {
-        network: network.clone(),
-        mode: *mode,
-        batch: batch.get(),
-        size,
-        steps: steps.get(),
-        engine: machine.engine,
-        memory,
-    };
-    let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
-        true => measure_classifier(&network, batch.get(), size, steps.get(), threads),
-        false => benchmark.run(&device),
-    };
-    let measured = measured.map_err(impossible_inference)?;
+    let subject = Subject::Residual { network: network.clone(), size };
+    let Measured { measurement: measured, memory } = arguments.request(subject).run(threads)?;
     if arguments.json {
         let report = json!({
             "engine": format!("residua {} {}", env!("CARGO_PKG_VERSION"), machine.engine),
@@ -151,10 +131,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn impossible_inference(error: RunError) -> anyhow::Error {
-    match error {
-        RunError::Network(error) => UsageError::new(error).into(),
-        error => anyhow::Error::new(error),
+impl Arguments {
+    fn request(&self, subject: Subject) -> Request {
+        Request {
+            subject,
+            mode: self.mode,
+            batch: self.batch,
+            steps: self.steps,
+            machine: self.machine.clone(),
+            memory: self.memory.memory,
+        }
     }
 }
 
@@ -192,8 +178,7 @@ fn latency(
 /// Inception-v3 for 1000 classes, beside which the paper puts its networks; on Burn's own operations.
 fn inception(arguments: &Arguments, threads: NonZeroUsize) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
-    let device = machine.open_device()?;
-    let measured = measure_inception(*mode, batch.get(), INCEPTION_SIDE, steps.get(), &device)?;
+    let measured = arguments.request(Subject::Inception).run(threads)?.measurement;
     if arguments.json {
         print(json!({
             "engine": format!("residua {} composed", env!("CARGO_PKG_VERSION")),
@@ -210,10 +195,11 @@ fn inception(arguments: &Arguments, threads: NonZeroUsize) -> anyhow::Result<Exi
         }))?;
     } else {
         print(format_args!(
-            "{} {mode}, {INCEPTION_SIDE}x{INCEPTION_SIDE}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps)",
+            "{} {mode}, {side}x{side}, batch {batch}, {threads} threads on {}: {:.1} images/s (median of {steps} steps)",
             Compared::INCEPTION,
             machine.device,
-            measured.images_per_second_median
+            measured.images_per_second_median,
+            side = Subject::INCEPTION_SIDE
         ))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -232,8 +218,8 @@ fn load(arguments: &Arguments, source: &Source, network: NetworkOptions) -> anyh
         let (_, [height, _]) = arguments.images.resolve(&recipe.network)?;
         recipe.data.size = Some(height);
     }
-    recipe.validate().map_err(UsageError::new)?;
-    let augmentation = recipe.augmentation().map_err(UsageError::new)?;
+    recipe.validate().map_err(UsageError::from)?;
+    let augmentation = recipe.augmentation().map_err(UsageError::from)?;
     let speed = measure_loader(&recipe, *workers, *steps)?;
     if arguments.json {
         print(json!({

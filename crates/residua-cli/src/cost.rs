@@ -2,22 +2,25 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::Args;
 use residua::bench::BenchmarkMode;
 use residua::device::DeviceChoice;
-use residua::nn::{Layout, Memory, MemoryChoice, NetworkOptions};
+use residua::nn::{Layout, Memory, MemoryChoice};
+use residua::ops::Engine;
 use residua::report::{RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
-use serde_json::Value;
 
 use crate::destination::Destination;
-use crate::network::parse_network;
+use crate::machine::MachineArguments;
+use crate::measure::{Request, Subject};
+use crate::network::{ImageArguments, parse_network};
 use crate::output::{print, tell};
+use crate::remedy::explain;
 use crate::table::table;
 use crate::usage::{UsageError, count};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua cost
@@ -35,8 +38,8 @@ pub(crate) struct Arguments {
     /// Networks, as MODEL or MODEL/REFINEMENT/... (see `residua propagate`), or inception-v3 [default: those of the set].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
-    /// The usual networks: cifar (20 to 1001 layers) or imagenet (18 to 200 layers, Inception-v3).
-    #[arg(long, default_value_t = CostSet::Cifar, value_name = "SET")]
+    /// The usual networks on this data set.
+    #[arg(long, default_value_t = CostSet::Cifar, value_name = "SET", value_parser = words::<CostSet>())]
     set: CostSet,
     /// Count, look up and measure nothing.
     #[arg(long)]
@@ -56,14 +59,20 @@ pub(crate) struct Arguments {
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
-    /// Where to compute, as in `residua bench`.
-    #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE", help_heading = "Machine")]
+    /// Where to compute.
+    #[arg(
+        long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE", help_heading = "Machine",
+        value_parser = words::<DeviceChoice>()
+    )]
     device: DeviceChoice,
     /// Threads that compute [default: one for each core].
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Machine")]
     threads: Option<NonZeroUsize>,
     /// What training keeps in memory, as in `residua bench`.
-    #[arg(long, default_value_t = MemoryChoice::Mode(Memory::Fast), value_name = "MODE|SIZE", help_heading = "Machine")]
+    #[arg(
+        long, default_value_t = MemoryChoice::Mode(Memory::Fast), value_name = "MODE|SIZE", help_heading = "Machine",
+        value_parser = words::<MemoryChoice>()
+    )]
     memory: MemoryChoice,
 }
 
@@ -79,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         for run in find_runs(folder)? {
             match RunSummary::read(&run) {
                 Ok(run) => runs.push(run),
-                Err(error) => tell(format_args!("warning: left out: {error}")),
+                Err(error) => tell(format_args!("warning: left out: {}", explain(&error))),
             }
         }
     }
@@ -113,37 +122,31 @@ impl Arguments {
         match self.benchmark(network, mode) {
             Ok(speed) => Some(speed),
             Err(error) => {
-                tell(format_args!("warning: {name}: no speed in {mode}: {error:#}"));
+                tell(format_args!("warning: {name}: no speed in {mode}: {}", explain(error.as_ref())));
                 None
             }
         }
     }
 
     fn benchmark(&self, network: &Compared, mode: BenchmarkMode) -> anyhow::Result<Speed> {
-        let batch = self.batch.map_or_else(|| usual_batch(network), NonZeroUsize::get);
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program's file")?);
-        command.args(["bench", "--json", "--mode", mode.as_str(), "--batch", &batch.to_string()]);
-        command.args(["--steps", &self.steps.to_string(), "--device", &self.device.to_string()]);
-        if let Some(threads) = self.threads {
-            command.args(["--threads", &threads.to_string()]);
-        }
-        match network {
-            Compared::Inception => drop(command.args(["--model", Compared::INCEPTION])),
+        let (subject, usual_batch) = match network {
+            Compared::Inception => (Subject::Inception, 4),
             Compared::Residual(options) => {
-                command.args(options_of(options));
-                command.args(["--memory", &self.memory.to_string()]);
+                let (network, size) = ImageArguments::default().resolve(options)?;
+                let usual_batch = if network.layout == Layout::Cifar { 32 } else { 4 };
+                (Subject::Residual { network, size }, usual_batch)
             }
-        }
-        let output = command.stdin(Stdio::null()).output().context("cannot start residua bench")?;
-        if !output.status.success() {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            bail!("{} ({})", errors.trim().trim_start_matches("error: "), output.status);
-        }
-        let report: Value =
-            serde_json::from_slice(&output.stdout).context("residua bench printed no report")?;
-        let speed = report["images_per_second_median"].as_f64().context("residua bench printed no speed")?;
-        let peak_memory_bytes = report["peak_memory_bytes"].as_u64();
-        Ok(Speed { images_per_second: speed, batch, peak_memory_bytes })
+        };
+        let batch = self.batch.or(NonZeroUsize::new(usual_batch)).unwrap_or(NonZeroUsize::MIN);
+        let machine =
+            MachineArguments { device: self.device, threads: self.threads, engine: Engine::default() };
+        let request = Request { subject, mode, batch, steps: self.steps, machine, memory: self.memory };
+        let measured = request.run_apart()?;
+        Ok(Speed {
+            images_per_second: measured.images_per_second_median,
+            batch: batch.get(),
+            peak_memory_bytes: measured.peak_memory_bytes,
+        })
     }
 
     fn machine(&self) -> String {
@@ -158,30 +161,4 @@ fn parse(text: &str) -> Result<Compared, UsageError> {
         return Ok(Compared::Inception);
     }
     Ok(Compared::Residual(parse_network(text)?))
-}
-
-fn usual_batch(network: &Compared) -> usize {
-    match network {
-        Compared::Residual(options)
-            if options.resolve(1).is_ok_and(|config| config.layout == Layout::Cifar) =>
-        {
-            32
-        }
-        _ => 4,
-    }
-}
-
-/// The network as options of `residua bench`.
-fn options_of(options: &NetworkOptions) -> Vec<String> {
-    let NetworkOptions { model, ordering, shortcut, dimensions, block, .. } = options;
-    let mut arguments = vec!["--model".to_owned(), model.clone()];
-    let refinements = [
-        ("ordering", ordering.map(|ordering| ordering.to_string())),
-        ("shortcut", shortcut.map(|shortcut| shortcut.to_string())),
-        ("dimensions", dimensions.map(|dimensions| dimensions.to_string())),
-        ("block", block.map(|block| block.to_string())),
-    ];
-    arguments
-        .extend(refinements.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
-    arguments
 }

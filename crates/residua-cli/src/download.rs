@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residua::data::{Download, DownloadObserver, Downloadable, Patience, Remote, data_folder};
 
 use crate::output::{print, tell};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua data download cifar10
@@ -35,8 +36,8 @@ enum Action {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 struct DownloadArguments {
-    /// cifar10 or cifar100.
-    #[arg(value_name = "NAME")]
+    /// The data set.
+    #[arg(value_name = "NAME", value_parser = words::<Downloadable>())]
     name: Downloadable,
     /// Where to put it [default: $RESIDUA_DATA, or the user's folder for data of programs, such as
     /// ~/.local/share/residua].

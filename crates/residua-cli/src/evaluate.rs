@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua eval --checkpoint runs/preresnet20-shapes
@@ -27,8 +28,8 @@ pub(crate) struct Arguments {
     /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
-    /// The data set: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR [default: the one that the run was trained on].
-    #[arg(long, value_name = "DATA")]
+    /// The data set [default: the one that the run was trained on].
+    #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
     /// Height and width of what the network sees of a folder's pictures [default: as in training].
     #[arg(long, value_name = "N")]
@@ -37,9 +38,8 @@ pub(crate) struct Arguments {
     /// size, 256 for 224; the size itself up to 64].
     #[arg(long, value_name = "N")]
     scale: Option<usize>,
-    /// Crops of each of a folder's pictures: 1 (the middle) or 10 (middle and corners, each also mirrored; the mean of
-    /// their probabilities counts).
-    #[arg(long, value_name = "N")]
+    /// Crops of each of a folder's pictures.
+    #[arg(long, value_name = "N", value_parser = words::<Crops>())]
     crops: Option<Crops>,
     /// The share of a folder's pictures that may be unreadable.
     #[arg(long, value_name = "SHARE", default_value_t = ImageFolder::UNREADABLE_SHARE)]

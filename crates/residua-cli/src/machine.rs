@@ -8,21 +8,22 @@ use clap::Args;
 use residua::device::{Device, DeviceChoice};
 use residua::nn::{Memory, MemoryChoice};
 use residua::ops::Engine;
+use serde::{Deserialize, Serialize};
 
 use crate::usage::count;
+use crate::words::words;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArguments {
-    /// Where to compute: cpu, cuda[:N], vulkan[:N] or wgpu[:N] (the last three need a build with that Cargo feature).
-    #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    /// Where to compute.
+    #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE", value_parser = words::<DeviceChoice>())]
     pub(crate) device: DeviceChoice,
     /// Threads that compute [default: one for each core].
     #[arg(long, value_name = "N", value_parser = count)]
-    threads: Option<NonZeroUsize>,
-    /// Implementation of the operations: fused, or composed (Burn's operations with Burn's autodiff: the reference,
-    /// slower and larger).
-    #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Implementation of the operations.
+    #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE", value_parser = words::<Engine>())]
     pub(crate) engine: Engine,
 }
 
@@ -30,12 +31,11 @@ pub(crate) struct MachineArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MemoryArguments {
-    /// What a training step keeps for its backward pass; results are the same to the bit. fast: all raw feature maps.
-    /// balanced: all but each pre-activation unit's first convolution, computed again. lean: the input of every k-th
-    /// unit, the rest computed again, a forward pass more and a small part of the memory. A size such as 4GiB, 2.5GB
-    /// or 800MB: the fastest of these that fits; auto: that fits in the memory that is free. `residua summary --batch N`
-    /// says what each takes.
-    #[arg(long, default_value_t = MemoryChoice::default(), value_name = "MODE|SIZE")]
+    /// What a training step keeps for its backward pass; results are the same to the bit. A size such as 4GiB, 2.5GB or 800MB
+    /// means the fastest that fits in it. `residua summary --batch N` says what each takes.
+    #[arg(
+        long, default_value_t = MemoryChoice::default(), value_name = "MODE|SIZE", value_parser = words::<MemoryChoice>()
+    )]
     pub(crate) memory: MemoryChoice,
 }
 

@@ -8,12 +8,14 @@ mod download;
 mod evaluate;
 mod interrupt;
 mod machine;
+mod measure;
 mod network;
 mod output;
 mod paper;
 mod predict;
 mod progress;
 mod propagate;
+mod remedy;
 mod report;
 mod runs;
 mod summary;
@@ -21,12 +23,14 @@ mod table;
 mod train;
 mod usage;
 mod watch;
+mod words;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::output::{is_reader_gone, tell};
+use crate::remedy::explain;
 use crate::usage::UsageError;
 
 const EXAMPLES: &str = "Examples:
@@ -58,6 +62,9 @@ enum Action {
     Bench(bench::Arguments),
     Data(download::Arguments),
     Completions(completions::Arguments),
+    /// Run one benchmark, asked for on standard input.
+    #[command(hide = true)]
+    Measure,
 }
 
 fn main() -> ExitCode {
@@ -74,26 +81,14 @@ fn main() -> ExitCode {
         Action::Bench(arguments) => bench::run(&arguments),
         Action::Data(arguments) => download::run(&arguments),
         Action::Completions(arguments) => completions::run(&arguments),
+        Action::Measure => measure::run(),
     };
     match result {
         Ok(code) => code,
         Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(format_args!("error: {}", with_causes(&error)));
+            tell(format_args!("error: {}", explain(error.as_ref())));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
-}
-
-/// An error and its causes, those left out that it tells of already.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        match text.contains(&cause) {
-            true => {}
-            false if text.is_empty() => text = cause,
-            false => text = format!("{text}: {cause}"),
-        }
-    }
-    text
 }

@@ -9,6 +9,7 @@ use residua::nn::{
 };
 
 use crate::usage::{UsageError, count};
+use crate::words::words;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
@@ -18,35 +19,29 @@ pub(crate) struct NetworkArguments {
     /// 200 are ImageNet networks [default: preresnet20, in bench preresnet110].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Placement of BN and ReLU: original, bn-after-add, relu-before-add, relu-preact or preact [default: by the
-    /// model's name].
-    #[arg(long, value_name = "ORDERING")]
+    /// Placement of BN and ReLU in a unit; W is a convolution, a bottleneck has one more W BN ReLU [default: by the model's name].
+    #[arg(long, value_name = "ORDERING", value_parser = words::<Ordering>())]
     ordering: Option<Ordering>,
-    /// What stands on every shortcut: identity, scale:S,F, exclusive-gate:B, shortcut-gate:B, conv1x1 or dropout:P
-    /// [default: identity].
-    #[arg(long, value_name = "SHORTCUT", allow_hyphen_values = true)]
+    /// What stands on every shortcut [default: identity].
+    #[arg(long, value_name = "SHORTCUT", allow_hyphen_values = true, value_parser = words::<Shortcut>())]
     shortcut: Option<Shortcut>,
-    /// Shortcut where dimensions change: a (zero-padded identity) or b (1x1 projection) [default: a in CIFAR
-    /// networks of basic and single units, b elsewhere].
-    #[arg(long, value_name = "A|B")]
+    /// Shortcut where dimensions change [default: a in CIFAR networks of basic and single units, b elsewhere].
+    #[arg(long, value_name = "A|B", value_parser = words::<DimensionChange>())]
     dimensions: Option<DimensionChange>,
-    /// Convolutions of a unit: single (one 3x3), basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) [default: by the
-    /// depth].
-    #[arg(long, value_name = "BLOCK")]
+    /// Convolutions of a unit [default: by the depth].
+    #[arg(long, value_name = "BLOCK", value_parser = words::<Block>())]
     block: Option<Block>,
-    /// Stem and stages: cifar or imagenet [default: by the depth].
-    #[arg(long, value_name = "LAYOUT")]
+    /// Stem and stages [default: by the depth].
+    #[arg(long, value_name = "LAYOUT", value_parser = words::<Layout>())]
     layout: Option<Layout>,
-    /// Which convolution of a bottleneck unit has the stride: first (the papers) or middle (torchvision)
-    /// [default: first].
-    #[arg(long, value_name = "PLACE")]
+    /// Which convolution of a bottleneck unit has the stride [default: first].
+    #[arg(long, value_name = "PLACE", value_parser = words::<StridePlacement>())]
     stride_placement: Option<StridePlacement>,
     /// Images over which batch normalisation takes statistics in training [default: the whole batch].
     #[arg(long, value_name = "N", value_parser = count)]
     bn_group: Option<NonZeroUsize>,
-    /// What training stores the feature maps between units, and their gradients, in: f32, or bf16 for less memory and time at
-    /// the price of rounding them to 8 bits (identity and conv1x1 shortcuts) [default: f32].
-    #[arg(long, value_name = "F32|BF16")]
+    /// What training stores the feature maps between units, and their gradients, in [default: f32].
+    #[arg(long, value_name = "F32|BF16", value_parser = words::<Trunk>())]
     trunk: Option<Trunk>,
 }
 
@@ -104,7 +99,7 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
 }
 
 /// The images and classes that a network is made for, where no data set says it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct ImageArguments {
     /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].

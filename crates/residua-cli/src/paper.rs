@@ -6,14 +6,16 @@ mod show;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use residua::data::Source;
 use residua::files::write_file;
-use residua::infer::choice::UnknownChoice;
+use residua::infer::choice::{Choice, Choices, UnknownChoice};
 use residua::study::paper::{Budget, Experiment, Reproduction, Sources, markdown, page, pictures};
 
-use crate::usage::UsageError;
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua paper list
@@ -51,17 +53,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// Which results, and where they are.
 #[derive(Debug, Args)]
 struct ResultArguments {
-    /// How much of the paper's protocol. smoke: tiny networks, minutes for everything. short: 56 layers for 110, 290 for 1001, 3,000
-    /// iterations, hours for a table; Figure 1 is the first 300 iterations of 1001 layers. deep: 3,000 iterations at the paper's
-    /// depths. full: the paper's protocol to the letter.
-    #[arg(long, default_value_t = Budget::Short, value_name = "BUDGET")]
+    /// How much of the paper's protocol.
+    #[arg(long, default_value_t = Budget::Short, value_name = "BUDGET", value_parser = words::<Budget>())]
     budget: Budget,
     /// Runs of each row, with the seeds 1, 2, ... [default: 1 in smoke, 2 in short and deep, 5 in full].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
-    /// Where the data are: cifar10:DIR, cifar100:DIR, folder:DIR for ImageNet, or shapes in the place of both CIFAR sets; several
-    /// may be given [default: where `residua data download` puts them].
-    #[arg(long, value_name = "DATA")]
+    /// Where the data are: CIFAR's two sets, or shapes in the place of both; a folder for ImageNet; several may be given
+    /// [default: where `residua data download` puts them].
+    #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Vec<Source>,
     /// The folder of the runs and the results, with a folder for each budget.
     #[arg(long, default_value = "runs/paper", value_name = "DIR")]
@@ -110,25 +110,47 @@ impl ResultArguments {
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .map_err(|error| anyhow::anyhow!("cannot make the folder {}: {error}", folder.display()))?;
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     Ok(write_file(path, text.as_bytes())?)
 }
 
-/// The experiments that a word means: one of them, or `all`.
-fn parse_experiments(words: &[String]) -> Result<Vec<Experiment>, UsageError> {
-    let mut experiments = Vec::new();
-    for word in words {
-        if word == "all" {
-            return Ok(Experiment::ALL.to_vec());
-        }
-        let choices: Vec<&str> =
-            Experiment::ALL.iter().map(|experiment| experiment.as_str()).chain(["all"]).collect();
-        let unknown = || UsageError::new(UnknownChoice::new("experiment", word, &choices));
-        let experiment = word.parse().map_err(|_| unknown())?;
-        if !experiments.contains(&experiment) {
-            experiments.push(experiment);
+/// One of the experiments, or all of them.
+#[derive(Debug, Clone, Copy)]
+enum Chosen {
+    All,
+    One(Experiment),
+}
+
+impl Choices for Chosen {
+    const CHOICES: &'static [Choice] = &{
+        let mut choices = [Choice::new("all", "each of them"); Experiment::CHOICES.len() + 1];
+        choices.split_at_mut(Experiment::CHOICES.len()).0.copy_from_slice(Experiment::CHOICES);
+        choices
+    };
+}
+
+impl FromStr for Chosen {
+    type Err = UnknownChoice;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word.parse() {
+            _ if word == "all" => Ok(Self::All),
+            Ok(experiment) => Ok(Self::One(experiment)),
+            Err(_) => Err(UnknownChoice::new("experiment", word, &Self::words())),
         }
     }
-    Ok(experiments)
+}
+
+/// The experiments that are meant, each once.
+fn experiments(chosen: &[Chosen]) -> Vec<Experiment> {
+    let mut experiments = Vec::new();
+    for chosen in chosen {
+        match chosen {
+            Chosen::All => return Experiment::ALL.to_vec(),
+            Chosen::One(experiment) if experiments.contains(experiment) => {}
+            Chosen::One(experiment) => experiments.push(*experiment),
+        }
+    }
+    experiments
 }

@@ -19,6 +19,7 @@ use serde_json::json;
 use self::pictures::pictures;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
+use crate::remedy::explain;
 use crate::usage::count;
 
 const EXAMPLES: &str = "Examples:
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 Ok(predictions) => print(arguments.report(network.info(), path, &predictions))?,
                 // A bad picture has a line of its own; the others go on.
                 Err(error) => {
-                    tell(format_args!("error: {error}"));
+                    tell(format_args!("error: {}", explain(&error)));
                     failures += 1;
                 }
             }

@@ -18,6 +18,7 @@ use crate::machine::MachineArguments;
 use crate::network::parse_network;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua propagate preresnet56 resnet56
@@ -40,8 +41,8 @@ pub(crate) struct Arguments {
     /// model's name, a refinement that changes nothing (preresnet20/identity) means the model.
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
-    /// Whose training images to take: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR.
-    #[arg(long, default_value_t = Source::Shapes, value_name = "DATA")]
+    /// Whose training images to take.
+    #[arg(long, default_value_t = Source::Shapes, value_name = "DATA", value_parser = words::<Source>())]
     data: Source,
     /// Batches, each of other images, as far as the data set has that many; values are their means, errors the largest.
     #[arg(long, default_value = "1", value_name = "N", value_parser = count)]

@@ -14,7 +14,9 @@ use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
 
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
+use crate::remedy::explain;
 use crate::usage::count;
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua report runs/preresnet20-shapes --open
@@ -37,8 +39,8 @@ pub(crate) struct Arguments {
     /// Open the page in the browser.
     #[arg(long)]
     open: bool,
-    /// The data set with the test images: shapes, cifar10[:DIR], cifar100[:DIR] or folder:DIR [default: that of each run].
-    #[arg(long, value_name = "DATA")]
+    /// The data set with the test images [default: that of each run].
+    #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
     /// Leave out what needs the network and the test images: confusions and hard images.
     #[arg(long)]
@@ -69,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             true => Examined::No,
             false => arguments
                 .examine(&run)
-                .map_or_else(|error| Examined::Failed(format!("{error:#}")), Examined::Yes),
+                .map_or_else(|error| Examined::Failed(explain(error.as_ref())), Examined::Yes),
         };
         if let Examined::Failed(reason) = &examined {
             tell(format_args!("warning: {}: no confusions in the report: {reason}", run.folder.display()));
@@ -104,6 +106,6 @@ impl Arguments {
 fn open(page: &Path) {
     let opened = fs::canonicalize(page).map_err(anyhow::Error::from).and_then(|path| Ok(opener::open(path)?));
     if let Err(error) = opened.context("cannot open a browser") {
-        tell(format_args!("warning: {error:#}; open {} yourself", page.display()));
+        tell(format_args!("warning: {}; open {} yourself", explain(error.as_ref()), page.display()));
     }
 }

@@ -10,6 +10,7 @@ use residua::run::RunState;
 use serde_json::{Value, json};
 
 use crate::output::{print, tell};
+use crate::remedy::explain;
 use crate::table::table;
 
 const EXAMPLES: &str = "Examples:
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let is_there = folder.is_dir() || *json || folder != Path::new("runs");
     let folders = if is_there { find_runs(folder)? } else { Vec::new() };
     let read = |folder: PathBuf| {
-        let run = RunSummary::read(&folder).map_err(|error| error.to_string());
+        let run = RunSummary::read(&folder).map_err(|error| explain(&error));
         Row { folder, run }
     };
     let mut rows: Vec<Row> = folders.into_iter().map(read).collect();

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
 use crate::usage::{UsageError, count, impossible_training};
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua summary --model preresnet164
@@ -30,8 +31,8 @@ pub(crate) struct Arguments {
     /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
     #[arg(long, value_name = "N", value_parser = count)]
     batch: Option<NonZeroUsize>,
-    /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB, or in what is free (auto).
-    #[arg(long, value_name = "MODE|SIZE", requires = "batch")]
+    /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB.
+    #[arg(long, value_name = "MODE|SIZE", requires = "batch", value_parser = words::<MemoryChoice>())]
     memory: Option<MemoryChoice>,
     /// Print JSON, with every unit.
     #[arg(long)]

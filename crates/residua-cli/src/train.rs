@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source, Split};
 use residua::infer::StoredWeights;
+use residua::infer::choice::{Choice, Choices};
 use residua::nn::{NamedTensors, NetworkError};
 use residua::run::{
     DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe, stored_weights,
@@ -24,6 +25,7 @@ use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::usage::{UsageError, count, impossible_run};
 use crate::watch::Watch;
+use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua train
@@ -45,9 +47,9 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Where to start from: quick, paper-cifar, or a recipe file; every other option refines it [default: quick for
+    /// Where to start from: a recipe by its name, or a recipe file; every other option refines it [default: quick for
     /// the built-in images, paper-cifar for others].
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "resume")]
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "resume", value_parser = words::<RecipeChoice>())]
     recipe: Option<RecipeChoice>,
     /// The run's folder, which must not hold a run yet [default: runs/MODEL-DATA, numbered].
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
@@ -87,20 +89,16 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 struct DataArguments {
-    /// The data set: shapes (built in), cifar10 or cifar100 (downloaded by `residua data download`;
-    /// cifar10:DIR for files in the official binary layout that lie elsewhere), or folder:DIR (pictures
-    /// in DIR/train/CLASS and DIR/test/CLASS or DIR/val/CLASS) [default: shapes].
-    #[arg(long, value_name = "DATA")]
+    /// The data set; `residua data download` gets those that can be downloaded [default: shapes].
+    #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
     /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
     /// ImageNet networks].
     #[arg(long, value_name = "N")]
     size: Option<usize>,
-    /// How training images are cropped: none; shift (padded by 4, cropped at random), scale (shorter side 256 to 480, in
-    /// proportion for other sizes than 224, cropped at random) or scale-aspect (a random part of 8 to 100 % of the area
-    /// and of an aspect ratio of 3/4 to 4/3). All but none also mirror at random [default: scale-aspect for a folder
-    /// and an ImageNet network, else shift].
-    #[arg(long, value_name = "KIND")]
+    /// How training images are cropped and mirrored at random [default: scale-aspect for a folder and an ImageNet network,
+    /// else shift].
+    #[arg(long, value_name = "KIND", value_parser = words::<Augmentation>())]
     augment: Option<Augmentation>,
     /// Take training images as they are, as --augment none does.
     #[arg(long, conflicts_with = "augment")]
@@ -115,8 +113,8 @@ struct DataArguments {
     /// Take training images in the data set's order in every epoch.
     #[arg(long)]
     no_shuffle: bool,
-    /// channel (mean and deviation of each channel) or pixel-mean (mean of each pixel) [default: channel].
-    #[arg(long, value_name = "KIND")]
+    /// What pixels are shifted and scaled by [default: channel].
+    #[arg(long, value_name = "KIND", value_parser = words::<NormalisationKind>())]
     normalisation: Option<NormalisationKind>,
 }
 
@@ -152,8 +150,8 @@ struct ScheduleArguments {
     /// Weight decay [default: 0.0001].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// What decays: all parameters, or weights (neither BN's parameters nor biases) [default: all].
-    #[arg(long, value_name = "WHAT")]
+    /// What decays [default: all].
+    #[arg(long, value_name = "WHAT", value_parser = words::<DecayScope>())]
     decays: Option<DecayScope>,
     /// What all random choices follow from [default: 1].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -276,9 +274,9 @@ impl Arguments {
         self.data.refine(&mut recipe);
         self.schedule.refine(&mut recipe, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
-        recipe.validate().map_err(UsageError::new)?;
+        recipe.validate().map_err(UsageError::from)?;
         // Written out, so that the run's recipe says how its images were cropped.
-        recipe.data.augmentation = Some(recipe.augmentation().map_err(UsageError::new)?);
+        recipe.data.augmentation = Some(recipe.augmentation().map_err(UsageError::from)?);
         Ok(recipe)
     }
 }
@@ -360,6 +358,10 @@ enum RecipeChoice {
     File(PathBuf),
 }
 
+impl Choices for RecipeChoice {
+    const CHOICES: &'static [Choice] = NamedRecipe::CHOICES;
+}
+
 impl FromStr for RecipeChoice {
     type Err = anyhow::Error;
 
@@ -420,7 +422,7 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
 /// Goes on with a run; options that may not change are an error of whoever gave them.
 fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Trainer> {
     Trainer::resume(folder, recipe, machine).map_err(|error| match error {
-        RunError::Resume(error) => UsageError::new(error).into(),
+        RunError::Resume(error) => UsageError::from(error).into(),
         error => blame(error, None),
     })
 }

@@ -1,10 +1,10 @@
-//! Options that cannot be meant, beyond what the parser sees: answered by the options' names, with exit code 2.
+//! Options that cannot be meant, beyond what the parser sees: answered by the options' flags, with exit code 2.
 
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use residua::nn::MemoryError;
-use residua::run::RunError;
+use residua::run::{InvalidOption, RecipeOption, ResumeError, RunError};
 use thiserror::Error;
 
 /// An error in what was asked for.
@@ -13,46 +13,65 @@ use thiserror::Error;
 pub(crate) struct UsageError(String);
 
 impl UsageError {
-    /// The library's error with the options of a recipe called as they are on the command line.
     pub(crate) fn new(error: impl Display) -> Self {
-        let text = error.to_string();
-        Self(FLAGS.iter().fold(text, |text, (option, flag)| text.replace(option, flag)))
+        Self(error.to_string())
     }
 }
 
-/// Options of a recipe, and what sets them.
-const FLAGS: [(&str, &str); 30] = [
-    ("network.model", "--model"),
-    ("network.ordering", "--ordering"),
-    ("network.shortcut", "--shortcut"),
-    ("network.dimensions", "--dimensions"),
-    ("network.block", "--block"),
-    ("network.layout", "--layout"),
-    ("network.stride_placement", "--stride-placement"),
-    ("network.bn_group", "--bn-group"),
-    ("network.trunk", "--trunk"),
-    ("data.source", "--data"),
-    ("data.normalisation", "--normalisation"),
-    ("data.size", "--size"),
-    ("data.augmentation", "--augment"),
-    ("data.unreadable_share", "--max-unreadable"),
-    ("optimiser.batch", "--batch"),
-    ("optimiser.momentum", "--momentum"),
-    ("optimiser.weight_decay", "--weight-decay"),
-    ("optimiser.decays", "--decays"),
-    ("schedule.iterations", "--iterations"),
-    ("schedule.learning_rate", "--lr"),
-    ("schedule.decay_at", "--decay-at"),
-    ("schedule.warmup.iterations", "--warmup (iterations)"),
-    ("schedule.warmup.learning_rate", "--warmup (learning rate)"),
-    ("schedule.warmup.kind", "--warmup (kind)"),
-    ("schedule.warmup", "--warmup"),
-    ("intervals.log", "--log-every"),
-    ("intervals.evaluate", "--evaluate-every"),
-    ("intervals.checkpoint", "--checkpoint-every"),
-    ("intervals.keep", "--keep"),
-    ("intervals.norms", "--log-norms"),
-];
+impl From<InvalidOption> for UsageError {
+    fn from(error: InvalidOption) -> Self {
+        Self(error.with_names(flag))
+    }
+}
+
+impl From<ResumeError> for UsageError {
+    fn from(error: ResumeError) -> Self {
+        Self(error.with_names(flag))
+    }
+}
+
+/// What an option of a recipe is called on the command line: its flag, or where no flag takes its value, what it is called in a
+/// recipe's file.
+pub(crate) fn flag(option: RecipeOption) -> &'static str {
+    match option {
+        RecipeOption::Seed => "--seed",
+        RecipeOption::Model => "--model",
+        RecipeOption::Ordering => "--ordering",
+        RecipeOption::Shortcut => "--shortcut",
+        RecipeOption::Dimensions => "--dimensions",
+        RecipeOption::Block => "--block",
+        RecipeOption::Layout => "--layout",
+        RecipeOption::StridePlacement => "--stride-placement",
+        RecipeOption::BnGroup => "--bn-group",
+        RecipeOption::Trunk => "--trunk",
+        RecipeOption::Source => "--data",
+        RecipeOption::Normalisation => "--normalisation",
+        RecipeOption::Size => "--size",
+        RecipeOption::Augmentation => "--augment",
+        RecipeOption::UnreadableShare => "--max-unreadable",
+        RecipeOption::Batch => "--batch",
+        RecipeOption::Momentum => "--momentum",
+        RecipeOption::WeightDecay => "--weight-decay",
+        RecipeOption::Decays => "--decays",
+        RecipeOption::Iterations => "--iterations",
+        RecipeOption::LearningRate => "--lr",
+        RecipeOption::DecayAt => "--decay-at",
+        RecipeOption::Warmup => "--warmup",
+        RecipeOption::WarmupIterations => "--warmup (iterations)",
+        RecipeOption::WarmupLearningRate => "--warmup (learning rate)",
+        RecipeOption::WarmupKind => "--warmup (kind)",
+        RecipeOption::LogInterval => "--log-every",
+        RecipeOption::EvaluateInterval => "--evaluate-every",
+        RecipeOption::CheckpointInterval => "--checkpoint-every",
+        RecipeOption::Keep => "--keep",
+        RecipeOption::NormsInterval => "--log-norms",
+        // Their flags only switch them on or off, or there are none.
+        RecipeOption::VariesColour
+        | RecipeOption::IsShuffled
+        | RecipeOption::IsNesterov
+        | RecipeOption::DecayFactor => option.as_str(),
+    }
+}
 
 /// A network or batch that cannot be, or training that does not fit in the memory allowed.
 pub(crate) fn impossible_training(error: &MemoryError) -> UsageError {

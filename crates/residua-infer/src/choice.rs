@@ -1,10 +1,12 @@
-//! Parsing a word that must be one of a few: an unknown word is answered with the nearest right one.
+//! Values that are written as one of a few words: one list of them is read by parsers, help texts and completions, and answers
+//! an unknown word with the nearest right one.
 
 use thiserror::Error;
 
 /// A word that is none of the choices it was read as.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown {what} '{given}'{}; choose one of: {}", suggestion(.nearest), .choices.join(", "))]
+#[non_exhaustive]
 pub struct UnknownChoice {
     /// What the word should have named, such as `ordering`.
     pub what: &'static str,
@@ -43,20 +45,57 @@ fn suggestion(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|choice| format!(" (did you mean '{choice}'?)")).unwrap_or_default()
 }
 
-/// A type whose values are named by one word each, which is read, written and stored.
-pub trait Word: Copy + Send + Sync + std::str::FromStr<Err = UnknownChoice> + 'static {
-    /// Every value, in the order in which the documentation lists them.
-    const WORDS: &'static [Self];
-
-    /// The word that names this value on the command line and in files.
-    fn word(self) -> &'static str;
+/// One of the words that a value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The word, behind it the parameters that it takes: `identity`, `scale:S,F`, in brackets those that can be left out: `cuda[:N]`.
+    pub written: &'static str,
+    /// With parameters, where it does not go without.
+    pub example: Option<&'static str>,
+    /// What it means, in a few words; nothing where the word says it.
+    pub meaning: &'static str,
 }
 
-/// Gives an enum of plain words its `ALL`, `as_str`, `Display`, `FromStr` and serde (as that word).
+impl Choice {
+    /// A word that goes without parameters.
+    pub const fn new(written: &'static str, meaning: &'static str) -> Self {
+        Self { written, example: None, meaning }
+    }
+
+    /// A word with its parameters.
+    pub const fn with_example(written: &'static str, example: &'static str, meaning: &'static str) -> Self {
+        Self { written, example: Some(example), meaning }
+    }
+
+    /// The word without its parameters.
+    pub fn word(self) -> &'static str {
+        self.written.split([':', '[']).next().unwrap_or_default()
+    }
+
+    /// How it is written: `scale:S,F, such as scale:0.5,0.5`.
+    pub fn usage(self) -> String {
+        self.example
+            .map_or_else(|| self.written.to_owned(), |example| format!("{}, such as {example}", self.written))
+    }
+}
+
+/// A type whose values are written as one of a few words.
+pub trait Choices: std::str::FromStr {
+    /// The words, in the order in which the documentation lists them.
+    const CHOICES: &'static [Choice];
+
+    /// The words without their parameters.
+    fn words() -> Vec<&'static str> {
+        Self::CHOICES.iter().map(|choice| choice.word()).collect()
+    }
+}
+
+/// Gives an enum of plain words its `ALL`, `as_str`, `Display`, `FromStr`, serde (as that word) and [`Choices`]. A word is
+/// followed by what it means, where help texts are to say it: `Word => "word": "what it means"`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! words {
-    ($type:ident, $what:literal, { $($variant:ident => $word:literal),+ $(,)? }) => {
+    ($type:ident, $what:literal, { $($variant:ident => $word:literal $(: $meaning:literal)?),+ $(,)? }) => {
         impl $type {
             /// Every choice, in the order in which the documentation lists them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
@@ -84,12 +123,9 @@ macro_rules! words {
             }
         }
 
-        impl $crate::choice::Word for $type {
-            const WORDS: &'static [Self] = Self::ALL;
-
-            fn word(self) -> &'static str {
-                self.as_str()
-            }
+        impl $crate::choice::Choices for $type {
+            const CHOICES: &'static [$crate::choice::Choice] =
+                &[$($crate::choice::Choice::new($word, concat!("" $(, $meaning)?))),+];
         }
 
         $crate::serde_as_string!($type);
@@ -129,6 +165,15 @@ mod tests {
         );
         let error = UnknownChoice::new("ordering", "zzz", &["original", "preact"]);
         assert_eq!(error.to_string(), "unknown ordering 'zzz'; choose one of: original, preact");
+    }
+
+    #[test]
+    fn words_are_told_from_their_parameters() {
+        for (written, word) in [("identity", "identity"), ("scale:S,F", "scale"), ("cuda[:N]", "cuda")] {
+            assert_eq!(Choice::new(written, "").word(), word);
+        }
+        let scale = Choice::with_example("scale:S,F", "scale:0.5,0.5", "weighs both paths");
+        assert_eq!(scale.usage(), "scale:S,F, such as scale:0.5,0.5");
     }
 
     #[test]

@@ -16,7 +16,10 @@ pub enum NormalisationKind {
     PerPixelMean,
 }
 
-words!(NormalisationKind, "normalisation", { PerChannel => "channel", PerPixelMean => "pixel-mean" });
+words!(NormalisationKind, "normalisation", {
+    PerChannel => "channel": "mean and deviation of each channel",
+    PerPixelMean => "pixel-mean": "mean of each pixel",
+});
 
 /// What maps pixels to a network's input. It belongs to the weights trained with it and is stored beside
 /// them.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::choice::{Choice, Choices};
+
 /// Red, green and blue.
 pub const CHANNELS: usize = 3;
 
@@ -49,6 +51,16 @@ impl fmt::Display for Crops {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.count().fmt(formatter)
     }
+}
+
+impl Choices for Crops {
+    const CHOICES: &'static [Choice] = &[
+        Choice::new("1", "the middle"),
+        Choice::new(
+            "10",
+            "the middle and four corners, each also mirrored; the mean of their probabilities counts",
+        ),
+    ];
 }
 
 impl FromStr for Crops {
@@ -104,6 +116,7 @@ const LARGEST_SIDE: usize = 16_384;
 /// A view that no picture can be seen by.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("pictures cannot be scaled to {shorter_side} and cropped to {height}x{width}: {problem}")]
+#[non_exhaustive]
 pub struct ViewError {
     /// Height of the crop.
     pub height: usize,

@@ -11,7 +11,7 @@ use residua_kernels::{Algorithm, Instructions, UnknownAlgorithm, UnknownInstruct
 use sysinfo::{MemoryRefreshKind, System};
 use thiserror::Error;
 
-use residua_infer::choice::UnknownChoice;
+use residua_infer::choice::{Choice, Choices, UnknownChoice};
 use residua_infer::serde_as_string;
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`, `vulkan`, `wgpu`.
@@ -31,6 +31,7 @@ pub enum DeviceChoice {
 
 /// A device that could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The name is unknown.
     #[error(transparent)]
@@ -46,9 +47,7 @@ pub enum DeviceError {
         index: String,
     },
     /// The Cargo feature is off.
-    #[error(
-        "this build of residua has no {feature} support; rebuild it with `cargo build --release --features {feature}`, or use --device cpu"
-    )]
+    #[error("this build of residua has no {feature} support, which is the Cargo feature `{feature}`")]
     NotBuilt {
         /// The feature that is missing.
         feature: &'static str,
@@ -60,7 +59,7 @@ pub enum DeviceError {
     #[error(transparent)]
     Algorithm(#[from] UnknownAlgorithm),
     /// The machine has no such device, or its driver does not work.
-    #[error("no device {device} on this machine ({reason}); check the driver, or use --device cpu")]
+    #[error("no device {device} on this machine ({reason}); check the driver")]
     Unavailable {
         /// The device that was asked for.
         device: DeviceChoice,
@@ -185,6 +184,15 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+impl Choices for DeviceChoice {
+    const CHOICES: &'static [Choice] = &[
+        Choice::new("cpu", "the processor"),
+        Choice::new("cuda[:N]", "the NVIDIA GPU of index N, in a build with the Cargo feature `cuda`"),
+        Choice::new("vulkan[:N]", "a device that Vulkan lists, in a build with the feature `vulkan`"),
+        Choice::new("wgpu[:N]", "a device of Metal, DirectX or Vulkan, in a build with the feature `wgpu`"),
+    ];
+}
+
 impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
@@ -203,7 +211,7 @@ impl FromStr for DeviceChoice {
             ("cuda", _) => parse("cuda").map(Self::Cuda),
             ("vulkan", _) => parse("vulkan").map(Self::Vulkan),
             ("wgpu", _) => parse("wgpu").map(Self::Wgpu),
-            _ => Err(UnknownChoice::new("device", text, &["cpu", "cuda", "vulkan", "wgpu"]).into()),
+            _ => Err(UnknownChoice::new("device", text, &Self::words()).into()),
         }
     }
 }
@@ -236,6 +244,6 @@ mod tests {
     #[test]
     fn a_device_that_the_build_lacks_is_an_error() {
         let error = DeviceChoice::Cuda(0).open().unwrap_err().to_string();
-        assert!(error.contains("--features cuda"), "{error}");
+        assert!(error.contains("no cuda support, which is the Cargo feature `cuda`"), "{error}");
     }
 }

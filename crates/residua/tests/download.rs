@@ -203,7 +203,10 @@ fn another_content_is_refused_and_deleted() {
     let server = Server::start(|_, request, stream| send(request, stream, b"something else", usize::MAX));
     let place = Place::new();
     let message = place.fetch(&server).unwrap_err();
-    assert!(message.contains("is not the file that it should be") && message.contains("--url"), "{message}");
+    assert!(
+        message.contains("is not the file that it should be") && message.contains("another mirror"),
+        "{message}"
+    );
     assert_eq!(fs::read_dir(place.0.path()).unwrap().count(), 0);
 }
 
@@ -229,7 +232,7 @@ fn what_the_server_does_not_have_is_asked_for_once() {
     {
         let server = Server::start(move |_, _, stream| head(stream, status, "Content-Length: 0\r\n"));
         let message = Place::new().fetch(&server).unwrap_err();
-        assert!(message.contains(part) && message.contains("--url"), "{message}");
+        assert!(message.contains(part) && message.contains("the address of a mirror"), "{message}");
         assert_eq!(server.requests().len(), 1);
     }
     let server = Server::start(|number, request, stream| match number {

@@ -6,17 +6,18 @@ use clap::Args;
 use residua::study::paper::{Budget, Experiment, Row, Sources};
 use serde_json::{Value, json};
 
-use super::parse_experiments;
+use super::{Chosen, experiments};
 use crate::output::print;
+use crate::words::words;
 
 /// List the paper's tables and figures with the recipes and published errors of their rows.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// table1 to table5, fig1, fig3, fig6, or all.
-    #[arg(default_value = "all", value_name = "EXPERIMENT")]
-    experiments: Vec<String>,
-    /// Whose recipes: smoke, short, deep or full.
-    #[arg(long, default_value_t = Budget::Full, value_name = "BUDGET")]
+    /// Tables and figures.
+    #[arg(default_value = "all", value_name = "EXPERIMENT", value_parser = words::<Chosen>())]
+    experiments: Vec<Chosen>,
+    /// Whose recipes.
+    #[arg(long, default_value_t = Budget::Full, value_name = "BUDGET", value_parser = words::<Budget>())]
     budget: Budget,
     /// Print a JSON array with the whole recipes.
     #[arg(long)]
@@ -24,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let experiments = parse_experiments(&arguments.experiments)?;
+    let experiments = experiments(&arguments.experiments);
     if arguments.json {
         let rows: Vec<Value> =
             experiments.iter().flat_map(|&experiment| rows(experiment, arguments.budget)).collect();

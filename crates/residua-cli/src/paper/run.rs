@@ -16,12 +16,14 @@ use residua::study::paper::{
 };
 use residua::train::{Ending, Machine, Trainer};
 
-use super::{ResultArguments, parse_experiments};
+use super::{Chosen, ResultArguments, experiments};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
+use crate::remedy::explain;
 use crate::usage::{UsageError, count, impossible_run};
+use crate::words::words;
 
 /// Run what is missing of tables and figures, resume what was interrupted, and report.
 ///
@@ -30,9 +32,9 @@ use crate::usage::{UsageError, count, impossible_run};
 /// Ctrl-C saves the run that is going on; the same command goes on with it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// table1 to table5, fig1, fig3, fig6, or all.
-    #[arg(required = true, value_name = "EXPERIMENT")]
-    experiments: Vec<String>,
+    /// Tables and figures.
+    #[arg(required = true, value_name = "EXPERIMENT", value_parser = words::<Chosen>())]
+    experiments: Vec<Chosen>,
     /// Run these rows alone, by the names in `residua paper list`; several may be given.
     #[arg(long, value_name = "ROW")]
     row: Vec<String>,
@@ -56,7 +58,7 @@ struct Task {
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { results, machine, memory, workers, .. } = &arguments;
-    let experiments = parse_experiments(&arguments.experiments)?;
+    let experiments = experiments(&arguments.experiments);
     let rows = chosen(&experiments, &arguments.row)?;
     let tasks = arguments.tasks(&rows)?;
     results.read(&experiments)?;
@@ -110,7 +112,7 @@ impl Arguments {
                 // Reading is cheap beside training, and hours of training must not end at the tenth row.
                 let reason = reasons.entry(trial.data).or_insert_with(|| match sources.of(trial.data) {
                     None => Some("give its pictures by --data folder:DIR".to_owned()),
-                    Some(source) => source.load(Split::Test).err().map(|error| error.to_string()),
+                    Some(source) => source.load(Split::Test).err().map(|error| explain(&error)),
                 });
                 if reason.is_some() {
                     left_out.extend((seed == 1).then_some(row));
@@ -186,7 +188,9 @@ impl Task {
             Ok(Ending { is_finished: false, .. }) => return Ok(Ends::Stopped),
             Ok(_) => self.test(machine)?,
             // What the paper calls "fail" is a result.
-            Err(error @ RunError::Diverged { .. }) => tell(format_args!("{name}: fails: {error}")),
+            Err(error @ RunError::Diverged { .. }) => {
+                tell(format_args!("{name}: fails: {}", explain(&error)))
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(Ends::Over)

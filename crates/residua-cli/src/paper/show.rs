@@ -5,15 +5,16 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::study::paper::markdown;
 
-use super::{ResultArguments, parse_experiments};
+use super::{Chosen, ResultArguments, experiments};
 use crate::output::{print, tell};
+use crate::words::words;
 
 /// Show the published numbers beside those of one's own runs so far; nothing is trained.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// table1 to table5, fig1, fig3, fig6, or all.
-    #[arg(required = true, value_name = "EXPERIMENT")]
-    experiments: Vec<String>,
+    /// Tables and figures.
+    #[arg(required = true, value_name = "EXPERIMENT", value_parser = words::<Chosen>())]
+    experiments: Vec<Chosen>,
     #[command(flatten)]
     results: ResultArguments,
     /// Write the page, Markdown, pictures and JSON anew, as `run` does.
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let reproductions = arguments.results.read(&parse_experiments(&arguments.experiments)?)?;
+    let reproductions = arguments.results.read(&experiments(&arguments.experiments))?;
     if arguments.json {
         print(serde_json::to_string(&reproductions)?)?;
     } else {

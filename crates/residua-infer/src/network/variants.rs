@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::choice::UnknownChoice;
+use crate::choice::{Choice, Choices, UnknownChoice};
 use crate::{serde_as_string, words};
 
 /// Where batch normalisation (BN) and ReLU stand in a residual unit (paper Fig. 4, Table 2).
@@ -34,11 +34,11 @@ pub enum Ordering {
 }
 
 words!(Ordering, "ordering", {
-    Original => "original",
-    BnAfterAddition => "bn-after-add",
-    ReluBeforeAddition => "relu-before-add",
-    ReluOnlyPreActivation => "relu-preact",
-    FullPreActivation => "preact",
+    Original => "original": "W BN ReLU W BN, addition, ReLU",
+    BnAfterAddition => "bn-after-add": "W BN ReLU W, addition, BN ReLU",
+    ReluBeforeAddition => "relu-before-add": "W BN ReLU W BN ReLU, addition",
+    ReluOnlyPreActivation => "relu-preact": "ReLU W BN ReLU W BN, addition",
+    FullPreActivation => "preact": "BN ReLU W BN ReLU W, addition: full pre-activation",
 });
 
 impl Ordering {
@@ -69,7 +69,11 @@ pub enum Block {
     Bottleneck,
 }
 
-words!(Block, "block", { Single => "single", Basic => "basic", Bottleneck => "bottleneck" });
+words!(Block, "block", {
+    Single => "single": "one 3x3 convolution",
+    Basic => "basic": "two 3x3 convolutions",
+    Bottleneck => "bottleneck": "convolutions of 1x1, 3x3 and 1x1",
+});
 
 impl Block {
     /// Convolutions in the branch.
@@ -92,7 +96,10 @@ pub enum DimensionChange {
     B,
 }
 
-words!(DimensionChange, "dimension change", { A => "a", B => "b" });
+words!(DimensionChange, "dimension change", {
+    A => "a": "the identity, with channels of zeros",
+    B => "b": "a 1x1 projection",
+});
 
 /// Which convolution of a bottleneck unit that halves the resolution has stride 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,7 +110,10 @@ pub enum StridePlacement {
     Middle,
 }
 
-words!(StridePlacement, "stride placement", { First => "first", Middle => "middle" });
+words!(StridePlacement, "stride placement", {
+    First => "first": "the first 1x1, as in the papers",
+    Middle => "middle": "the 3x3, as in torchvision",
+});
 
 /// The frame of stem and stages around the units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,7 +124,10 @@ pub enum Layout {
     ImageNet,
 }
 
-words!(Layout, "layout", { Cifar => "cifar", ImageNet => "imagenet" });
+words!(Layout, "layout", {
+    Cifar => "cifar": "a 3x3 convolution, three stages",
+    ImageNet => "imagenet": "a 7x7 convolution, pooling, four stages",
+});
 
 /// What training stores the feature maps between units in, and their gradients. Arithmetic is in f32, as are the maps inside
 /// a unit, and all of evaluation.
@@ -127,7 +140,10 @@ pub enum Trunk {
     Bf16,
 }
 
-words!(Trunk, "trunk", { F32 => "f32", Bf16 => "bf16" });
+words!(Trunk, "trunk", {
+    F32 => "f32": "24 significant bits",
+    Bf16 => "bf16": "8 significant bits: less memory and time, rounded after every addition; with identity and conv1x1 shortcuts",
+});
 
 impl Trunk {
     /// Bytes of a number.
@@ -181,6 +197,7 @@ impl Shortcut {
 
 /// A shortcut that could not be read.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum ShortcutError {
     /// The kind is unknown.
     #[error(transparent)]
@@ -193,28 +210,39 @@ pub enum ShortcutError {
         /// What is wrong with it.
         reason: &'static str,
         /// How the kind is written.
-        usage: &'static str,
+        usage: String,
     },
 }
 
-const SHORTCUT_WORDS: [&str; 6] =
-    ["identity", "scale", "exclusive-gate", "shortcut-gate", "conv1x1", "dropout"];
+impl Choices for Shortcut {
+    const CHOICES: &'static [Choice] = &[
+        Choice::new("identity", "the signal as it is"),
+        Choice::with_example("scale:S,F", "scale:0.5,0.5", "S times the signal, F times the branch"),
+        Choice::with_example(
+            "exclusive-gate:B",
+            "exclusive-gate:-6",
+            "a gate weighs signal against branch; B is its initial bias",
+        ),
+        Choice::with_example(
+            "shortcut-gate:B",
+            "shortcut-gate:-6",
+            "a gate weighs the signal alone; B is its initial bias",
+        ),
+        Choice::new("conv1x1", "a 1x1 convolution"),
+        Choice::with_example("dropout:P", "dropout:0.5", "each value is dropped with probability P"),
+    ];
+}
 
 impl FromStr for Shortcut {
     type Err = ShortcutError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, parameters) = text.split_once(':').unwrap_or((text, ""));
-        let usage = match kind {
-            "identity" => "identity",
-            "scale" => "scale:S,F, such as scale:0.5,0.5",
-            "exclusive-gate" => "exclusive-gate:B, such as exclusive-gate:-6",
-            "shortcut-gate" => "shortcut-gate:B, such as shortcut-gate:-6",
-            "conv1x1" => "conv1x1",
-            "dropout" => "dropout:P, such as dropout:0.5",
-            _ => return Err(UnknownChoice::new("shortcut", kind, &SHORTCUT_WORDS).into()),
+        let Some(choice) = Self::CHOICES.iter().find(|choice| choice.word() == kind) else {
+            return Err(UnknownChoice::new("shortcut", kind, &Self::words()).into());
         };
-        let wrong = |reason| ShortcutError::Parameters { given: text.to_owned(), reason, usage };
+        let wrong =
+            |reason| ShortcutError::Parameters { given: text.to_owned(), reason, usage: choice.usage() };
         let numbers = parameters
             .split(',')
             .filter(|_| text.contains(':'))

@@ -22,6 +22,7 @@ pub enum PictureError {
         /// The file.
         path: PathBuf,
         /// The operating system's reason.
+        #[source]
         reason: io::Error,
     },
 

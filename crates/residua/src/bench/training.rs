@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
 use crate::device::peak_memory_bytes;
@@ -29,7 +29,10 @@ pub enum BenchmarkMode {
     Infer,
 }
 
-words!(BenchmarkMode, "mode", { Train => "train", Infer => "infer" });
+words!(BenchmarkMode, "mode", {
+    Train => "train": "the trainer's own step",
+    Infer => "infer": "the forward pass",
+});
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +54,7 @@ pub struct Benchmark {
 }
 
 /// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Of the median step.
     pub images_per_second_median: f64,

@@ -32,10 +32,10 @@ pub enum Augmentation {
 }
 
 words!(Augmentation, "augmentation", {
-    None => "none",
-    Shift => "shift",
-    Scale => "scale",
-    ScaleAspect => "scale-aspect",
+    None => "none": "as in tests",
+    Shift => "shift": "padded by 4, cropped at random, mirrored",
+    Scale => "scale": "shorter side 256 to 480, in proportion for other sizes than 224, cropped at random, mirrored",
+    ScaleAspect => "scale-aspect": "a random part of 8 to 100 % of the area and of an aspect ratio of 3/4 to 4/3, mirrored",
 });
 
 /// Makes training images of pictures.

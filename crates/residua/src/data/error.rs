@@ -13,6 +13,7 @@ use residua_infer::view::ViewError;
 /// Why data could not be named, read or made into batches. Every message says which file or option is meant,
 /// what is wrong with it, and what to do.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// A name that is none of the choices.
     #[error(transparent)]
@@ -49,8 +50,7 @@ pub enum DataError {
     },
 
     /// A data set that was named without a folder, but has not been downloaded.
-    #[error("data set `{name}` is not in {}: get it by `residua data download {name}`, or write `{name}:DIR` for files \
-        that lie elsewhere", .folder.as_ref().map_or("the folder for downloads".into(), |folder| format!("{folder:?}")))]
+    #[error("data set `{name}` is not in {}: write `{name}:DIR` for files that lie elsewhere, or download it", .folder.as_ref().map_or("the folder for downloads".into(), |folder| format!("{folder:?}")))]
     NotDownloaded {
         /// The data set's name.
         name: &'static str,
@@ -104,6 +104,7 @@ pub enum DataError {
         /// The file or folder.
         path: PathBuf,
         /// The operating system's reason.
+        #[source]
         reason: io::Error,
     },
 
@@ -189,8 +190,7 @@ pub enum DataError {
     },
 
     /// More unreadable pictures than may be passed over.
-    #[error("{count} of the {files} pictures in {folder:?} cannot be read, more than {} %: {}; repair or remove them, \
-        or allow more with --max-unreadable", .share * 100.0, listed(.first, *.count))]
+    #[error("{count} of the {files} pictures in {folder:?} cannot be read, more than {} %: {}; repair or remove them", .share * 100.0, listed(.first, *.count))]
     TooManyUnreadable {
         /// The folder of the split.
         folder: PathBuf,
@@ -208,6 +208,7 @@ pub enum DataError {
     #[error("cannot start a data-loading thread: {reason}; use fewer workers, or raise the limit of threads")]
     WorkerNotStarted {
         /// The operating system's reason.
+        #[source]
         reason: io::Error,
     },
 

@@ -393,7 +393,7 @@ mod tests {
         }
         let images = Arc::new(open(&folder, Split::Train).tolerating(0.2));
         let message = normalisation_of(NormalisationKind::PerChannel, &images).unwrap_err().to_string();
-        for part in ["3 of the 10 pictures", "more than 20 %", "000.png", "--max-unreadable"] {
+        for part in ["3 of the 10 pictures", "more than 20 %", "000.png", "repair or remove them"] {
             assert!(message.contains(part), "{message}");
         }
         let plain = Normalisation::PerChannel { mean: [0.; 3], deviation: [1.; 3] };

@@ -6,10 +6,8 @@ use super::{
     dataset::Split, downloadable::Downloadable, error::DataError, folder::ImageFolder, images::Images,
     shapes::shapes,
 };
-use residua_infer::choice::{UnknownChoice, nearest};
+use residua_infer::choice::{Choice, Choices, UnknownChoice, nearest};
 use residua_infer::serde_as_string;
-
-const CHOICES: [&str; 4] = ["shapes", "cifar10[:DIR]", "cifar100[:DIR]", "folder:DIR"];
 
 /// A data set's name: `shapes`, `cifar10`, `cifar10:DIR`, `cifar100`, `cifar100:DIR` or `folder:DIR`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +55,18 @@ impl Source {
     }
 }
 
+impl Choices for Source {
+    const CHOICES: &'static [Choice] = &[
+        Choice::new("shapes", "built-in images"),
+        Choice::new(
+            "cifar10[:DIR]",
+            "from where downloads go, or files of the official binary layout in DIR",
+        ),
+        Choice::new("cifar100[:DIR]", "likewise"),
+        Choice::new("folder:DIR", "pictures in DIR/train/CLASS and DIR/test/CLASS or DIR/val/CLASS"),
+    ];
+}
+
 impl FromStr for Source {
     type Err = DataError;
 
@@ -78,11 +88,14 @@ impl FromStr for Source {
             ("folder", None | Some("")) => Err(without_folder("folder")),
             ("folder", Some(folder)) => Ok(Self::Folder(folder.into())),
             _ => {
-                let mut unknown = UnknownChoice::new("data set", given, &CHOICES);
+                let mut unknown = UnknownChoice::new(
+                    "data set",
+                    given,
+                    &Self::CHOICES.iter().map(|choice| choice.written).collect::<Vec<_>>(),
+                );
                 // The folder that was given belongs into the suggestion.
                 let folder = folder.filter(|folder| !folder.is_empty());
-                let names = ["shapes", "cifar10", "cifar100", "folder"];
-                unknown.nearest = nearest(name, &names).map(|name| match (name, folder) {
+                unknown.nearest = nearest(name, &Self::words()).map(|name| match (name, folder) {
                     ("folder", folder) => format!("folder:{}", folder.unwrap_or("DIR")),
                     ("shapes", _) | (_, None) => name.to_owned(),
                     (name, Some(folder)) => format!("{name}:{folder}"),

@@ -19,7 +19,11 @@ pub enum Memory {
 }
 
 // In the order of speed: a size means the first that fits.
-words!(Memory, "memory mode", { Fast => "fast", Balanced => "balanced", Lean => "lean" });
+words!(Memory, "memory mode", {
+    Fast => "fast": "all raw feature maps",
+    Balanced => "balanced": "all but the first convolution of each pre-activation unit, which is computed again",
+    Lean => "lean": "the input of every k-th unit, the rest computed again: a forward pass more, a small part of the memory",
+});
 
 /// The memory that a training process takes at its peak, in bytes, as predicted.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::memory::{Memory, MemoryPlan};
-use residua_infer::choice::nearest;
+use residua_infer::choice::{Choice, Choices, nearest};
 use residua_infer::network::{NetworkError, ResNetConfig};
+use serde::{Deserialize, Serialize};
 
 /// A mode, or the fastest mode that fits in a size or in what is free.
 ///
@@ -18,7 +19,7 @@ use residua_infer::network::{NetworkError, ResNetConfig};
 /// assert_eq!("1.5GiB".parse(), Ok(MemoryChoice::Within(1_610_612_736)));
 /// assert!("much".parse::<MemoryChoice>().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemoryChoice {
     /// The fastest that fits in the memory that is free.
     #[default]
@@ -33,8 +34,9 @@ pub enum MemoryChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "'{given}' is neither a mode nor a size{}; write auto, fast, balanced, lean, or a size such as 4GiB, 2.5GB or 800MB",
-    nearest(.given, &MODES).map(|mode| format!(" (did you mean '{mode}'?)")).unwrap_or_default()
+    nearest(.given, &MemoryChoice::words()).map(|mode| format!(" (did you mean '{mode}'?)")).unwrap_or_default()
 )]
+#[non_exhaustive]
 pub struct MemoryChoiceError {
     /// The word as it was given.
     pub given: String,
@@ -75,7 +77,14 @@ fn list(needed: &[(Memory, u64)]) -> String {
 
 const AUTO: &str = "auto";
 
-const MODES: [&str; 4] = [AUTO, Memory::Fast.as_str(), Memory::Balanced.as_str(), Memory::Lean.as_str()];
+impl Choices for MemoryChoice {
+    const CHOICES: &'static [Choice] = &[
+        Choice::new(AUTO, "the fastest of the following that fits in the memory that is free"),
+        Memory::CHOICES[Memory::Fast as usize],
+        Memory::CHOICES[Memory::Balanced as usize],
+        Memory::CHOICES[Memory::Lean as usize],
+    ];
+}
 
 const UNITS: [(&str, f64); 6] = [
     ("KiB", 1024.),

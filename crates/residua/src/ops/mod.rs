@@ -57,7 +57,10 @@ pub enum Engine {
     Composed,
 }
 
-words!(Engine, "engine", { Fused => "fused", Composed => "composed" });
+words!(Engine, "engine", {
+    Fused => "fused": "operations with their own backward passes",
+    Composed => "composed": "Burn's operations with Burn's autodiff: the reference, slower and larger",
+});
 
 /// Where the moments that a normalisation uses come from: the batch's own have a gradient, running ones have not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

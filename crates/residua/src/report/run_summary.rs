@@ -34,7 +34,7 @@ pub enum ReportError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// There is no run where one was said to be.
-    #[error("{} holds no run{}; give a folder that `residua train` has made", .folder.display(), .suggestion)]
+    #[error("{} holds no run{}", .folder.display(), .suggestion)]
     NoRun {
         /// The folder.
         folder: PathBuf,
@@ -42,7 +42,7 @@ pub enum ReportError {
         suggestion: String,
     },
     /// A run lies where another belongs.
-    #[error("{}: {reason}; move it away, or keep the paper's runs elsewhere with --out", .folder.display())]
+    #[error("{}: {reason}; move it away", .folder.display())]
     Foreign {
         /// The folder.
         folder: PathBuf,
@@ -58,6 +58,7 @@ pub enum ReportError {
         /// The folder.
         folder: PathBuf,
         /// What the system said.
+        #[source]
         reason: io::Error,
     },
 }

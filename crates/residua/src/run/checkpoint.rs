@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::recipe::{Recipe, RecipeError};
+use super::recipe::{Recipe, RecipeError, RecipeOption};
 use crate::files::{FileError, NewFolder, read_file};
 use crate::nn::NamedTensors;
 use residua_infer::weights::{TensorFileError, decode, encode};
@@ -284,8 +284,9 @@ pub enum CheckpointError {
     },
     /// A sum of losses or a test error is infinite or not a number.
     #[error(
-        "no checkpoint is saved after iteration {iteration}: the loss is not finite, training has diverged; lower \
-         schedule.learning_rate or add a warm-up"
+        "no checkpoint is saved after iteration {iteration}: the loss is not finite, training has diverged; lower {} or \
+         add a warm-up",
+        RecipeOption::LearningRate
     )]
     NotFinite {
         /// The iteration.

@@ -1,13 +1,13 @@
 //! What can keep a run from beginning or going on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::checkpoint::CheckpointError;
 use super::metrics::MetricsError;
-use super::recipe::{InvalidOption, RecipeError};
+use super::recipe::{InvalidOption, RecipeError, RecipeOption};
 use super::resume::ResumeError;
 use crate::data::DataError;
 use crate::device::DeviceError;
@@ -60,21 +60,22 @@ pub enum RunError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The run's folder cannot be made or locked.
-    #[error("cannot use the run folder {}: {reason}; choose another with --out", .folder.display())]
+    #[error("cannot use the run folder {}: {reason}; choose another", .folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// What the system said.
+        #[source]
         reason: io::Error,
     },
     /// A new run would overwrite another.
-    #[error("{} already holds a run; go on with it by --resume {}, or choose another folder with --out", .folder.display(), .folder.display())]
+    #[error("{} already holds a run", .folder.display())]
     RunExists {
         /// The folder.
         folder: PathBuf,
     },
     /// Nothing to resume.
-    #[error("{} holds no run (no checkpoints); give the folder of a run, or begin one there with --out {}", .folder.display(), .folder.display())]
+    #[error("{} holds no run (no checkpoints); give the folder of a run", .folder.display())]
     NoRun {
         /// The folder.
         folder: PathBuf,
@@ -86,7 +87,7 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// There is nothing left to do.
-    #[error("the run in {} has done {iteration} of {iterations} iterations; to train further give a larger --iterations", .folder.display())]
+    #[error("{}", already_done(.folder, [*.iteration, *.iterations], RecipeOption::as_str))]
     AlreadyDone {
         /// The folder.
         folder: PathBuf,
@@ -96,7 +97,7 @@ pub enum RunError {
         iterations: u64,
     },
     /// The loss is no number any more.
-    #[error("training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last good checkpoint is {}; begin again with a lower --lr or a longer --warmup", .checkpoint.display())]
+    #[error("{}", diverged(.what, *.iteration, *.learning_rate, .checkpoint, RecipeOption::as_str))]
     Diverged {
         /// What is not finite.
         what: String,
@@ -107,4 +108,49 @@ pub enum RunError {
         /// The last checkpoint.
         checkpoint: PathBuf,
     },
+}
+
+impl RunError {
+    /// The message, where options are called what `name` calls them.
+    pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
+        match self {
+            Self::Option(error) => error.with_names(name),
+            Self::Resume(error) => error.with_names(name),
+            Self::AlreadyDone { folder, iteration, iterations } => {
+                already_done(folder, [*iteration, *iterations], name)
+            }
+            Self::Diverged { what, iteration, learning_rate, checkpoint } => {
+                diverged(what, *iteration, *learning_rate, checkpoint, name)
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+fn already_done(
+    folder: &Path,
+    [iteration, iterations]: [u64; 2],
+    name: fn(RecipeOption) -> &'static str,
+) -> String {
+    format!(
+        "the run in {} has done {iteration} of {iterations} iterations; to train further give a larger {}",
+        folder.display(),
+        name(RecipeOption::Iterations)
+    )
+}
+
+fn diverged(
+    what: &str,
+    iteration: u64,
+    learning_rate: f64,
+    checkpoint: &Path,
+    name: fn(RecipeOption) -> &'static str,
+) -> String {
+    format!(
+        "training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last good checkpoint is {}; \
+         begin again with a lower {} or a longer {}",
+        checkpoint.display(),
+        name(RecipeOption::LearningRate),
+        name(RecipeOption::Warmup)
+    )
 }

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::recipe::RecipeOption;
 use crate::files::{FileError, read_file, write_file};
 
 /// A line of the metrics.
@@ -276,8 +277,8 @@ pub enum MetricsError {
     },
     /// A number is infinite or not a number.
     #[error(
-        "{name} is {value} after iteration {iteration}: training has diverged; lower schedule.learning_rate or add a \
-         warm-up"
+        "{name} is {value} after iteration {iteration}: training has diverged; lower {} or add a warm-up",
+        RecipeOption::LearningRate
     )]
     NotFinite {
         /// The iteration.

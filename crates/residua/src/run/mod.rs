@@ -22,7 +22,8 @@ pub use failure::Failure;
 pub(crate) use metrics::now;
 pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
 pub use recipe::{
-    DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, Recipe, RecipeError,
+    DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, OptionProblem, Recipe,
+    RecipeError, RecipeOption,
 };
 pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;

@@ -1,5 +1,6 @@
 //! Everything that determines a training run's numbers, as a TOML file.
 
+mod option;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::validation::InvalidOption;
+pub use self::option::RecipeOption;
+pub use self::validation::{InvalidOption, OptionProblem};
 use super::schedule::{Schedule, Warmup};
 use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, View};
 use crate::files::{FileError, read_file};
@@ -95,7 +97,10 @@ pub enum DecayScope {
     Weights,
 }
 
-words!(DecayScope, "decay scope", { All => "all", Weights => "weights" });
+words!(DecayScope, "decay scope", {
+    All => "all": "all parameters",
+    Weights => "weights": "neither parameters of BN nor biases",
+});
 
 /// How often to look at the run and to save it. None of these changes the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +135,10 @@ pub enum NamedRecipe {
     Quick,
 }
 
-words!(NamedRecipe, "recipe", { PaperCifar => "paper-cifar", Quick => "quick" });
+words!(NamedRecipe, "recipe", {
+    PaperCifar => "paper-cifar": "the paper's training on CIFAR",
+    Quick => "quick": "a few minutes on the built-in images",
+});
 
 impl Recipe {
     /// The recipe of this name.
@@ -231,7 +239,10 @@ impl Recipe {
     fn layout(&self) -> Result<Layout, InvalidOption> {
         match self.network.resolve(1) {
             Ok(config) => Ok(config.layout),
-            Err(error) => Err(InvalidOption::new("network", &self.network.model, error.to_string())),
+            Err(error) => {
+                let problem = OptionProblem::Network(error);
+                Err(InvalidOption::new(RecipeOption::Model, &self.network.model, problem))
+            }
         }
     }
 }
@@ -259,6 +270,7 @@ pub enum RecipeError {
         /// The file.
         path: PathBuf,
         /// The option.
+        #[source]
         error: InvalidOption,
     },
 }
@@ -365,7 +377,7 @@ mod tests {
             ("seed = 7", "seed = ", "line 1"),
             ("'shapes'", "'shape'", "did you mean"),
             ("iterations = 5", "iterations = 0", "schedule.iterations = 0: must be at least 1"),
-            ("resnet20", "renset20", "network = renset20: unknown model"),
+            ("resnet20", "renset20", "network.model = renset20: unknown model"),
             ("0.1", "nan", "schedule.learning_rate = NaN"),
         ] {
             let message = parse(&SMALLEST.replace(from, to)).unwrap_err().to_string();

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
-use thiserror::Error;
 
-use super::recipe::Recipe;
+use super::recipe::{Recipe, RecipeOption};
 
 impl Recipe {
     /// Whether a run of this recipe may be resumed with `new`: the run's length and the intervals may be others,
@@ -25,8 +24,9 @@ impl Recipe {
         };
         let changes: Vec<_> = names
             .into_iter()
-            .filter(|name| old.get(*name) != new.get(*name) && !is_free(name))
-            .map(|name| Change { option: name.clone(), old: value(&old, name), new: value(&new, name) })
+            .filter(|name| old.get(*name) != new.get(*name))
+            .map(|name| Change { option: option(name), old: value(&old, name), new: value(&new, name) })
+            .filter(|change| !change.option.may_change_on_resume())
             .collect();
         if changes.is_empty() { Ok(()) } else { Err(ResumeError { changes }) }
     }
@@ -43,12 +43,8 @@ impl Recipe {
 }
 
 /// A run that cannot go on as it is asked to, because it would be another run.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "the run cannot be resumed with other options than it began with: {}; only schedule.iterations, the intervals \
-     and the folder of data.source may change; leave the others as they were or begin a new run",
-    list(.changes)
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ResumeError {
     /// The options that may not change.
     pub changes: Vec<Change>,
@@ -56,27 +52,40 @@ pub struct ResumeError {
 
 /// An option that has another value than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
-    /// The option, as `section.name`.
-    pub option: String,
+    /// The option.
+    pub option: RecipeOption,
     /// Its value in the run's recipe.
     pub old: String,
     /// Its value now.
     pub new: String,
 }
 
-impl fmt::Display for Change {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} was {}, now {}", self.option, self.old, self.new)
+impl ResumeError {
+    /// The message, where options are called what `name` calls them.
+    pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
+        let change = |Change { option, old, new }: &Change| format!("{} was {old}, now {new}", name(*option));
+        let changes = self.changes.iter().map(change).collect::<Vec<_>>().join(", ");
+        format!(
+            "the run cannot be resumed with other options than it began with: {changes}; only {}, the intervals and the \
+             folder of {} may change; leave the others as they were or begin a new run",
+            name(RecipeOption::Iterations),
+            name(RecipeOption::Source)
+        )
     }
 }
 
-fn list(changes: &[Change]) -> String {
-    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+impl fmt::Display for ResumeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.with_names(RecipeOption::as_str))
+    }
 }
 
-fn is_free(option: &str) -> bool {
-    ["schedule.iterations", "data.unreadable_share"].contains(&option) || option.starts_with("intervals.")
+impl std::error::Error for ResumeError {}
+
+fn option(name: &str) -> RecipeOption {
+    name.parse().expect("every key of a recipe is an option")
 }
 
 /// Every option by its name, where two ways of writing one thing are made the same, and the data set's folder is left out.

@@ -48,7 +48,10 @@ pub enum WarmupKind {
     Gradual,
 }
 
-words!(WarmupKind, "kind of warm-up", { Constant => "constant", Gradual => "gradual" });
+words!(WarmupKind, "kind of warm-up", {
+    Constant => "constant": "stays where it is",
+    Gradual => "gradual": "rises by the same amount in every iteration",
+});
 
 impl Warmup {
     /// A warm-up as the paper's.

@@ -17,7 +17,10 @@ pub enum CostSet {
     ImageNet,
 }
 
-words!(CostSet, "set", { Cifar => "cifar", ImageNet => "imagenet" });
+words!(CostSet, "set", {
+    Cifar => "cifar": "20 to 1001 layers",
+    ImageNet => "imagenet": "18 to 200 layers, and Inception-v3",
+});
 
 impl CostSet {
     /// The usual networks to compare.

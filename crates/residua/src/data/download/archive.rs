@@ -131,11 +131,12 @@ pub enum ArchiveError {
         problem: &'static str,
     },
     /// A file or folder cannot be written.
-    #[error("cannot write {path:?}: {reason}; free some space or choose another folder with --to")]
+    #[error("cannot write {path:?}: {reason}; free some space or choose another folder")]
     File {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: io::Error,
     },
 }

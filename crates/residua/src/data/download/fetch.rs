@@ -289,7 +289,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// The server has no such file, or does not give it.
-    #[error("cannot download {url}: the server answered {status}{}; give the address of a mirror with --url", meaning(*.status))]
+    #[error("cannot download {url}: the server answered {status}{}; give the address of a mirror", meaning(*.status))]
     Status {
         /// What was to be fetched.
         url: String,
@@ -297,7 +297,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The address is none.
-    #[error("cannot download {url}: {reason}; give another address with --url")]
+    #[error("cannot download {url}: {reason}; give another address")]
     Address {
         /// The address.
         url: String,
@@ -306,7 +306,7 @@ pub enum DownloadError {
     },
     /// The file is another one.
     #[error(
-        "{url} is not the file that it should be: its MD5 checksum is {found}, not {expected}; what has arrived was deleted, try again or another mirror (--url)"
+        "{url} is not the file that it should be: its MD5 checksum is {found}, not {expected}; what has arrived was deleted, try again or another mirror"
     )]
     Checksum {
         /// What was fetched.
@@ -323,11 +323,12 @@ pub enum DownloadError {
         path: PathBuf,
     },
     /// A file or folder cannot be written.
-    #[error("cannot write {path:?}: {reason}; free some space or choose another folder with --to")]
+    #[error("cannot write {path:?}: {reason}; free some space or choose another folder")]
     File {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: io::Error,
     },
     /// The archive cannot be unpacked.

@@ -1,10 +1,12 @@
 //! Which values of a recipe's options are possible.
 
-use std::fmt::Display;
+use std::error::Error;
+use std::fmt::{self, Display};
 
-use thiserror::Error;
+use residua_infer::network::NetworkError;
+use residua_infer::view::ViewError;
 
-use super::{Intervals, OptimiserOptions, Recipe};
+use super::{Intervals, OptimiserOptions, Recipe, RecipeOption};
 
 impl Recipe {
     /// Whether every option has a possible value.
@@ -16,94 +18,156 @@ impl Recipe {
         self.layout()?;
         if let Some(size) = data.size {
             let rule = "only pictures in a folder are brought to a size; leave it out";
-            require(data.source.is_folder(), "data.size", size, rule)?;
-            let fits = || network.resolve(1).and_then(|config| config.check_input(size, size));
-            let problem = self.view()?.check().err().map(|error| error.to_string());
-            if let Some(problem) = problem.or_else(|| fits().err().map(|error| error.to_string())) {
-                return Err(InvalidOption::new("data.size", size, problem));
-            }
+            require(data.source.is_folder(), RecipeOption::Size, size, rule)?;
+            let impossible = |problem| InvalidOption::new(RecipeOption::Size, size, problem);
+            self.view()?.check().map_err(|error| impossible(OptionProblem::View(error)))?;
+            let fits = network.resolve(1).and_then(|config| config.check_input(size, size));
+            fits.map_err(|error| impossible(OptionProblem::Network(error)))?;
         }
         let share = data.unreadable_share;
         require(
             (0.0..=1.0).contains(&share),
-            "data.unreadable_share",
+            RecipeOption::UnreadableShare,
             share,
             "must be at least 0 and at most 1",
         )?;
 
         let OptimiserOptions { batch, momentum, is_nesterov, weight_decay, decays: _ } = optimiser;
-        require(*batch > 0, "optimiser.batch", batch, "must be at least 1")?;
+        require(*batch > 0, RecipeOption::Batch, batch, "must be at least 1")?;
         if let Some(group) = network.bn_group.filter(|group| batch % group != 0) {
-            let reason =
-                format!("cannot be cut into groups of network.bn_group = {group}; use a multiple of it");
-            return Err(InvalidOption::new("optimiser.batch", batch, reason));
+            return Err(InvalidOption::new(RecipeOption::Batch, batch, OptionProblem::Groups { group }));
         }
         require(
             (0.0..1.0).contains(momentum),
-            "optimiser.momentum",
+            RecipeOption::Momentum,
             momentum,
             "must be at least 0 and below 1",
         )?;
-        require(
-            !is_nesterov || *momentum > 0.0,
-            "optimiser.is_nesterov",
-            is_nesterov,
-            "needs momentum; set optimiser.momentum above 0, usually to 0.9",
-        )?;
-        require_magnitude("optimiser.weight_decay", *weight_decay)?;
+        if *is_nesterov && *momentum == 0.0 {
+            return Err(InvalidOption::new(RecipeOption::IsNesterov, true, OptionProblem::NeedsMomentum));
+        }
+        require_magnitude(RecipeOption::WeightDecay, *weight_decay)?;
 
-        require(schedule.iterations > 0, "schedule.iterations", schedule.iterations, "must be at least 1")?;
-        require_magnitude("schedule.learning_rate", schedule.learning_rate)?;
+        require(
+            schedule.iterations > 0,
+            RecipeOption::Iterations,
+            schedule.iterations,
+            "must be at least 1",
+        )?;
+        require_magnitude(RecipeOption::LearningRate, schedule.learning_rate)?;
         let decay_at = &schedule.decay_at;
         require(
             decay_at.is_sorted_by(|a, b| a < b) && !decay_at.contains(&0),
-            "schedule.decay_at",
+            RecipeOption::DecayAt,
             format_args!("{decay_at:?}"),
             "must be iterations above 0, each later than the one before it",
         )?;
         let factor = schedule.decay_factor;
         require(
             factor > 0.0 && factor <= 1.0,
-            "schedule.decay_factor",
+            RecipeOption::DecayFactor,
             factor,
             "must be above 0 and at most 1, usually 0.1",
         )?;
         if let Some(warmup) = schedule.warmup {
-            require_magnitude("schedule.warmup.learning_rate", warmup.learning_rate)?;
+            require_magnitude(RecipeOption::WarmupLearningRate, warmup.learning_rate)?;
         }
 
         let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
-        require(*log > 0, "intervals.log", log, "must be at least 1")?;
-        require(*evaluate > 0, "intervals.evaluate", evaluate, "must be at least 1")?;
-        require(*checkpoint > 0, "intervals.checkpoint", checkpoint, "must be at least 1")?;
-        require(*keep > 0, "intervals.keep", keep, "must be at least 1")?;
-        require(*norms != Some(0), "intervals.norms", 0, "must be at least 1; leave it out to measure none")
+        require(*log > 0, RecipeOption::LogInterval, log, "must be at least 1")?;
+        require(*evaluate > 0, RecipeOption::EvaluateInterval, evaluate, "must be at least 1")?;
+        require(*checkpoint > 0, RecipeOption::CheckpointInterval, checkpoint, "must be at least 1")?;
+        require(*keep > 0, RecipeOption::Keep, keep, "must be at least 1")?;
+        require(
+            *norms != Some(0),
+            RecipeOption::NormsInterval,
+            0,
+            "must be at least 1; leave it out to measure none",
+        )
     }
 }
 
 /// An option of a recipe with an impossible value.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{option} = {given}: {reason}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InvalidOption {
-    /// The option, as `section.name`.
-    pub option: &'static str,
+    /// The option.
+    pub option: RecipeOption,
     /// Its value.
     pub given: String,
     /// What is wrong with it and what to write.
-    pub reason: String,
+    pub problem: OptionProblem,
+}
+
+/// What is wrong with an option's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionProblem {
+    /// It breaks a rule that is about this option alone.
+    Rule(&'static str),
+    /// There is no such network, or it does not take such images.
+    Network(NetworkError),
+    /// Pictures cannot be seen like this.
+    View(ViewError),
+    /// The batch is not made of whole groups of [`RecipeOption::BnGroup`].
+    Groups {
+        /// Images of a group.
+        group: usize,
+    },
+    /// Nesterov's momentum wants a [`RecipeOption::Momentum`] above 0.
+    NeedsMomentum,
 }
 
 impl InvalidOption {
-    pub(super) fn new(option: &'static str, given: impl Display, reason: impl Into<String>) -> Self {
-        Self { option, given: given.to_string(), reason: reason.into() }
+    pub(super) fn new(option: RecipeOption, given: impl Display, problem: OptionProblem) -> Self {
+        Self { option, given: given.to_string(), problem }
+    }
+
+    /// The message, where options are called what `name` calls them.
+    pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
+        let problem = match &self.problem {
+            OptionProblem::Rule(rule) => (*rule).to_owned(),
+            OptionProblem::Network(error) => error.to_string(),
+            OptionProblem::View(error) => error.to_string(),
+            OptionProblem::Groups { group } => {
+                let option = name(RecipeOption::BnGroup);
+                format!("cannot be cut into groups of {option} = {group}; use a multiple of it")
+            }
+            OptionProblem::NeedsMomentum => {
+                let option = name(RecipeOption::Momentum);
+                format!("needs momentum; set {option} above 0, usually to 0.9")
+            }
+        };
+        format!("{} = {}: {problem}", name(self.option), self.given)
     }
 }
 
-fn require(is_met: bool, option: &'static str, given: impl Display, rule: &str) -> Result<(), InvalidOption> {
-    if is_met { Ok(()) } else { Err(InvalidOption::new(option, given, rule)) }
+impl Display for InvalidOption {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.with_names(RecipeOption::as_str))
+    }
 }
 
-fn require_magnitude(option: &'static str, value: f64) -> Result<(), InvalidOption> {
+impl Error for InvalidOption {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            OptionProblem::Network(error) => Some(error),
+            OptionProblem::View(error) => Some(error),
+            OptionProblem::Rule(_) | OptionProblem::Groups { .. } | OptionProblem::NeedsMomentum => None,
+        }
+    }
+}
+
+fn require(
+    is_met: bool,
+    option: RecipeOption,
+    given: impl Display,
+    rule: &'static str,
+) -> Result<(), InvalidOption> {
+    if is_met { Ok(()) } else { Err(InvalidOption::new(option, given, OptionProblem::Rule(rule))) }
+}
+
+fn require_magnitude(option: RecipeOption, value: f64) -> Result<(), InvalidOption> {
     require(value.is_finite() && value >= 0.0, option, value, "must be a finite number, at least 0")
 }
 
@@ -123,7 +187,7 @@ mod tests {
         for (message, part) in [
             (error(|recipe| recipe.optimiser.batch = 0), "optimiser.batch = 0"),
             (error(|recipe| recipe.network.bn_group = Some(96)), "groups of network.bn_group = 96"),
-            (error(|recipe| recipe.network.bn_group = Some(0)), "network = preresnet20"),
+            (error(|recipe| recipe.network.bn_group = Some(0)), "network.model = preresnet20"),
             (
                 error(|recipe| recipe.optimiser.momentum = 1.0),
                 "optimiser.momentum = 1: must be at least 0 and below 1",

@@ -2,6 +2,7 @@
 
 use super::row::Row;
 use super::rows;
+use residua_infer::choice::Choices;
 use residua_infer::words;
 
 /// A table or figure of results. Figures 2, 4 and 5 draw units, not results.
@@ -26,14 +27,14 @@ pub enum Experiment {
 }
 
 words!(Experiment, "experiment", {
-    Table1 => "table1",
-    Table2 => "table2",
-    Table3 => "table3",
-    Table4 => "table4",
-    Table5 => "table5",
-    Fig1 => "fig1",
-    Fig3 => "fig3",
-    Fig6 => "fig6",
+    Table1 => "table1": "Table 1: shortcuts, ResNet-110 on CIFAR-10",
+    Table2 => "table2": "Table 2: placements of activation on CIFAR-10",
+    Table3 => "table3": "Table 3: original and proposed units on CIFAR-10 and CIFAR-100",
+    Table4 => "table4": "Table 4: beside the work of others on CIFAR-10 and CIFAR-100",
+    Table5 => "table5": "Table 5: single crops of ImageNet's validation images",
+    Fig1 => "fig1": "Figure 1: ResNet-1001 on CIFAR-10, original and proposed units",
+    Fig3 => "fig3": "Figure 3: training with various shortcuts, ResNet-110 on CIFAR-10",
+    Fig6 => "fig6": "Figure 6: placements of activation in training on CIFAR-10",
 });
 
 /// A diagram of a figure: training loss and test error of some of its rows.
@@ -48,16 +49,7 @@ pub struct Panel {
 impl Experiment {
     /// What it is about.
     pub fn title(self) -> &'static str {
-        match self {
-            Self::Table1 => "Table 1: shortcuts, ResNet-110 on CIFAR-10",
-            Self::Table2 => "Table 2: placements of activation on CIFAR-10",
-            Self::Table3 => "Table 3: original and proposed units on CIFAR-10 and CIFAR-100",
-            Self::Table4 => "Table 4: beside the work of others on CIFAR-10 and CIFAR-100",
-            Self::Table5 => "Table 5: single crops of ImageNet's validation images",
-            Self::Fig1 => "Figure 1: ResNet-1001 on CIFAR-10, original and proposed units",
-            Self::Fig3 => "Figure 3: training with various shortcuts, ResNet-110 on CIFAR-10",
-            Self::Fig6 => "Figure 6: placements of activation in training on CIFAR-10",
-        }
+        Self::CHOICES[self as usize].meaning
     }
 
     /// Its rows, in the paper's order.

@@ -1,0 +1,136 @@
+//! A benchmark as it is asked for: run in this process, or in one of its own, whose peak of memory is then this benchmark's. The
+//! other process is `residua measure`, asked and answered in JSON.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+use residua::bench::{Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception};
+use residua::device::free_memory;
+use residua::nn::{Memory, MemoryChoice, ResNetConfig};
+use residua::run::RunError;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::MachineArguments;
+use crate::output::print;
+use crate::usage::{UsageError, impossible_training};
+
+/// What is measured, and on what of the machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) subject: Subject,
+    pub(crate) mode: BenchmarkMode,
+    /// Images of a batch.
+    pub(crate) batch: NonZeroUsize,
+    /// Steps that count.
+    pub(crate) steps: NonZeroUsize,
+    pub(crate) machine: MachineArguments,
+    pub(crate) memory: MemoryChoice,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Subject {
+    Residual {
+        network: ResNetConfig,
+        /// Height and width of its images.
+        size: [usize; 2],
+    },
+    /// For 1000 classes; on Burn's own operations.
+    Inception,
+}
+
+impl Subject {
+    /// Height and width of Inception-v3's images.
+    pub(crate) const INCEPTION_SIDE: usize = 299;
+}
+
+/// What was measured, and the memory mode that it was measured in.
+pub(crate) struct Measured {
+    pub(crate) measurement: Measurement,
+    pub(crate) memory: Memory,
+}
+
+impl Request {
+    /// Measures here, where so many threads have been started.
+    pub(crate) fn run(&self, threads: NonZeroUsize) -> anyhow::Result<Measured> {
+        let Self { subject, mode, machine, .. } = self;
+        let (batch, steps) = (self.batch.get(), self.steps.get());
+        let (network, size) = match subject {
+            Subject::Residual { network, size } => (network, *size),
+            Subject::Inception => {
+                let device = machine.open_device()?;
+                let measured = measure_inception(*mode, batch, Subject::INCEPTION_SIDE, steps, &device)?;
+                return Ok(Measured { measurement: measured, memory: Memory::default() });
+            }
+        };
+        let device = machine.open_device()?;
+        let (measured, memory) = match mode {
+            BenchmarkMode::Infer if machine.infers_without_tensors() => {
+                (measure_classifier(network, batch, size, steps, threads), Memory::default())
+            }
+            BenchmarkMode::Infer => {
+                (self.benchmark(network, size, Memory::default()).run(&device), Memory::default())
+            }
+            BenchmarkMode::Train => {
+                let [height, width] = size;
+                let memory = self.memory.resolve(network, batch, height, width, free_memory(&device));
+                let memory = memory.map_err(|error| impossible_training(&error))?;
+                (self.benchmark(network, size, memory).run(&device), memory)
+            }
+        };
+        Ok(Measured { measurement: measured.map_err(impossible_inference)?, memory })
+    }
+
+    fn benchmark(&self, network: &ResNetConfig, size: [usize; 2], memory: Memory) -> Benchmark {
+        let Self { mode, batch, steps, machine, .. } = self;
+        Benchmark {
+            network: network.clone(),
+            mode: *mode,
+            batch: batch.get(),
+            size,
+            steps: steps.get(),
+            engine: machine.engine,
+            memory,
+        }
+    }
+
+    /// Measures in a process of its own.
+    pub(crate) fn run_apart(&self) -> anyhow::Result<Measurement> {
+        let program = std::env::current_exe().context("cannot find this program's file")?;
+        let mut process = Command::new(program)
+            .arg("measure")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start residua measure")?;
+        let request = serde_json::to_vec(self)?;
+        let written = process.stdin.take().map(|mut stdin| stdin.write_all(&request));
+        let output = process.wait_with_output().context("cannot wait for residua measure")?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{} ({})", errors.trim().trim_start_matches("error: "), output.status);
+        }
+        written.transpose().context("cannot ask residua measure")?;
+        serde_json::from_slice(&output.stdout).context("residua measure printed no measurement")
+    }
+}
+
+/// The other process: measures what standard input asks for.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let request: Request =
+        serde_json::from_reader(std::io::stdin().lock()).context("standard input holds no request")?;
+    let threads = request.machine.start_threads()?;
+    let Measured { measurement, .. } = request.run(threads)?;
+    print(serde_json::to_string(&measurement)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A network that cannot classify such images is an error of whoever asked for them.
+pub(crate) fn impossible_inference(error: RunError) -> anyhow::Error {
+    match error {
+        RunError::Network(error) => UsageError::new(error).into(),
+        error => anyhow::Error::new(error),
+    }
+}

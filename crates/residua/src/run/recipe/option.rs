@@ -1,0 +1,190 @@
+//! The options of a recipe by name: what errors and changes are about.
+
+use residua_infer::words;
+
+/// An option of a [`Recipe`](super::Recipe), called by its key in a recipe's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecipeOption {
+    /// What all random choices follow from.
+    Seed,
+    /// The network's name.
+    Model,
+    /// Placement of BN and ReLU.
+    Ordering,
+    /// What stands on the shortcuts.
+    Shortcut,
+    /// What the shortcuts do where dimensions change.
+    Dimensions,
+    /// Convolutions of a unit.
+    Block,
+    /// Stem and stages.
+    Layout,
+    /// Where a bottleneck unit has its stride.
+    StridePlacement,
+    /// Images over which batch statistics are taken.
+    BnGroup,
+    /// What the feature maps between units are stored in.
+    Trunk,
+    /// The data set.
+    Source,
+    /// How pixels become inputs.
+    Normalisation,
+    /// Height and width of what a network sees of pictures in a folder.
+    Size,
+    /// How training images are cropped and mirrored.
+    Augmentation,
+    /// Whether colours of training images are varied.
+    VariesColour,
+    /// Whether every epoch has an order of its own.
+    IsShuffled,
+    /// The share of a folder's pictures that may be unreadable.
+    UnreadableShare,
+    /// Images of a mini-batch.
+    Batch,
+    /// How much of the last step goes into the next.
+    Momentum,
+    /// Whether the gradient is taken where the momentum leads.
+    IsNesterov,
+    /// Times each weight, what is added to its gradient.
+    WeightDecay,
+    /// Which parameters decay.
+    Decays,
+    /// Iterations of the whole run.
+    Iterations,
+    /// Learning rate after the warm-up.
+    LearningRate,
+    /// Finished iterations after which the learning rate drops.
+    DecayAt,
+    /// What a drop multiplies the learning rate by.
+    DecayFactor,
+    /// The warm-up as a whole.
+    Warmup,
+    /// How many iterations the warm-up has.
+    WarmupIterations,
+    /// The warm-up's learning rate.
+    WarmupLearningRate,
+    /// How the learning rate goes on from there.
+    WarmupKind,
+    /// Iterations that a training line of the metrics is the mean of.
+    LogInterval,
+    /// Iterations between tests.
+    EvaluateInterval,
+    /// Iterations between checkpoints.
+    CheckpointInterval,
+    /// How many of the last checkpoints are kept.
+    Keep,
+    /// Iterations between measurements of norms.
+    NormsInterval,
+}
+
+words!(RecipeOption, "option", {
+    Seed => "seed",
+    Model => "network.model",
+    Ordering => "network.ordering",
+    Shortcut => "network.shortcut",
+    Dimensions => "network.dimensions",
+    Block => "network.block",
+    Layout => "network.layout",
+    StridePlacement => "network.stride_placement",
+    BnGroup => "network.bn_group",
+    Trunk => "network.trunk",
+    Source => "data.source",
+    Normalisation => "data.normalisation",
+    Size => "data.size",
+    Augmentation => "data.augmentation",
+    VariesColour => "data.varies_colour",
+    IsShuffled => "data.is_shuffled",
+    UnreadableShare => "data.unreadable_share",
+    Batch => "optimiser.batch",
+    Momentum => "optimiser.momentum",
+    IsNesterov => "optimiser.is_nesterov",
+    WeightDecay => "optimiser.weight_decay",
+    Decays => "optimiser.decays",
+    Iterations => "schedule.iterations",
+    LearningRate => "schedule.learning_rate",
+    DecayAt => "schedule.decay_at",
+    DecayFactor => "schedule.decay_factor",
+    Warmup => "schedule.warmup",
+    WarmupIterations => "schedule.warmup.iterations",
+    WarmupLearningRate => "schedule.warmup.learning_rate",
+    WarmupKind => "schedule.warmup.kind",
+    LogInterval => "intervals.log",
+    EvaluateInterval => "intervals.evaluate",
+    CheckpointInterval => "intervals.checkpoint",
+    Keep => "intervals.keep",
+    NormsInterval => "intervals.norms",
+});
+
+impl RecipeOption {
+    /// Whether a run may be resumed with another value: it changes none of the steps that were made.
+    pub const fn may_change_on_resume(self) -> bool {
+        match self {
+            Self::Iterations
+            | Self::UnreadableShare
+            | Self::LogInterval
+            | Self::EvaluateInterval
+            | Self::CheckpointInterval
+            | Self::Keep
+            | Self::NormsInterval => true,
+            Self::Seed
+            | Self::Model
+            | Self::Ordering
+            | Self::Shortcut
+            | Self::Dimensions
+            | Self::Block
+            | Self::Layout
+            | Self::StridePlacement
+            | Self::BnGroup
+            | Self::Trunk
+            | Self::Source
+            | Self::Normalisation
+            | Self::Size
+            | Self::Augmentation
+            | Self::VariesColour
+            | Self::IsShuffled
+            | Self::Batch
+            | Self::Momentum
+            | Self::IsNesterov
+            | Self::WeightDecay
+            | Self::Decays
+            | Self::LearningRate
+            | Self::DecayAt
+            | Self::DecayFactor
+            | Self::Warmup
+            | Self::WarmupIterations
+            | Self::WarmupLearningRate
+            | Self::WarmupKind => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::data::Augmentation;
+    use crate::nn::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
+    use crate::run::{NamedRecipe, Recipe, Warmup};
+
+    #[test]
+    fn every_key_of_a_recipe_is_an_option_and_every_option_a_key() {
+        let mut recipe = Recipe::named(NamedRecipe::PaperCifar);
+        recipe.network.ordering = Some(Ordering::Original);
+        recipe.network.shortcut = Some(Shortcut::Identity);
+        recipe.network.dimensions = Some(DimensionChange::A);
+        recipe.network.block = Some(Block::Basic);
+        recipe.network.layout = Some(Layout::Cifar);
+        recipe.network.stride_placement = Some(StridePlacement::First);
+        recipe.network.bn_group = Some(64);
+        recipe.network.trunk = Some(Trunk::F32);
+        recipe.data.size = Some(32);
+        recipe.data.augmentation = Some(Augmentation::Shift);
+        recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));
+        recipe.intervals.norms = Some(1);
+        let keys: BTreeSet<String> = recipe.options().into_keys().collect();
+        let sections = [RecipeOption::Warmup];
+        let options = RecipeOption::ALL.iter().filter(|option| !sections.contains(option));
+        assert_eq!(keys, options.map(ToString::to_string).collect());
+    }
+}
