@@ -120,7 +120,7 @@ impl NetworkOptions {
             bn_group: self.bn_group,
             trunk: self.trunk.unwrap_or_default(),
         };
-        config.plan().map(|_| config)
+        config.check().map(|()| config)
     }
 
     /// The same network with every option written out.

@@ -112,11 +112,11 @@ impl UnitPlan {
 }
 
 impl ResNetConfig {
-    /// The layers of this network.
+    /// Checks that there is such a network. [`NetworkOptions::resolve`](super::NetworkOptions::resolve) has done so.
     ///
     /// # Errors
-    /// When there is no such network.
-    pub fn plan(&self) -> Result<Plan, NetworkError> {
+    /// Names what contradicts what.
+    pub(super) fn check(&self) -> Result<(), NetworkError> {
         for (what, number) in
             [("the number of classes", self.classes), ("bn_group", self.bn_group.unwrap_or(1))]
         {
@@ -130,14 +130,25 @@ impl ResNetConfig {
         if self.trunk == Trunk::Bf16 && !self.shortcut.adds_unweighted() {
             return Err(NetworkError::Trunk { shortcut: self.shortcut.to_string() });
         }
+        self.units_of_stages().map(drop)
+    }
+
+    /// The layers of this network.
+    ///
+    /// # Errors
+    /// When there is no such network.
+    pub fn plan(&self) -> Result<Plan, NetworkError> {
+        self.check()?;
         let expansion = if self.block == Block::Bottleneck { 4 } else { 1 };
-        let (first, widths, units) = match self.layout {
-            Layout::Cifar => (16, vec![16, 32, 64], vec![self.cifar_units()?; 3]),
-            Layout::ImageNet => (64, vec![64, 128, 256, 512], self.imagenet_units()?.to_vec()),
+        // Every stage is twice as wide as the one before it.
+        let first = match self.layout {
+            Layout::Cifar => 16,
+            Layout::ImageNet => 64,
         };
         let mut inputs = first;
-        let mut stages = Vec::with_capacity(widths.len());
-        for (stage, (width, count)) in widths.into_iter().zip(units).enumerate() {
+        let mut stages = Vec::new();
+        for (stage, count) in self.units_of_stages()?.into_iter().enumerate() {
+            let width = first << stage;
             let outputs = width * expansion;
             let mut stage_units = Vec::with_capacity(count);
             for index in 0..count {
@@ -204,6 +215,13 @@ impl ResNetConfig {
         match self.layout {
             Layout::Cifar => 4,
             Layout::ImageNet => 32,
+        }
+    }
+
+    fn units_of_stages(&self) -> Result<Vec<usize>, NetworkError> {
+        match self.layout {
+            Layout::Cifar => Ok(vec![self.cifar_units()?; 3]),
+            Layout::ImageNet => Ok(self.imagenet_units()?.to_vec()),
         }
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::config::ResNetConfig;
 use super::error::NetworkError;
-use super::plan::{ConvolutionPlan, Entry, UnitPlan};
+use super::plan::{ConvolutionPlan, Entry, Plan, UnitPlan};
 use super::variants::{Ordering, Shortcut, Trunk};
 
 /// Bytes of a value of a feature map.
@@ -47,8 +47,15 @@ impl ResNetConfig {
     /// # Errors
     /// When there is no such network or it does not take such inputs.
     pub fn summary(&self, height: usize, width: usize) -> Result<Summary, NetworkError> {
+        self.summary_of(&self.plan()?, height, width)
+    }
+
+    /// As [`summary`](Self::summary), of layers that are planned already.
+    ///
+    /// # Errors
+    /// When the network does not take such inputs.
+    pub fn summary_of(&self, plan: &Plan, height: usize, width: usize) -> Result<Summary, NetworkError> {
         self.check_input(height, width)?;
-        let plan = self.plan()?;
         let mut size = Size { height, width };
         let mut layers = Vec::new();
 

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use residua_infer::network::{Entry, LayerSummary, NetworkError, ResNetConfig, Trunk, UnitPlan, VALUE_BYTES};
+use residua_infer::network::{
+    Entry, LayerSummary, NetworkError, Plan, ResNetConfig, Summary, Trunk, UnitPlan, VALUE_BYTES,
+};
 use residua_infer::words;
 
 /// What a training step keeps for its backward pass. Results are the same to the bit; time and memory are not.
@@ -67,8 +69,20 @@ impl MemoryPlan {
         width: usize,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
-        let summary = network.summary(height, width)?;
-        let maps = Maps::of(network, batch, height, width)?;
+        Self::of_plan(network, &network.plan()?, batch, height, width, memory)
+    }
+
+    /// As [`of`](Self::of), of layers that are planned already.
+    pub(crate) fn of_plan(
+        network: &ResNetConfig,
+        plan: &Plan,
+        batch: usize,
+        height: usize,
+        width: usize,
+        memory: Memory,
+    ) -> Result<Self, NetworkError> {
+        let summary = network.summary_of(plan, height, width)?;
+        let maps = Maps::of(network, plan, &summary, batch);
         let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
         let Peak { kept, in_flight } = match memory {
             Memory::Fast => maps.peak(maps.units.len()),
@@ -100,7 +114,19 @@ pub fn lean_segment(
     height: usize,
     width: usize,
 ) -> Result<usize, NetworkError> {
-    Ok(Maps::of(network, batch, height, width)?.leanest_segment())
+    lean_segment_of_plan(network, &network.plan()?, batch, height, width)
+}
+
+/// As [`lean_segment`], of layers that are planned already.
+pub(crate) fn lean_segment_of_plan(
+    network: &ResNetConfig,
+    plan: &Plan,
+    batch: usize,
+    height: usize,
+    width: usize,
+) -> Result<usize, NetworkError> {
+    let summary = network.summary_of(plan, height, width)?;
+    Ok(Maps::of(network, plan, &summary, batch).leanest_segment())
 }
 
 /// The feature maps of a batch, in bytes.
@@ -141,19 +167,18 @@ impl Peak {
 }
 
 impl Maps {
-    fn of(config: &ResNetConfig, batch: usize, height: usize, width: usize) -> Result<Self, NetworkError> {
-        let layers = config.summary(height, width)?.layers;
-        let plans: Vec<UnitPlan> = config.plan()?.stages.into_iter().flatten().collect();
+    fn of(config: &ResNetConfig, plan: &Plan, summary: &Summary, batch: usize) -> Self {
+        let layers = &summary.layers;
         let per_batch = |bytes: u64| bytes * batch as u64;
-        let units = layers.windows(2).zip(&plans).map(|(layers, plan)| {
+        let units = layers.windows(2).zip(plan.stages.iter().flatten()).map(|(layers, plan)| {
             let [input, unit] = layers else { unreachable!("windows of two") };
             UnitMaps::of(plan, input, unit, config.trunk).times(batch as u64)
         });
-        Ok(Self {
+        Self {
             stem: per_batch(layers[0].activation_bytes),
             units: units.collect(),
             head: per_batch(layers[layers.len() - 1].activation_bytes),
-        })
+        }
     }
 
     /// These maps where each unit's first convolution is computed again.
@@ -271,7 +296,8 @@ mod tests {
     #[test]
     fn the_whole_network_as_one_segment_keeps_everything() {
         let network = network("preresnet164");
-        let maps = Maps::of(&network, 3, 32, 32).unwrap();
+        let plan = network.plan().unwrap();
+        let maps = Maps::of(&network, &plan, &network.summary_of(&plan, 32, 32).unwrap(), 3);
         let kept = network.summary(32, 32).unwrap().activation_bytes_per_image * 3;
         assert_eq!(maps.peak(maps.units.len()).kept, kept);
     }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::memory::{Memory, MemoryPlan};
 use residua_infer::choice::{Choice, Choices, nearest};
-use residua_infer::network::{NetworkError, ResNetConfig};
+use residua_infer::network::{NetworkError, Plan, ResNetConfig};
 use serde::{Deserialize, Serialize};
 
 /// A mode, or the fastest mode that fits in a size or in what is free.
@@ -109,6 +109,22 @@ impl MemoryChoice {
         width: usize,
         free: Option<u64>,
     ) -> Result<Memory, MemoryError> {
+        match self {
+            Self::Mode(memory) => Ok(memory),
+            _ => self.resolve_plan(network, &network.plan()?, batch, height, width, free),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve), of layers that are planned already.
+    pub(crate) fn resolve_plan(
+        self,
+        network: &ResNetConfig,
+        plan: &Plan,
+        batch: usize,
+        height: usize,
+        width: usize,
+        free: Option<u64>,
+    ) -> Result<Memory, MemoryError> {
         let available = match self {
             Self::Auto => free.unwrap_or(u64::MAX),
             Self::Mode(memory) => return Ok(memory),
@@ -116,7 +132,7 @@ impl MemoryChoice {
         };
         let mut needed = Vec::with_capacity(Memory::ALL.len());
         for &memory in Memory::ALL {
-            let peak = MemoryPlan::of(network, batch, height, width, memory)?.peak_bytes;
+            let peak = MemoryPlan::of_plan(network, plan, batch, height, width, memory)?.peak_bytes;
             if peak <= available {
                 return Ok(memory);
             }

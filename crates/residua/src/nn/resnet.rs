@@ -1,6 +1,7 @@
 //! The whole network: stem, stages of residual units, head.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
@@ -10,7 +11,7 @@ use super::layers::{BatchNorm, Convolution, FeatureMap, Linear};
 use super::pass::Pass;
 use super::unit::ResidualUnit;
 use crate::ops::{self, Addition, Engine};
-use residua_infer::network::{HeadPlan, NetworkError, ResNetConfig, Shortcut, StemPlan, Trunk};
+use residua_infer::network::{NetworkError, Plan, ResNetConfig, Shortcut, StemPlan, Trunk};
 
 /// A residual network (paper section 3).
 ///
@@ -38,7 +39,7 @@ pub struct ResNet {
     #[module(skip)]
     config: ResNetConfig,
     #[module(skip)]
-    head: HeadPlan,
+    plan: Arc<Plan>,
 }
 
 /// Stand-alone convolution, optional BN and ReLU, optional max pooling.
@@ -62,31 +63,31 @@ impl ResNet {
     /// # Errors
     /// When there is no such network.
     pub fn init(config: &ResNetConfig, seed: u64, device: &Device) -> Result<Self, NetworkError> {
-        let plan = config.plan()?;
+        Ok(Self::of_plan(config, config.plan()?, seed, device))
+    }
+
+    /// As [`init`](Self::init), of layers that are planned already.
+    pub(crate) fn of_plan(config: &ResNetConfig, plan: Plan, seed: u64, device: &Device) -> Self {
         let initialiser = Initialiser::new(seed, device);
         let norm = |channels: usize| BatchNorm::init(channels, config.bn_group, &initialiser);
         let unit = |stage: usize, index: usize, plan| {
             ResidualUnit::init(plan, config.bn_group, &format!("stages.{stage}.{index}"), &initialiser)
         };
-        Ok(Self {
+        let stages = plan.stages.iter().enumerate().map(|(stage, units)| {
+            units.iter().enumerate().map(|(index, plan)| unit(stage, index, plan.clone())).collect()
+        });
+        Self {
             stem: Stem {
                 conv: Convolution::init(&plan.stem.convolution, "stem.conv", &initialiser),
                 norm: plan.stem.has_norm.then(|| norm(plan.stem.convolution.outputs)),
-                plan: plan.stem,
+                plan: plan.stem.clone(),
             },
-            stages: plan
-                .stages
-                .into_iter()
-                .enumerate()
-                .map(|(stage, units)| {
-                    units.into_iter().enumerate().map(|(index, plan)| unit(stage, index, plan)).collect()
-                })
-                .collect(),
+            stages: stages.collect(),
             norm: plan.head.has_norm.then(|| norm(plan.head.features)),
             classifier: Linear::init(plan.head.features, plan.head.classes, &initialiser),
             config: config.clone(),
-            head: plan.head,
-        })
+            plan: Arc::new(plan),
+        }
     }
 }
 
@@ -94,6 +95,11 @@ impl ResNet {
     /// What this network is.
     pub fn config(&self) -> &ResNetConfig {
         &self.config
+    }
+
+    /// Its layers in numbers.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Where the network lies.
@@ -141,7 +147,7 @@ impl ResNet {
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
         let x = x.widened();
         let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
-        let features = ops::pool(pass.engine(), x.values, norm, self.head.is_activated);
+        let features = ops::pool(pass.engine(), x.values, norm, self.plan.head.is_activated);
         self.classifier.forward(features)
     }
 
