@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
                 Record::Training { .. }
                 | Record::Evaluation { .. }
                 | Record::Norms { .. }
-                | Record::Propagation { .. } => {}
+                | Record::Measurement(_) => {}
             }
         }
         run

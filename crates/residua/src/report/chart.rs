@@ -77,7 +77,7 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
     let mut propagation =
         Chart::new("Gradient of the first unit's input over the last unit's", gradients, None);
     propagation.add(runs, "early / late gradient", false, false, |record| match record {
-        Record::Propagation { early_over_late, .. } => Some(*early_over_late),
+        Record::Measurement(measured) if measured.kind == "propagation" => measured.number("early_over_late"),
         _ => None,
     });
     let mut charts = vec![learning, training, rates, speed, memory, propagation];

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::measurement::Measurement;
 use super::recipe::RecipeOption;
 use crate::files::{FileError, read_file, write_file};
 
@@ -65,29 +66,8 @@ pub enum Record {
         /// Unix time in seconds; not the same from run to run.
         time: Option<f64>,
     },
-    /// How signals and gradients go through the network on a batch of its own, on request; lists have a value for each unit.
-    Propagation {
-        /// Finished iterations.
-        iteration: u64,
-        /// Norm of the gradient of the first unit's input over that of the last unit's output.
-        early_over_late: f64,
-        /// The largest relative error of the paper's Eq. 4 within a stage; none where every unit breaks the chain.
-        equation_4_error: Option<f64>,
-        /// The same of Eq. 5.
-        equation_5_error: Option<f64>,
-        /// Norms of the units' inputs `x_l`.
-        inputs: Vec<f64>,
-        /// Norms of their residuals `F_l`.
-        residuals: Vec<f64>,
-        /// Norms of `dE/dx_l`.
-        gradients: Vec<f64>,
-        /// Norms of Eq. 5's direct terms, from the end of a unit's stage.
-        direct: Vec<f64>,
-        /// Norms of Eq. 5's weight terms.
-        weight: Vec<f64>,
-        /// Unix time in seconds; not the same from run to run.
-        time: Option<f64>,
-    },
+    /// What an observer has measured.
+    Measurement(Measurement),
 }
 
 impl Record {
@@ -97,7 +77,7 @@ impl Record {
             Self::Training { iteration, .. }
             | Self::Evaluation { iteration, .. }
             | Self::Norms { iteration, .. }
-            | Self::Propagation { iteration, .. } => *iteration,
+            | Self::Measurement(Measurement { iteration, .. }) => *iteration,
         }
     }
 
@@ -107,12 +87,12 @@ impl Record {
             Self::Training { time, .. }
             | Self::Evaluation { time, .. }
             | Self::Norms { time, .. }
-            | Self::Propagation { time, .. } => *time,
+            | Self::Measurement(Measurement { time, .. }) => *time,
         }
     }
 
     /// The first number that is not finite.
-    fn not_finite(&self) -> Option<(&'static str, f64)> {
+    fn not_finite(&self) -> Option<(&str, f64)> {
         let numbers = match *self {
             Self::Training { epoch, loss, error, learning_rate, images_per_second, seconds, .. } => vec![
                 ("epoch", epoch),
@@ -129,14 +109,7 @@ impl Record {
                 let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
                 weights.chain(gradient_norms.values().map(|&norm| ("gradient_norms", norm))).collect()
             }
-            Self::Propagation {
-                early_over_late, equation_4_error, equation_5_error, ref gradients, ..
-            } => {
-                let gradients = gradients.iter().map(|&norm| ("gradients", norm));
-                let errors = [("equation_4_error", equation_4_error), ("equation_5_error", equation_5_error)];
-                let errors = errors.into_iter().filter_map(|(name, error)| Some((name, error?)));
-                std::iter::once(("early_over_late", early_over_late)).chain(errors).chain(gradients).collect()
-            }
+            Self::Measurement(ref measurement) => return measurement.not_finite(),
         };
         numbers.into_iter().find(|(_, number)| !number.is_finite())
     }
@@ -190,7 +163,8 @@ impl MetricsLog {
     /// When a number is not finite (the line is not written then), or the file cannot be written.
     pub fn append(&mut self, record: &Record) -> Result<(), MetricsError> {
         if let Some((name, value)) = record.not_finite() {
-            return Err(MetricsError::NotFinite { iteration: record.iteration(), name, value });
+            let (iteration, name) = (record.iteration(), name.to_owned());
+            return Err(MetricsError::NotFinite { iteration, name, value });
         }
         let mut line = serde_json::to_vec(record).expect("plain numbers can be written as JSON");
         line.push(b'\n');
@@ -284,7 +258,7 @@ pub enum MetricsError {
         /// The iteration.
         iteration: u64,
         /// The number's name.
-        name: &'static str,
+        name: String,
         /// The number.
         value: f64,
     },

@@ -4,6 +4,7 @@ mod checkpoint;
 mod checkpoint_store;
 mod error;
 mod failure;
+mod measurement;
 mod metrics;
 mod recipe;
 mod resume;
@@ -19,6 +20,7 @@ pub(crate) use checkpoint_store::{CHECKPOINTS, latest_checkpoint};
 pub use checkpoint_store::{CheckpointStore, Resumed, stored_weights};
 pub use error::RunError;
 pub use failure::Failure;
+pub use measurement::{Measured, Measurement};
 pub(crate) use metrics::now;
 pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
 pub use recipe::{

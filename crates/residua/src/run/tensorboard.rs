@@ -82,14 +82,12 @@ fn event(record: &Record, otherwise: f64) -> Event {
                 gradient_norms.iter().map(|(stage, norm)| (format!("norms/gradients/{stage}"), norm));
             weights.chain(gradients).map(|(tag, &norm)| number(tag, norm)).collect()
         }
-        Record::Propagation { early_over_late, equation_4_error, equation_5_error, .. } => [
-            ("propagation/early_over_late", Some(*early_over_late)),
-            ("propagation/equation_4_error", *equation_4_error),
-            ("propagation/equation_5_error", *equation_5_error),
-        ]
-        .into_iter()
-        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
-        .collect(),
+        Record::Measurement(measurement) => measurement
+            .values()
+            .filter_map(|(name, _)| {
+                Some(number(format!("{}/{name}", measurement.kind), measurement.number(name)?))
+            })
+            .collect(),
     };
     Event {
         wall_time: record.time().unwrap_or(otherwise),

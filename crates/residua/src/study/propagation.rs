@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::run::{Record, now};
+use crate::run::{Measurement, Record};
 
 /// What a batch shows of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -115,21 +115,19 @@ impl Propagation {
         self.units.iter().filter(|unit| unit.breaks_chain).map(|unit| unit.shortcut_share).collect()
     }
 
-    /// The measurement as a line of a run's metrics.
+    /// The measurement as a line of a run's metrics; lists have a value for each unit.
     pub fn record(&self, iteration: u64) -> Record {
-        let of = |value: fn(&UnitPropagation) -> f64| self.units.iter().map(value).collect();
-        Record::Propagation {
-            iteration,
-            early_over_late: self.early_over_late,
-            equation_4_error: self.worst(|unit| unit.forward_error),
-            equation_5_error: self.worst(|unit| unit.backward_error),
-            inputs: of(|unit| unit.input),
-            residuals: of(|unit| unit.residual),
-            gradients: of(|unit| unit.gradient),
-            direct: of(|unit| unit.direct),
-            weight: of(|unit| unit.weight),
-            time: now(),
-        }
+        let of = |value: fn(&UnitPropagation) -> f64| self.units.iter().map(value).collect::<Vec<_>>();
+        let measurement = Measurement::new("propagation", iteration)
+            .with("early_over_late", self.early_over_late)
+            .with("equation_4_error", self.worst(|unit| unit.forward_error))
+            .with("equation_5_error", self.worst(|unit| unit.backward_error))
+            .with("inputs", of(|unit| unit.input))
+            .with("residuals", of(|unit| unit.residual))
+            .with("gradients", of(|unit| unit.gradient))
+            .with("direct", of(|unit| unit.direct))
+            .with("weight", of(|unit| unit.weight));
+        Record::Measurement(measurement)
     }
 }
 
