@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use residua::data::{Augmentation, NormalisationKind, Source, Split};
+use residua::data::{Augmentation, NormalisationKind, Source};
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::nn::{NamedTensors, NetworkError};
+use residua::nn::NetworkError;
 use residua::run::{
     DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe, stored_weights,
 };
-use residua::train::{Ending, Machine, Trainer};
+use residua::train::{Ending, Machine, Run, RunImages, Trainer};
 use serde_json::json;
 
 use crate::interrupt::stop_on_ctrl_c;
@@ -184,49 +184,38 @@ struct IntervalArguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let recipe = arguments.recipe()?;
+    let trainer = arguments.trainer()?;
     let stop = stop_on_ctrl_c()?;
     arguments.machine.start_threads()?;
-    let machine = Machine {
-        device: arguments.machine.open_device()?,
-        engine: arguments.machine.engine,
-        memory: arguments.memory.memory,
-        workers: arguments.workers,
-        writes_events: !arguments.no_tensorboard,
-    };
-    let (folder, trainer) = match &arguments.resume {
-        Some(folder) => (folder.clone(), resume(folder, recipe, machine)?),
+    let machine = Machine::on(arguments.machine.open_device()?)
+        .with_engine(arguments.machine.engine)
+        .with_memory(arguments.memory.memory)
+        .with_workers(arguments.workers)
+        .with_events(!arguments.no_tensorboard);
+    let trainer = trainer.with_machine(machine);
+    let (folder, run) = match &arguments.resume {
+        Some(folder) => (folder.clone(), resume(trainer, folder)?),
         None => {
-            let folder = arguments.out.clone().unwrap_or_else(|| free_folder(&recipe));
-            let initial = arguments.init.as_deref().map(read_initial).transpose()?;
-            let trainer = Trainer::start(recipe, &folder, machine, initial.as_ref());
-            (folder, trainer.map_err(|error| blame(error, arguments.init.as_deref()))?)
+            let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
+            let run = begin(trainer, arguments.init.as_deref(), &folder)?;
+            (folder, run)
         }
     };
-    for warning in trainer.warnings() {
+    for warning in run.warnings() {
         tell(format_args!("warning: {warning}"));
     }
-    let (done, iterations) = (trainer.iteration(), trainer.recipe().schedule.iterations);
-    let (model, source) = (trainer.recipe().network.model.clone(), trainer.recipe().data.source.clone());
+    let (done, iterations) = (run.iteration(), run.recipe().schedule.iterations);
+    let (model, source) = (&run.recipe().network.model, &run.recipe().data.source);
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
-    let memory = memory_in_words(trainer.memory());
+    let memory = memory_in_words(run.memory());
     tell(format_args!("{}: {model} on {source}, {iterations} iterations{memory}, {begun}", folder.display()));
-    let mut terminal = Terminal::new(done, iterations, stop);
-    let watched = match arguments.intervals.watch {
-        Some(every) => trainer.first_images(BATCH)?.map(|batch| (every, batch)),
+    let watch = match arguments.intervals.watch {
+        Some(every) => run.first_images(BATCH)?.map(|batch| Watch { every, batch, seed: run.recipe().seed }),
         None => None,
     };
-    let ending = match watched {
-        None => trainer.run(&mut terminal),
-        Some((every, batch)) => {
-            let seed = trainer.recipe().seed;
-            let mut watch = Watch { terminal, every, batch, seed };
-            let ending = trainer.run(&mut watch);
-            terminal = watch.terminal;
-            ending
-        }
-    };
-    terminal.finish();
+    let mut observers = (Terminal::new(done, iterations, stop), watch);
+    let ending = run.train(&mut observers);
+    observers.0.finish();
     report(&ending?, &folder, arguments.json)
 }
 
@@ -258,8 +247,8 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
 }
 
 impl Arguments {
-    /// The recipe meant: that of the run to resume, or the one to start from, refined by the options.
-    fn recipe(&self) -> anyhow::Result<Recipe> {
+    /// Who trains by the recipe meant: that of the run to resume, or the one to start from, refined by the options.
+    fn trainer(&self) -> anyhow::Result<Trainer> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
             (None, Some(RecipeChoice::Named(name))) => Recipe::named(*name),
@@ -272,12 +261,16 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
-        self.schedule.refine(&mut recipe, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
+        let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
         recipe.validate().map_err(UsageError::from)?;
         // Written out, so that the run's recipe says how its images were cropped.
         recipe.data.augmentation = Some(recipe.augmentation().map_err(UsageError::from)?);
-        Ok(recipe)
+        let trainer = Trainer::new(recipe);
+        Ok(match images {
+            Some(images) => trainer.with_images(images),
+            None => trainer,
+        })
     }
 }
 
@@ -297,7 +290,8 @@ impl DataArguments {
 }
 
 impl ScheduleArguments {
-    fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<()> {
+    /// The images, where the run's length has to be counted in epochs of them.
+    fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<Option<RunImages>> {
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.optimiser.batch, &self.batch);
         set(&mut recipe.optimiser.momentum, &self.momentum);
@@ -308,12 +302,14 @@ impl ScheduleArguments {
         if let Some(WarmupChoice(warmup)) = self.warmup {
             recipe.schedule.warmup = warmup;
         }
-        let iterations = match self.epochs {
-            None => self.iterations,
+        let (images, iterations) = match self.epochs {
+            None => (None, self.iterations),
             Some(epochs) => {
-                let images = recipe.data.source.load(Split::Train)?.len() as u64;
-                let batch = (recipe.optimiser.batch as u64).max(1);
-                Some((epochs.get() as u64).saturating_mul(images).div_ceil(batch))
+                recipe.validate().map_err(UsageError::from)?;
+                let images = RunImages::load(recipe)?;
+                let (epochs, count) = (epochs.get() as u64, images.training().len() as u64);
+                let iterations = epochs.saturating_mul(count).div_ceil(recipe.optimiser.batch as u64);
+                (Some(images), Some(iterations))
             }
         };
         if let Some(iterations) = iterations {
@@ -331,7 +327,7 @@ impl ScheduleArguments {
         if let Some(DecayAt(decay_at)) = &self.decay_at {
             recipe.schedule.decay_at = decay_at.clone();
         }
-        Ok(())
+        Ok(images)
     }
 }
 
@@ -419,25 +415,21 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
     names.find(|folder| !folder.exists()).expect("there are endlessly many names")
 }
 
-/// Goes on with a run; options that may not change are an error of whoever gave them.
-fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> anyhow::Result<Trainer> {
-    Trainer::resume(folder, recipe, machine).map_err(|error| match error {
-        RunError::Resume(error) => UsageError::from(error).into(),
-        error => blame(error, None),
+/// Begins a run, from the weights in a file if one is given.
+fn begin(trainer: Trainer, weights: Option<&Path>, folder: &Path) -> anyhow::Result<Run> {
+    let Some(path) = weights else { return trainer.start(folder).map_err(impossible_run) };
+    let tensors = stored_weights(path)?.tensors;
+    trainer.start_from(&tensors, folder).map_err(|error| match error {
+        // Weights of another network are an error of the file that they came from.
+        RunError::Network(error @ NetworkError::Weights(_)) => StoredWeights::refused(path, error).into(),
+        error => impossible_run(error),
     })
 }
 
-/// The weights to start from.
-fn read_initial(path: &Path) -> Result<NamedTensors, RunError> {
-    Ok(stored_weights(path)?.tensors)
-}
-
-/// Weights of another network are an error of the file that they came from.
-fn blame(error: RunError, path: Option<&Path>) -> anyhow::Error {
-    match (error, path) {
-        (RunError::Network(error @ NetworkError::Weights(_)), Some(path)) => {
-            StoredWeights::refused(path, error).into()
-        }
-        (error, _) => impossible_run(error),
-    }
+/// Goes on with a run; options that may not change are an error of whoever gave them.
+fn resume(trainer: Trainer, folder: &Path) -> anyhow::Result<Run> {
+    trainer.resume(folder).map_err(|error| match error {
+        RunError::Resume(error) => UsageError::from(error).into(),
+        error => impossible_run(error),
+    })
 }

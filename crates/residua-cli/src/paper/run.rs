@@ -64,13 +64,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     results.read(&experiments)?;
     let stop = stop_on_ctrl_c()?;
     machine.start_threads()?;
-    let machine = Machine {
-        device: machine.open_device()?,
-        engine: machine.engine,
-        memory: memory.memory,
-        workers: *workers,
-        writes_events: true,
-    };
+    let machine = Machine::on(machine.open_device()?)
+        .with_engine(machine.engine)
+        .with_memory(memory.memory)
+        .with_workers(*workers);
     let mut is_stopped = false;
     for (number, task) in tasks.iter().enumerate() {
         let ends = task.run(&machine, &stop, number + 1, tasks.len())?;
@@ -154,9 +151,9 @@ impl Task {
             return Ok(Ends::Stopped);
         }
         let name = &plan.name;
-        let (recipe, machine_of_run) = (plan.recipe.clone(), machine.clone());
-        let trainer = match plan.read_run(folder)?.map(|run| run.state) {
-            None => Trainer::start(recipe, folder, machine_of_run, None).map_err(impossible_run)?,
+        let trainer = Trainer::new(plan.recipe.clone()).with_machine(machine.clone());
+        let run = match plan.read_run(folder)?.map(|run| run.state) {
+            None => trainer.start(folder).map_err(impossible_run)?,
             Some(RunState::Running) => {
                 tell(format_args!("{number}/{of} {name}: another process is at it"));
                 return Ok(Ends::Over);
@@ -167,22 +164,22 @@ impl Task {
             }
             Some(RunState::Failed(failure)) if failure.is_divergence => return Ok(Ends::Over),
             Some(RunState::Failed(_) | RunState::Stopped) => {
-                Trainer::resume(folder, recipe, machine_of_run).map_err(impossible_run)?
+                trainer.resume(folder).map_err(impossible_run)?
             }
         };
-        for warning in trainer.warnings() {
+        for warning in run.warnings() {
             tell(format_args!("warning: {warning}"));
         }
-        let (done, iterations) = (trainer.iteration(), plan.recipe.schedule.iterations);
+        let (done, iterations) = (run.iteration(), plan.recipe.schedule.iterations);
         let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
         tell(format_args!(
             "{number}/{of} {name}: {} on {}{}, {begun}",
             plan.recipe.network.model,
             plan.recipe.data.source,
-            memory_in_words(trainer.memory())
+            memory_in_words(run.memory())
         ));
         let mut terminal = Terminal::new(done, iterations, stop.clone());
-        let ending = trainer.run(&mut terminal);
+        let ending = run.train(&mut terminal);
         terminal.finish();
         match ending {
             Ok(Ending { is_finished: false, .. }) => return Ok(Ends::Stopped),

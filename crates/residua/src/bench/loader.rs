@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use crate::run::Recipe;
-use crate::run::RunError;
-use crate::train::RunData;
+use crate::data::normalisation_of;
+use crate::run::{Recipe, RunError};
+use crate::train::RunImages;
 
 /// Images a second that `workers` threads make of a recipe's training set, as training would see them: decoded, varied,
 /// normalised, batched. Nothing else runs meanwhile.
@@ -18,7 +18,9 @@ pub fn measure_loader(
     batches: NonZeroUsize,
 ) -> Result<f64, RunError> {
     recipe.validate()?;
-    let mut loader = RunData::load(recipe)?.loader(recipe, workers, 0)?;
+    let images = RunImages::load(recipe)?;
+    let normalisation = normalisation_of(recipe.data.normalisation, images.training())?;
+    let mut loader = images.loader(recipe, normalisation, workers, 0)?;
     // Until every worker has filled its queue, batches come faster than they are made.
     for _ in 0..3 * workers.get() {
         loader.next_batch()?;

@@ -58,6 +58,16 @@ pub enum DataError {
         folder: Option<PathBuf>,
     },
 
+    /// Images that a program held or made itself.
+    #[error(
+        "the images `{name}` are those of the program that began the run: they lie in no file, so only that program \
+        can go on with the run, or test on them"
+    )]
+    OwnImages {
+        /// What the program calls them.
+        name: String,
+    },
+
     /// The data set's folder is missing.
     #[error("{dataset}: there is no folder {folder:?}; {remedy}")]
     FolderMissing {

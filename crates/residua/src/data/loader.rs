@@ -17,7 +17,15 @@ use super::{
 };
 
 /// How a [`Loader`] makes batches.
+///
+/// ```
+/// use residua::data::{Augmentation, LoaderConfig};
+///
+/// let config = LoaderConfig::new(64, 1).with_augmentation(Augmentation::None);
+/// assert!(config.is_shuffled);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoaderConfig {
     /// Images a batch.
     pub batch_size: NonZeroUsize,
@@ -33,6 +41,37 @@ pub struct LoaderConfig {
     pub workers: NonZeroUsize,
     /// Samples of the stream to skip: those drawn before training was interrupted.
     pub start: u64,
+}
+
+impl LoaderConfig {
+    /// Batches of `batch_size` images, at least one, in an order that follows from `seed`: shuffled in every epoch, shifted and
+    /// mirrored as in the paper, made by one thread, from the first sample on.
+    pub fn new(batch_size: usize, seed: u64) -> Self {
+        Self {
+            batch_size: NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN),
+            seed,
+            is_shuffled: true,
+            augmentation: Augmentation::Shift,
+            varies_colour: false,
+            workers: NonZeroUsize::MIN,
+            start: 0,
+        }
+    }
+
+    /// The same, with images cropped and mirrored in this way.
+    pub fn with_augmentation(self, augmentation: Augmentation) -> Self {
+        Self { augmentation, ..self }
+    }
+
+    /// The same, with so many threads that make batches ahead of time.
+    pub fn with_workers(self, workers: NonZeroUsize) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// The same, from sample `start` of the stream on.
+    pub fn from_sample(self, start: u64) -> Self {
+        Self { start, ..self }
+    }
 }
 
 /// An endless stream of mini-batches over freshly shuffled epochs (paper, section 5).

@@ -1,15 +1,17 @@
-//! Which data set to use, as it is named on the command line and in recipes.
+//! Which images to use, as they are named on the command line and in recipes.
 
 use std::{fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     dataset::Split, downloadable::Downloadable, error::DataError, folder::ImageFolder, images::Images,
     shapes::shapes,
 };
 use residua_infer::choice::{Choice, Choices, UnknownChoice, nearest};
-use residua_infer::serde_as_string;
 
-/// A data set's name: `shapes`, `cifar10`, `cifar10:DIR`, `cifar100`, `cifar100:DIR` or `folder:DIR`.
+/// Where images come from: `shapes`, `cifar10`, `cifar10:DIR`, `cifar100`, `cifar100:DIR` or `folder:DIR`; in the recipe of a
+/// run on images that the program itself gives, `own:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The built-in images of [`shapes`].
@@ -20,6 +22,8 @@ pub enum Source {
     Cifar100(Option<PathBuf>),
     /// Pictures in a folder for each class, see [`ImageFolder`].
     Folder(PathBuf),
+    /// Images of this name that the program which trains holds or makes itself. Nobody else can load them.
+    Own(String),
 }
 
 impl Source {
@@ -27,19 +31,25 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// A [`DataError`] that names what is missing or damaged.
+    /// A [`DataError`] that names what is missing or damaged; [`DataError::OwnImages`] for a program's own images.
     pub fn load(&self, split: Split) -> Result<Images, DataError> {
         Ok(match self {
             Self::Shapes => shapes(split).into(),
             Self::Cifar10(folder) => Downloadable::Cifar10.load(folder.as_deref(), split)?.into(),
             Self::Cifar100(folder) => Downloadable::Cifar100.load(folder.as_deref(), split)?.into(),
             Self::Folder(folder) => Images::Files(ImageFolder::open(folder, split)?),
+            Self::Own(name) => return Err(DataError::OwnImages { name: name.clone() }),
         })
     }
 
     /// Whether the images are files of any size, rather than all of one size.
     pub fn is_folder(&self) -> bool {
         matches!(self, Self::Folder(_))
+    }
+
+    /// Whether the images are those of the program itself, rather than of files or built in.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Own(_))
     }
 
     /// The data set's name for a run: without its folder, or a folder of pictures by its own name.
@@ -51,6 +61,7 @@ impl Source {
             Self::Shapes => "shapes".to_owned(),
             Self::Cifar10(_) => "cifar10".to_owned(),
             Self::Cifar100(_) => "cifar100".to_owned(),
+            Self::Own(name) => name.clone(),
         }
     }
 }
@@ -87,6 +98,7 @@ impl FromStr for Source {
             ("cifar100", _) => folder_or_none("cifar100", Self::Cifar100),
             ("folder", None | Some("")) => Err(without_folder("folder")),
             ("folder", Some(folder)) => Ok(Self::Folder(folder.into())),
+            ("own", Some(name)) => Err(DataError::OwnImages { name: name.into() }),
             _ => {
                 let mut unknown = UnknownChoice::new(
                     "data set",
@@ -115,11 +127,27 @@ impl fmt::Display for Source {
             Self::Cifar100(Some(folder)) => write!(formatter, "cifar100:{}", folder.display()),
             Self::Cifar100(None) => formatter.write_str("cifar100"),
             Self::Folder(folder) => write!(formatter, "folder:{}", folder.display()),
+            Self::Own(name) => write!(formatter, "own:{name}"),
         }
     }
 }
 
-serde_as_string!(Source);
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A recipe may say that images were a program's own; whoever asks for images by name may not.
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.strip_prefix("own:") {
+            Some(name) => Ok(Self::Own(name.to_owned())),
+            None => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -142,6 +170,18 @@ mod tests {
             let json = serde_json::to_string(&source).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Source>(&json).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn images_of_a_program_are_named_in_recipes_alone() {
+        let source = Source::Own("rings: small".into());
+        assert_eq!(source.short_name(), "rings: small");
+        let json = serde_json::to_string(&source).unwrap();
+        assert_eq!(json, "\"own:rings: small\"");
+        assert_eq!(serde_json::from_str::<Source>(&json).unwrap(), source);
+        for error in ["own:rings".parse::<Source>().unwrap_err(), source.load(Split::Test).unwrap_err()] {
+            assert!(error.to_string().contains("those of the program that began the run"), "{error}");
         }
     }
 

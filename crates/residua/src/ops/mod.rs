@@ -25,6 +25,7 @@ mod cube;
 mod extension;
 mod flex;
 mod memory;
+mod threads;
 mod unit;
 
 use burn::backend::Dispatch;
@@ -37,6 +38,7 @@ pub use extension::{
     Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
     Optional, PoolGradients, ResidualBackend, Tracked,
 };
+pub(crate) use threads::with_threads_awake;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 pub use unit::{
     Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,

@@ -59,6 +59,12 @@ pub enum RunError {
     /// The memory that training takes.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Other images than the run's were given to go on with it.
+    #[error("the images given are not those of the run: they have other {difference}")]
+    OtherImages {
+        /// What differs: `classes`, `sizes` or `pixels`.
+        difference: &'static str,
+    },
     /// The run's folder cannot be made or locked.
     #[error("cannot use the run folder {}: {reason}; choose another", .folder.display())]
     Folder {

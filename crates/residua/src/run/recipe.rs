@@ -18,8 +18,21 @@ use residua_infer::choice::nearest;
 use residua_infer::words;
 
 /// A training run: two runs of one recipe give the same weights, bit by bit, whatever the number of threads.
+///
+/// ```
+/// use residua::nn::NetworkOptions;
+/// use residua::run::{Recipe, Schedule};
+///
+/// let schedule = Schedule::new(500, 0.1).with_decay_at([300, 400]);
+/// let mut recipe = Recipe::new(NetworkOptions::named("preresnet20"), schedule);
+/// recipe.optimiser.batch = 64;
+/// recipe.intervals.evaluate = 100;
+/// recipe.validate()?;
+/// # Ok::<(), residua::run::InvalidOption>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Recipe {
     /// What all random choices follow from: initial weights, order and augmentation of images, dropout.
     pub seed: u64,
@@ -40,8 +53,10 @@ pub struct Recipe {
 /// The images to train and test on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DataOptions {
-    /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`.
+    /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`; `own:NAME` are images that the program which began
+    /// the run holds or makes itself.
     pub source: Source,
     /// How pixels become inputs.
     #[serde(default)]
@@ -105,6 +120,7 @@ words!(DecayScope, "decay scope", {
 /// How often to look at the run and to save it. None of these changes the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Intervals {
     /// Iterations that a training line of the metrics is the mean of.
     pub log: u64,
@@ -140,47 +156,54 @@ words!(NamedRecipe, "recipe", {
     Quick => "quick": "a few minutes on the built-in images",
 });
 
+impl Default for DataOptions {
+    fn default() -> Self {
+        Self::of(Source::Shapes)
+    }
+}
+
+impl DataOptions {
+    /// Images from there, in an order of their own in every epoch, normalised, cropped and mirrored as usual.
+    pub fn of(source: Source) -> Self {
+        Self {
+            source,
+            normalisation: NormalisationKind::default(),
+            size: None,
+            augmentation: None,
+            varies_colour: false,
+            is_shuffled: true,
+            unreadable_share: ImageFolder::UNREADABLE_SHARE,
+        }
+    }
+}
+
 impl Recipe {
+    /// Training of this network by this schedule, on the built-in images unless others are named in `data` or given to the
+    /// trainer; with seed 1, the paper's optimiser and the usual intervals.
+    pub fn new(network: NetworkOptions, schedule: Schedule) -> Self {
+        Self {
+            seed: 1,
+            network,
+            data: DataOptions::default(),
+            optimiser: OptimiserOptions::default(),
+            schedule,
+            intervals: Intervals::default(),
+        }
+    }
+
     /// The recipe of this name.
     pub fn named(name: NamedRecipe) -> Self {
         let (schedule, intervals) = match name {
-            NamedRecipe::PaperCifar => (
-                Schedule {
-                    iterations: 64_000,
-                    learning_rate: 0.1,
-                    decay_at: vec![32_000, 48_000],
-                    decay_factor: 0.1,
-                    warmup: Some(Warmup::constant(400, 0.01)),
-                },
-                Intervals::default(),
-            ),
-            NamedRecipe::Quick => (
-                Schedule {
-                    iterations: 120,
-                    learning_rate: 0.1,
-                    decay_at: vec![80, 105],
-                    decay_factor: 0.1,
-                    warmup: None,
-                },
-                Intervals { evaluate: 40, checkpoint: 40, ..Intervals::default() },
-            ),
+            NamedRecipe::PaperCifar => {
+                let schedule = Schedule::new(64_000, 0.1).with_decay_at([32_000, 48_000]);
+                (schedule.with_warmup(Warmup::constant(400, 0.01)), Intervals::default())
+            }
+            NamedRecipe::Quick => {
+                let intervals = Intervals { evaluate: 40, checkpoint: 40, ..Intervals::default() };
+                (Schedule::new(120, 0.1).with_decay_at([80, 105]), intervals)
+            }
         };
-        Self {
-            seed: 1,
-            network: NetworkOptions::named("preresnet20"),
-            data: DataOptions {
-                source: Source::Shapes,
-                normalisation: NormalisationKind::default(),
-                size: None,
-                augmentation: None,
-                varies_colour: false,
-                is_shuffled: true,
-                unreadable_share: ImageFolder::UNREADABLE_SHARE,
-            },
-            optimiser: OptimiserOptions::default(),
-            schedule,
-            intervals,
-        }
+        Self { intervals, ..Self::new(NetworkOptions::named("preresnet20"), schedule) }
     }
 
     /// Reads and checks a recipe's file.

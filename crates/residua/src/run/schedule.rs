@@ -8,6 +8,7 @@ use residua_infer::words;
 /// appendix on implementation).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Schedule {
     /// Iterations (optimiser steps) of the whole run.
     pub iterations: u64,
@@ -66,6 +67,21 @@ impl Warmup {
 }
 
 impl Schedule {
+    /// So many iterations at one learning rate.
+    pub fn new(iterations: u64, learning_rate: f64) -> Self {
+        Self { iterations, learning_rate, decay_at: Vec::new(), decay_factor: tenth(), warmup: None }
+    }
+
+    /// The same, with a learning rate that is divided by ten after each of these numbers of iterations.
+    pub fn with_decay_at(self, iterations: impl IntoIterator<Item = u64>) -> Self {
+        Self { decay_at: iterations.into_iter().collect(), ..self }
+    }
+
+    /// The same with a slower start.
+    pub fn with_warmup(self, warmup: Warmup) -> Self {
+        Self { warmup: Some(warmup), ..self }
+    }
+
     /// The learning rate of the step that follows `iteration` finished ones:
     /// `learning_rate * decay_factor ^ (number of decay_at <= iteration)` once the warm-up is over; on the way there in a gradual
     /// warm-up `start + (that - start) * iteration / warmup.iterations`.

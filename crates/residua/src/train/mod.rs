@@ -1,20 +1,29 @@
 //! Training: the loop that follows a recipe.
 //!
-//! [`Trainer`] carries out a [`Recipe`](crate::run::Recipe) in a folder, writing metrics, curves and checkpoints, and goes on
-//! exactly from any of them. [`step`](step()) is one step of it.
+//! A [`Trainer`] begins a [`Run`] of a [`Recipe`](crate::run::Recipe) in a folder, or goes on exactly from its last checkpoint;
+//! the run writes metrics, curves and checkpoints, shows an [`Observer`] what it does, and stops when that one wants it to.
+//! [`step`](step()) is one step of it, for loops of one's own, and [`backward`] with [`Sgd`] its parts.
 
 mod clock;
+mod loss;
+mod machine;
 mod norms;
 mod observer;
-mod run_data;
+mod ready;
+mod run;
+mod run_files;
+mod run_images;
 mod segments;
 mod sgd;
 mod step;
 mod trainer;
 
+pub use loss::{Backward, StepOutcome, cross_entropy};
+pub use machine::Machine;
 pub use norms::StageNorms;
 pub use observer::{Observer, Progress};
-pub(crate) use run_data::RunData;
+pub use run::{Ending, Run};
+pub use run_images::RunImages;
 pub use sgd::Sgd;
-pub use step::{StepOutcome, cross_entropy, step};
-pub use trainer::{Ending, Machine, Trainer};
+pub use step::{backward, step};
+pub use trainer::Trainer;

@@ -17,7 +17,7 @@ pub struct StageNorms {
 
 impl StageNorms {
     /// Those of a network and of the gradients that a backward pass has left for it.
-    pub(super) fn of(network: &ResNet, gradients: &Gradients) -> Self {
+    pub fn of(network: &ResNet, gradients: &Gradients) -> Self {
         Self { weights: by_stage(&network.tensors()), gradients: by_stage(&network.gradients(gradients)) }
     }
 }

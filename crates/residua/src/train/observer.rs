@@ -5,22 +5,38 @@ use crate::nn::ResNet;
 use crate::run::Record;
 use crate::run::RunError;
 
-/// Someone who watches a run and may stop it.
+/// Someone who watches a run and may stop it. Each method has a default that does nothing.
+///
+/// ```
+/// use residua::train::{Observer, Progress};
+///
+/// /// Stops a run whose loss has become small enough.
+/// struct UntilLearnt(f64);
+///
+/// impl Observer for UntilLearnt {
+///     fn stepped(&mut self, progress: &Progress) {
+///         self.0 = progress.loss;
+///     }
+///     fn wants_to_stop(&mut self) -> bool {
+///         self.0 < 0.1
+///     }
+/// }
+/// ```
 pub trait Observer {
-    /// After every step.
+    /// Is called after every step.
     fn stepped(&mut self, _progress: &Progress) {}
-    /// Shown the network after every step; what comes back becomes a line of the metrics.
+    /// Is shown the network after every step; what comes back becomes lines of the metrics.
     ///
     /// # Errors
     /// Those of what is measured; they end the run.
-    fn look(&mut self, _iteration: u64, _network: &ResNet) -> Result<Option<Record>, RunError> {
-        Ok(None)
+    fn measure(&mut self, _iteration: u64, _network: &ResNet) -> Result<Vec<Record>, RunError> {
+        Ok(Vec::new())
     }
-    /// After every evaluation.
+    /// Is called after every evaluation on the test images.
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
-    /// Once for each file of images that could not be read, with the reason.
+    /// Is called once for each file of images that could not be read, with the reason.
     fn skipped(&mut self, _reason: &str) {}
-    /// Asked before every step; once it is true the run saves a checkpoint and ends.
+    /// Is asked before every step; once it is true the run saves a checkpoint and ends.
     fn wants_to_stop(&mut self) -> bool {
         false
     }
@@ -28,6 +44,57 @@ pub trait Observer {
 
 /// Nobody watches.
 impl Observer for () {}
+
+/// Both watch; the run ends when either wants it to.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn stepped(&mut self, progress: &Progress) {
+        self.0.stepped(progress);
+        self.1.stepped(progress);
+    }
+
+    fn measure(&mut self, iteration: u64, network: &ResNet) -> Result<Vec<Record>, RunError> {
+        let mut records = self.0.measure(iteration, network)?;
+        records.extend(self.1.measure(iteration, network)?);
+        Ok(records)
+    }
+
+    fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
+        self.0.evaluated(iteration, evaluation);
+        self.1.evaluated(iteration, evaluation);
+    }
+
+    fn skipped(&mut self, reason: &str) {
+        self.0.skipped(reason);
+        self.1.skipped(reason);
+    }
+
+    fn wants_to_stop(&mut self) -> bool {
+        self.0.wants_to_stop() || self.1.wants_to_stop()
+    }
+}
+
+/// Whoever is there, if anybody.
+impl<O: Observer> Observer for Option<O> {
+    fn stepped(&mut self, progress: &Progress) {
+        self.iter_mut().for_each(|observer| observer.stepped(progress));
+    }
+
+    fn measure(&mut self, iteration: u64, network: &ResNet) -> Result<Vec<Record>, RunError> {
+        self.as_mut().map_or(Ok(Vec::new()), |observer| observer.measure(iteration, network))
+    }
+
+    fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
+        self.iter_mut().for_each(|observer| observer.evaluated(iteration, evaluation));
+    }
+
+    fn skipped(&mut self, reason: &str) {
+        self.iter_mut().for_each(|observer| observer.skipped(reason));
+    }
+
+    fn wants_to_stop(&mut self) -> bool {
+        self.as_mut().is_some_and(Observer::wants_to_stop)
+    }
+}
 
 /// Where a run stands after a step.
 #[derive(Debug, Clone, PartialEq)]

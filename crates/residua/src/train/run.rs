@@ -2,61 +2,29 @@
 //!
 //! A run is a folder: `recipe.toml`, `metrics.jsonl`, `checkpoints/`, `curves.svg` and `curves.png`. Everything random
 //! is a function of the recipe's seed and of a position (the iteration, the sample), so the state of a run is its
-//! tensors and a few counters, and [`Trainer::resume`] goes on from the last checkpoint as if nothing had happened.
+//! tensors and a few counters, and [`Trainer::resume`](super::Trainer::resume) goes on from the last checkpoint as if nothing had happened.
 
-use std::fs::{self, File};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::tensor::{Device, Gradients};
-
 use super::clock::Clock;
+use super::loss::StepOutcome;
+use super::machine::Machine;
 use super::norms::StageNorms;
 use super::observer::{Observer, Progress};
-use super::run_data::RunData;
+use super::ready::Ready;
+use super::run_files::RunFiles;
 use super::sgd::Sgd;
-use super::step::{StepOutcome, step_looked_at};
-use crate::data::{Batch, Images, Loader, Normalisation, evaluation_batches};
+use super::step::backward_on_this_thread;
+use crate::data::{Batch, Loader, evaluation_batches};
 use crate::device::peak_memory_bytes;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::files::write_file;
-use crate::nn::{Memory, MemoryChoice, NamedTensors, Pass, ResNet};
-use crate::ops::Engine;
+use crate::nn::{Memory, NamedTensors, NetworkError, Pass};
+use crate::ops;
 #[cfg(feature = "reports")]
 use crate::plot::draw_curves;
-#[cfg(feature = "tensorboard")]
-use crate::run::EventFile;
-use crate::run::Failure;
-use crate::run::Recipe;
-use crate::run::RunError;
-use crate::run::lock;
-#[cfg(any(feature = "reports", feature = "tensorboard"))]
-use crate::run::read_metrics;
-use crate::run::{Best, Checkpoint, LogWindow, RECIPE, State};
-use crate::run::{CHECKPOINTS, CheckpointStore, Resumed, latest_checkpoint};
-use crate::run::{MetricsLog, Record, now};
-use residua_infer::weights::WeightsInfo;
-
-/// The file of a run that holds its metrics.
-const METRICS: &str = "metrics.jsonl";
-
-/// What a run uses of the machine; none of it is part of the recipe.
-#[derive(Debug, Clone)]
-pub struct Machine {
-    /// Where the network runs.
-    pub device: Device,
-    /// Which implementation of the operations.
-    pub engine: Engine,
-    /// What a step keeps for its backward pass, or the memory that it must fit in.
-    pub memory: MemoryChoice,
-    /// Threads that make batches ahead of the step.
-    pub workers: NonZeroUsize,
-    /// Whether the run's folder gets a file of events for TensorBoard.
-    #[cfg(feature = "tensorboard")]
-    pub writes_events: bool,
-}
+use crate::run::{Best, Checkpoint, Failure, LogWindow, Recipe, Record, RunError, State, now};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,101 +41,36 @@ pub struct Ending {
     pub best: Option<Best>,
 }
 
-/// A run of a recipe in a folder.
-pub struct Trainer {
-    recipe: Recipe,
-    folder: PathBuf,
+/// A run in its folder, begun or resumed by a [`Trainer`](super::Trainer), which nobody else can go on with meanwhile.
+pub struct Run {
+    pub(super) recipe: Recipe,
     machine: Machine,
-    memory: Memory,
-    network: ResNet,
+    ready: Ready,
+    pub(super) files: RunFiles,
     sgd: Sgd,
-    normalisation: Normalisation,
-    training_set: Arc<Images>,
-    test_set: Images,
-    batch_size: NonZeroUsize,
     loader: Loader,
-    store: CheckpointStore,
-    metrics: MetricsLog,
-    #[cfg(feature = "tensorboard")]
-    events: Option<EventFile>,
     state: State,
-    last_checkpoint: Option<PathBuf>,
-    warnings: Vec<String>,
-    _lock: File,
+    pub(super) last_checkpoint: Option<PathBuf>,
+    pub(super) warnings: Vec<String>,
 }
 
-impl Trainer {
-    /// Begins a run in `folder`, which must not hold one yet, from `initial` weights if they are given.
-    ///
-    /// # Errors
-    /// When the recipe is impossible, its data cannot be read, or the folder cannot be written.
-    pub fn start(
+impl Run {
+    pub(super) fn new(
         recipe: Recipe,
-        folder: &Path,
         machine: Machine,
-        initial: Option<&NamedTensors>,
+        ready: Ready,
+        files: RunFiles,
+        sgd: Sgd,
+        state: State,
     ) -> Result<Self, RunError> {
-        recipe.validate()?;
-        if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
-            return Err(RunError::RunExists { folder: folder.to_owned() });
-        }
-        let data = RunData::load(&recipe)?;
-        let memory = data.memory(&recipe, machine.memory, &machine.device)?;
-        let mut network = data.network(&recipe, &machine.device)?;
-        if let Some(tensors) = initial {
-            network = network.with_tensors(tensors)?;
-        }
-        fs::create_dir_all(folder)
-            .map_err(|reason| RunError::Folder { folder: folder.to_owned(), reason })?;
-        let lock = lock(folder)?;
-        let sgd = Sgd::new(&recipe.optimiser);
-        let metrics = MetricsLog::create(&folder.join(METRICS))?;
-        let state = State::new(recipe.seed);
-        let store = CheckpointStore::open(folder)?;
-        let mut trainer =
-            Self::assemble(recipe, folder, machine, memory, network, sgd, data, metrics, store, state, lock)?;
-        // From here on there is always a checkpoint to resume from.
-        trainer.save()?;
-        write_file(&folder.join(RECIPE), trainer.recipe.to_toml().as_bytes())?;
-        Ok(trainer)
-    }
-
-    /// Goes on with the run in `folder` from its last checkpoint. `recipe` may differ from the run's own in what
-    /// [`Recipe::changes_on_resume`] allows.
-    ///
-    /// # Errors
-    /// When there is no such run, no checkpoint of it is whole, or the recipe is another one.
-    pub fn resume(folder: &Path, recipe: Recipe, machine: Machine) -> Result<Self, RunError> {
-        recipe.validate()?;
-        if !folder.join(CHECKPOINTS).is_dir() {
-            return Err(RunError::NoRun { folder: folder.to_owned() });
-        }
-        let lock = lock(folder)?;
-        let mut store = CheckpointStore::open(folder)?;
-        let no_run = || RunError::NoRun { folder: folder.to_owned() };
-        let Resumed { checkpoint, path, damaged } = store.resume()?.ok_or_else(no_run)?;
-        let Checkpoint { weights, momentum, recipe: old, state, .. } = checkpoint;
-        old.changes_on_resume(&recipe)?;
-        if state.iteration >= recipe.schedule.iterations {
-            let iterations = recipe.schedule.iterations;
-            return Err(RunError::AlreadyDone {
-                folder: folder.to_owned(),
-                iteration: state.iteration,
-                iterations,
-            });
-        }
-        let data = RunData::load(&recipe)?;
-        let memory = data.memory(&recipe, machine.memory, &machine.device)?;
-        let network = data.network(&recipe, &machine.device)?.with_tensors(&weights)?;
-        let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
-        Failure::clear(folder)?;
-        let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration)?;
-        write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
-        let mut trainer =
-            Self::assemble(recipe, folder, machine, memory, network, sgd, data, metrics, store, state, lock)?;
-        trainer.last_checkpoint = Some(path);
-        trainer.warnings = damaged.iter().map(ToString::to_string).collect();
-        Ok(trainer)
+        let loader = ready.images.loader(
+            &recipe,
+            ready.normalisation.clone(),
+            machine.workers,
+            state.samples_drawn,
+        )?;
+        let (last_checkpoint, warnings) = (None, Vec::new());
+        Ok(Self { recipe, machine, ready, files, sgd, loader, state, last_checkpoint, warnings })
     }
 
     /// The recipe of this run.
@@ -182,9 +85,10 @@ impl Trainer {
     /// # Errors
     /// When they cannot be read.
     pub fn first_images(&self, count: NonZeroUsize) -> Result<Option<Batch>, RunError> {
-        let config = self.network.config();
+        let Ready { images, normalisation, network, .. } = &self.ready;
+        let config = network.config();
         let count = config.whole_groups(count);
-        let mut batches = evaluation_batches(&self.training_set, &self.normalisation, count)?;
+        let mut batches = evaluation_batches(images.training(), normalisation, count)?;
         let batch = batches.next().transpose()?;
         Ok(batch.map(|batch| batch.repeated_to_multiple_of(config.group())))
     }
@@ -196,7 +100,7 @@ impl Trainer {
 
     /// What a step keeps for its backward pass.
     pub fn memory(&self) -> Memory {
-        self.memory
+        self.ready.memory
     }
 
     /// What was odd about the checkpoints that the run was resumed from.
@@ -208,14 +112,14 @@ impl Trainer {
     ///
     /// # Errors
     /// When the loss diverges, or a file cannot be written.
-    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
-        self.train(observer).inspect_err(|error| {
+    pub fn train(mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
+        self.follow_schedule(observer).inspect_err(|error| {
             // What has ended the run is about to be told; that no note of it could be left is no second error.
-            let _ = Failure::note(&self.folder, error, self.state.iteration);
+            let _ = Failure::note(&self.files.folder, error, self.state.iteration);
         })
     }
 
-    fn train(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
+    fn follow_schedule(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         let iterations = self.recipe.schedule.iterations;
         let intervals = self.recipe.intervals.clone();
         let mut evaluation = None;
@@ -224,14 +128,20 @@ impl Trainer {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
             let outcome = self.step(learning_rate)?;
             let iteration = self.state.iteration;
-            clock.count(self.batch_size.get());
+            clock.count(self.recipe.optimiser.batch);
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
             let started = Instant::now();
-            if let Some(record) = observer.look(iteration, &self.network)? {
-                self.record(&record)?;
+            let measured = observer.measure(iteration, &self.ready.network)?;
+            if !measured.is_empty() {
+                measured.iter().try_for_each(|record| self.files.record(record))?;
                 clock.pause(started);
             }
-            self.training_set.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
+            self.ready
+                .images
+                .training()
+                .take_newly_unreadable()
+                .iter()
+                .for_each(|reason| observer.skipped(reason));
 
             let is_last = iteration == iterations;
             if iteration.is_multiple_of(intervals.log) || is_last {
@@ -244,7 +154,12 @@ impl Trainer {
                 let result = self.evaluate()?;
                 is_best = self.note(&result)?;
                 observer.evaluated(iteration, &result);
-                self.test_set.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
+                self.ready
+                    .images
+                    .test()
+                    .take_newly_unreadable()
+                    .iter()
+                    .for_each(|reason| observer.skipped(reason));
                 evaluation = Some(result);
                 clock.pause(started);
             }
@@ -254,7 +169,7 @@ impl Trainer {
                 clock.pause(started);
             }
         }
-        if self.store.last_saved() != Some(self.state.iteration) {
+        if self.files.store.last_saved() != Some(self.state.iteration) {
             self.save_with_curves()?;
         }
         Ok(Ending {
@@ -268,27 +183,28 @@ impl Trainer {
 
     fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
         let batch = self.loader.next_batch()?;
-        let pass = Pass::train(self.recipe.seed, self.state.iteration)
+        let iteration = self.state.iteration + 1;
+        let measures_norms = self.recipe.intervals.norms.is_some_and(|norms| iteration.is_multiple_of(norms));
+        let mut pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
-            .with_memory(self.memory);
-        let network = self.network.clone();
-        let is_measured =
-            self.recipe.intervals.norms.is_some_and(|norms| (self.state.iteration + 1).is_multiple_of(norms));
-        let look =
-            |network: &ResNet, gradients: &Gradients| is_measured.then(|| StageNorms::of(network, gradients));
-        let (network, outcome, norms) =
-            step_looked_at(network, &mut self.sgd, &batch, pass, learning_rate, look)?;
+            .with_memory(self.ready.memory);
+        let (network, sgd) = (self.ready.network.clone(), &mut self.sgd);
+        let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
+            let mut learnt = backward_on_this_thread(&network, &batch, &mut pass)?;
+            let norms = measures_norms.then(|| StageNorms::of(&network, &learnt.gradients));
+            let network = sgd.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
+            Ok::<_, NetworkError>((network, learnt.outcome(), norms))
+        })?;
         if !outcome.loss.is_finite() {
             return Err(self.diverged(format!("loss {}", outcome.loss), learning_rate));
         }
-        self.network = network;
-        self.state.iteration += 1;
+        self.ready.network = network;
+        self.state.iteration = iteration;
         self.state.samples_drawn = self.loader.position();
         self.state.window.add(outcome.loss, outcome.misclassified, batch.len() as u64);
         if let Some(StageNorms { weights, gradients }) = norms {
-            let iteration = self.state.iteration;
             let (weight_norms, gradient_norms) = (weights, gradients);
-            self.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
+            self.files.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
         }
         Ok(outcome)
     }
@@ -299,7 +215,7 @@ impl Trainer {
         if iterations == 0 {
             return Ok(());
         }
-        self.record(&Record::Training {
+        self.files.record(&Record::Training {
             iteration: self.state.iteration,
             epoch: self.epoch(),
             loss: loss / iterations as f64,
@@ -312,18 +228,10 @@ impl Trainer {
         })
     }
 
-    fn record(&mut self, record: &Record) -> Result<(), RunError> {
-        self.metrics.append(record)?;
-        #[cfg(feature = "tensorboard")]
-        if let Some(events) = &mut self.events {
-            events.append(record)?;
-        }
-        Ok(())
-    }
-
     fn evaluate(&self) -> Result<Evaluation, RunError> {
-        let Self { network, test_set, normalisation, batch_size, machine, .. } = self;
-        let evaluation = evaluate(network, test_set, normalisation, *batch_size, machine.engine)?;
+        let Ready { network, images, normalisation, .. } = &self.ready;
+        let batch = NonZeroUsize::new(self.recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
+        let evaluation = evaluate(network, images.test(), normalisation, batch, self.machine.engine)?;
         if !evaluation.test_loss.is_finite() {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
             return Err(self.diverged(format!("test loss {}", evaluation.test_loss), learning_rate));
@@ -336,7 +244,7 @@ impl Trainer {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
         let epoch = self.epoch();
-        self.record(&Record::Evaluation { iteration, epoch, test_loss, test_error, time: now() })?;
+        self.files.record(&Record::Evaluation { iteration, epoch, test_loss, test_error, time: now() })?;
         let is_best = self.state.best.as_ref().is_none_or(|best| test_error < best.test_error);
         if is_best {
             self.state.best = Some(Best { iteration, test_error });
@@ -358,32 +266,28 @@ impl Trainer {
         self.save()
     }
 
-    fn save(&mut self) -> Result<(), RunError> {
-        let weights = self.network.tensors();
+    pub(super) fn save(&mut self) -> Result<(), RunError> {
+        let weights = self.ready.network.tensors();
         // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
         if let Some(name) = first_not_finite(&weights) {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
             return Err(self.diverged(format!("'{name}' not finite"), learning_rate));
         }
-        self.metrics.sync()?;
         let checkpoint = Checkpoint {
-            weights_metadata: self.weights_info().to_metadata(),
-            momentum: self.sgd.tensors(&self.network),
+            weights_metadata: self.ready.weights_info().to_metadata(),
+            momentum: self.sgd.tensors(&self.ready.network),
             recipe: self.recipe.clone(),
             state: self.state.clone(),
             weights,
         };
-        self.last_checkpoint = Some(self.store.save(&checkpoint)?);
-        let best = self.state.best.as_ref().map(|best| best.iteration);
-        self.store.retain(self.recipe.intervals.keep, best)?;
+        self.last_checkpoint = Some(self.files.save(&checkpoint)?);
         Ok(())
     }
 
     #[cfg(feature = "reports")]
     fn draw_curves(&self) -> Result<(), RunError> {
-        let records = read_metrics(&self.folder.join(METRICS))?;
-        let title = format!("{} on {}", self.recipe.network.model, self.training_set.name());
-        Ok(draw_curves(&title, &records, &self.folder)?)
+        let title = format!("{} on {}", self.recipe.network.model, self.ready.images.training().name());
+        Ok(draw_curves(&title, &self.files.records()?, &self.files.folder)?)
     }
 
     fn progress(&self, outcome: StepOutcome, learning_rate: f64, clock: &Clock) -> Progress {
@@ -392,25 +296,14 @@ impl Trainer {
             iterations: self.recipe.schedule.iterations,
             epoch: self.epoch(),
             loss: outcome.loss,
-            error: 100. * outcome.misclassified as f64 / self.batch_size.get() as f64,
+            error: 100. * outcome.misclassified as f64 / self.recipe.optimiser.batch as f64,
             learning_rate,
             images_per_second: clock.images_per_second(),
         }
     }
 
     fn epoch(&self) -> f64 {
-        self.state.samples_drawn as f64 / self.training_set.len() as f64
-    }
-
-    fn weights_info(&self) -> WeightsInfo {
-        WeightsInfo {
-            network: self.network.config().clone(),
-            classes: self.training_set.classes().to_vec(),
-            height: self.training_set.height(),
-            width: self.training_set.width(),
-            shorter_side: self.test_set.view().shorter_side,
-            normalisation: self.normalisation.clone(),
-        }
+        self.state.samples_drawn as f64 / self.ready.images.training().len() as f64
     }
 
     fn diverged(&self, what: String, learning_rate: f64) -> RunError {
@@ -418,52 +311,8 @@ impl Trainer {
             what,
             iteration: self.state.iteration,
             learning_rate,
-            checkpoint: self.last_checkpoint.clone().unwrap_or_else(|| self.folder.clone()),
+            checkpoint: self.last_checkpoint.clone().unwrap_or_else(|| self.files.folder.clone()),
         }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts that `start` and `resume` make differently")]
-    fn assemble(
-        recipe: Recipe,
-        folder: &Path,
-        machine: Machine,
-        memory: Memory,
-        network: ResNet,
-        sgd: Sgd,
-        data: RunData,
-        metrics: MetricsLog,
-        store: CheckpointStore,
-        state: State,
-        lock: File,
-    ) -> Result<Self, RunError> {
-        #[cfg(feature = "tensorboard")]
-        let events = match machine.writes_events {
-            true => Some(EventFile::begin(folder, &recipe, &read_metrics(&folder.join(METRICS))?)?),
-            false => None,
-        };
-        let batch_size = NonZeroUsize::new(recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
-        let loader = data.loader(&recipe, machine.workers, state.samples_drawn)?;
-        Ok(Self {
-            store,
-            folder: folder.to_owned(),
-            recipe,
-            machine,
-            memory,
-            network,
-            sgd,
-            normalisation: data.normalisation,
-            training_set: data.training_set,
-            test_set: data.test_set,
-            batch_size,
-            loader,
-            #[cfg(feature = "tensorboard")]
-            events,
-            metrics,
-            state,
-            last_checkpoint: None,
-            warnings: Vec::new(),
-            _lock: lock,
-        })
     }
 }
 

@@ -1,71 +1,98 @@
-//! The images of a run, and the network that they ask for.
+//! The images of a run: what it learns from and what it is tested on.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use crate::data::{DataError, Images, Loader, LoaderConfig, Normalisation, Source, Split};
+use crate::run::{Recipe, RunError};
 
-use crate::data::{DataError, Images, Loader, LoaderConfig, Normalisation, Split, normalisation_of};
-use crate::device::free_memory;
-use crate::nn::{Memory, MemoryChoice, ResNet};
-use crate::run::Recipe;
-use crate::run::RunError;
-
-/// The images of a recipe.
-pub(crate) struct RunData {
-    pub(crate) training_set: Arc<Images>,
-    pub(crate) test_set: Images,
-    pub(crate) normalisation: Normalisation,
+/// Training and test images, loaded or made once; clones share them.
+///
+/// ```
+/// use residua::data::Dataset;
+/// use residua::train::RunImages;
+///
+/// // Two images of 32x32 pixels, one black and one white.
+/// let pixels = [vec![0; 32 * 32 * 3], vec![255; 32 * 32 * 3]].concat();
+/// let classes = vec!["black".to_owned(), "white".to_owned()];
+/// let images = Dataset::new("tiles", classes, (32, 32), pixels, vec![0, 1])?;
+/// let images = RunImages::own(images.clone(), images)?;
+/// assert_eq!(images.source().to_string(), "own:tiles");
+/// # Ok::<(), residua::data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RunImages {
+    source: Source,
+    training: Arc<Images>,
+    test: Arc<Images>,
 }
 
-impl RunData {
-    pub(crate) fn load(recipe: &Recipe) -> Result<Self, RunError> {
-        let view = recipe.view()?;
-        let load = |split| -> Result<Images, DataError> {
-            Ok(recipe.data.source.load(split)?.seen_by(view)?.tolerating(recipe.data.unreadable_share))
+impl RunImages {
+    /// Those that a recipe names, seen as it says.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are a program's [own](Self::own).
+    pub fn load(recipe: &Recipe) -> Result<Self, RunError> {
+        let (source, view) = (&recipe.data.source, recipe.view()?);
+        let load = |split| -> Result<_, DataError> {
+            let images = source.load(split)?.seen_by(view)?;
+            Ok(Arc::new(images.tolerating(recipe.data.unreadable_share)))
         };
-        let (training_set, test_set) = (load(Split::Train)?, load(Split::Test)?);
-        let normalisation = normalisation_of(recipe.data.normalisation, &training_set)?;
-        Ok(Self { training_set: Arc::new(training_set), test_set, normalisation })
+        Ok(Self { source: source.clone(), training: load(Split::Train)?, test: load(Split::Test)? })
     }
 
-    /// The stream of training batches from sample `start` on.
+    /// A program's own, whatever it holds in memory or makes: usually two [`Dataset`](crate::data::Dataset)s, in the recipe of
+    /// their run `own:NAME` with the name of the training set.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] where the test images have other classes or another size than the training images.
+    pub fn own(training: impl Into<Images>, test: impl Into<Images>) -> Result<Self, DataError> {
+        let (training, test) = (training.into(), test.into());
+        let size = |images: &Images| (images.height(), images.width());
+        let difference = match (training.classes() == test.classes(), size(&training) == size(&test)) {
+            (true, true) => None,
+            (false, _) => Some("other classes"),
+            (_, false) => Some("another size"),
+        };
+        let name = training.name().to_owned();
+        if let Some(difference) = difference {
+            let problem = format!("its test images have {difference} than its training images");
+            return Err(DataError::Inconsistent { name, problem });
+        }
+        Ok(Self { source: Source::Own(name), training: Arc::new(training), test: Arc::new(test) })
+    }
+
+    /// What a recipe calls them.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What is learnt from.
+    pub fn training(&self) -> &Images {
+        &self.training
+    }
+
+    /// What is tested on.
+    pub fn test(&self) -> &Images {
+        &self.test
+    }
+
+    /// The stream of a recipe's training batches from sample `start` on.
     pub(crate) fn loader(
         &self,
         recipe: &Recipe,
+        normalisation: Normalisation,
         workers: NonZeroUsize,
         start: u64,
     ) -> Result<Loader, RunError> {
         let config = LoaderConfig {
-            batch_size: NonZeroUsize::new(recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN),
-            seed: recipe.seed,
             is_shuffled: recipe.data.is_shuffled,
-            augmentation: recipe.augmentation()?,
             varies_colour: recipe.data.varies_colour,
-            workers,
-            start,
+            ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
+                .with_augmentation(recipe.augmentation()?)
+                .with_workers(workers)
+                .from_sample(start)
         };
-        Ok(Loader::open(self.training_set.clone(), self.normalisation.clone(), config)?)
-    }
-
-    /// The mode that is meant for training on these images, now that they are loaded.
-    pub(crate) fn memory(
-        &self,
-        recipe: &Recipe,
-        choice: MemoryChoice,
-        device: &Device,
-    ) -> Result<Memory, RunError> {
-        let config = recipe.network.resolve(self.training_set.classes().len())?;
-        let (height, width) = (self.training_set.height(), self.training_set.width());
-        Ok(choice.resolve(&config, recipe.optimiser.batch, height, width, free_memory(device))?)
-    }
-
-    /// A new network for these images, ready to be trained.
-    pub(crate) fn network(&self, recipe: &Recipe, device: &Device) -> Result<ResNet, RunError> {
-        let config = recipe.network.resolve(self.training_set.classes().len())?;
-        let (height, width) = (self.training_set.height(), self.training_set.width());
-        config.check_input(height, width)?;
-        config.check_batch(recipe.optimiser.batch, height, width)?;
-        Ok(ResNet::init(&config, recipe.seed, &device.clone().autodiff())?)
+        Ok(Loader::open(self.training.clone(), normalisation, config)?)
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use super::step::{Learnt, cross_entropy};
+use super::loss::Backward;
 use crate::nn::{FeatureMap, NetworkError, Pass, ResNet};
 use crate::ops;
 
@@ -15,7 +15,7 @@ use crate::ops;
 /// 2. through the last segment and the head, and back to the segment's input;
 /// 3. segment by segment towards the stem: forward again from the kept input, back from its output's gradient.
 ///
-/// Each kernel meets the values that it meets in [`whole`](super::step::whole), in the same order: the results are
+/// Each kernel meets the values that it meets in a pass over the whole network, in the same order: the results are
 /// the same to the bit. `pass` gathers the running statistics once, as each segment is passed with its graph.
 ///
 /// # Errors
@@ -26,7 +26,7 @@ pub(super) fn by_segments(
     labels: &[u16],
     length: usize,
     pass: &mut Pass,
-) -> Result<Learnt, NetworkError> {
+) -> Result<Backward, NetworkError> {
     let units = network.units().count();
     let segments: Vec<_> = (0..units).step_by(length).map(|start| start..units.min(start + length)).collect();
     let mut inputs = inputs(network, images.clone(), &segments, pass.clone())?;
@@ -42,22 +42,21 @@ pub(super) fn by_segments(
     let last = segments.next().expect("a network has units");
     let (leaf, input) = next_input();
     let output = network.forward_units(last, input, pass);
-    let logits = network.forward_head(output, pass);
-    let loss = cross_entropy(logits.clone(), labels);
-    let mut gradients = loss.backward();
-    let mut gradient = take(leaf, &mut gradients);
+    let mut learnt = Backward::from_logits(network.forward_head(output, pass), labels);
+    let gradients = &mut learnt.gradients;
+    let mut gradient = take(leaf, gradients);
     for segment in segments {
         let (leaf, input) = next_input();
         let output = network.forward_units(segment.clone(), input, pass);
         let mut found = ops::backward(output.values, gradient);
         gradient = take(leaf, &mut found);
-        let mut gathered = Gathered { from: &mut found, to: &mut gradients };
+        let mut gathered = Gathered { from: &mut found, to: gradients };
         network.units().skip(segment.start).take(segment.len()).for_each(|unit| unit.visit(&mut gathered));
     }
     let output = network.forward_stem(images, pass)?;
     let mut found = ops::backward(output.values, gradient);
-    network.stem.visit(&mut Gathered { from: &mut found, to: &mut gradients });
-    Ok(Learnt { logits: logits.inner(), loss: loss.inner(), gradients })
+    network.stem.visit(&mut Gathered { from: &mut found, to: gradients });
+    Ok(learnt)
 }
 
 /// The input of every segment, without a graph. What the pass gathers is dropped.

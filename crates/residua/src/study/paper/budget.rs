@@ -112,6 +112,8 @@ impl Sources {
                 Source::Cifar10(_) => sources.cifar10 = source,
                 Source::Cifar100(_) => sources.cifar100 = source,
                 Source::Folder(_) => sources.imagenet = Some(source),
+                // Nobody's published numbers are of them.
+                Source::Own(_) => {}
             }
         }
         sources

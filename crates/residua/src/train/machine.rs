@@ -1,0 +1,70 @@
+//! What of the machine a run uses.
+
+use std::num::NonZeroUsize;
+
+use burn::tensor::Device;
+
+use crate::nn::MemoryChoice;
+use crate::ops::Engine;
+
+/// What a run uses of the machine. None of it is part of the recipe, and none of it changes the results on one device.
+///
+/// By default the network runs on the CPU, in the fastest [mode](crate::nn::Memory) that fits in the free memory, and one
+/// thread makes batches.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Machine {
+    /// Where the network runs.
+    pub device: Device,
+    /// Which implementation of the operations.
+    pub engine: Engine,
+    /// What a step keeps for its backward pass, or the memory that it must fit in.
+    pub memory: MemoryChoice,
+    /// Threads that make batches ahead of the step.
+    pub workers: NonZeroUsize,
+    /// Whether the run's folder gets a file of events for TensorBoard.
+    #[cfg(feature = "tensorboard")]
+    pub writes_events: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::on(Device::flex())
+    }
+}
+
+impl Machine {
+    /// The defaults, on this device.
+    pub fn on(device: Device) -> Self {
+        let (engine, memory) = (Engine::default(), MemoryChoice::default());
+        Self {
+            device,
+            engine,
+            memory,
+            workers: NonZeroUsize::MIN,
+            #[cfg(feature = "tensorboard")]
+            writes_events: true,
+        }
+    }
+
+    /// The same with this implementation of the operations.
+    pub fn with_engine(self, engine: Engine) -> Self {
+        Self { engine, ..self }
+    }
+
+    /// The same, where a step keeps so much for its backward pass.
+    pub fn with_memory(self, memory: MemoryChoice) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The same with so many threads that make batches ahead of the step.
+    pub fn with_workers(self, workers: NonZeroUsize) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// The same, with or without a file of events for TensorBoard.
+    #[cfg(feature = "tensorboard")]
+    pub fn with_events(self, writes_events: bool) -> Self {
+        Self { writes_events, ..self }
+    }
+}

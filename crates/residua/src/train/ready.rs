@@ -1,0 +1,73 @@
+//! Images, and a network for them: what a run needs besides its folder.
+
+use std::collections::BTreeMap;
+
+use super::machine::Machine;
+use super::run_images::RunImages;
+use crate::data::{Normalisation, normalisation_of};
+use crate::device::free_memory;
+use crate::nn::{Memory, ResNet};
+use crate::run::{Recipe, RunError};
+use residua_infer::weights::WeightsInfo;
+
+/// All of a run that needs no folder.
+pub(super) struct Ready {
+    pub(super) images: RunImages,
+    pub(super) normalisation: Normalisation,
+    pub(super) memory: Memory,
+    pub(super) network: ResNet,
+}
+
+impl Ready {
+    /// Images that are loaded unless they are given, and a new network for them.
+    pub(super) fn new(
+        recipe: &Recipe,
+        images: Option<RunImages>,
+        machine: &Machine,
+    ) -> Result<Self, RunError> {
+        let images = match images {
+            Some(images) => images,
+            None => RunImages::load(recipe)?,
+        };
+        let training = images.training();
+        if recipe.data.source.is_folder() && training.view() != recipe.view()? {
+            return Err(RunError::OtherImages { difference: "sizes" });
+        }
+        let normalisation = normalisation_of(recipe.data.normalisation, training)?;
+        let config = recipe.network.resolve(training.classes().len())?;
+        let plan = config.plan()?;
+        let (batch, height, width) = (recipe.optimiser.batch, training.height(), training.width());
+        let free = free_memory(&machine.device);
+        let memory = machine.memory.resolve_plan(&config, &plan, batch, height, width, free)?;
+        config.check_input(height, width)?;
+        config.check_batch(batch, height, width)?;
+        let network = ResNet::of_plan(&config, plan, recipe.seed, &machine.device.clone().autodiff());
+        Ok(Self { images, normalisation, memory, network })
+    }
+
+    /// What a weight file says of the network and its images.
+    pub(super) fn weights_info(&self) -> WeightsInfo {
+        let (training, test) = (self.images.training(), self.images.test());
+        WeightsInfo {
+            network: self.network.config().clone(),
+            classes: training.classes().to_vec(),
+            height: training.height(),
+            width: training.width(),
+            shorter_side: test.view().shorter_side,
+            normalisation: self.normalisation.clone(),
+        }
+    }
+
+    /// Whether these are the images that weights with such metadata have been trained on, as far as the classes' names and the
+    /// pixels' statistics tell.
+    pub(super) fn check_images(&self, weights_metadata: &BTreeMap<String, String>) -> Result<(), RunError> {
+        let now = self.weights_info().to_metadata();
+        let differs = |key: &str| weights_metadata.get(key) != now.get(key);
+        let differences =
+            [("residua.classes", "classes"), ("residua.size", "sizes"), ("residua.normalisation", "pixels")];
+        match differences.into_iter().find(|(key, _)| differs(key)) {
+            Some((_, difference)) => Err(RunError::OtherImages { difference }),
+            None => Ok(()),
+        }
+    }
+}

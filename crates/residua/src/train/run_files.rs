@@ -1,0 +1,135 @@
+//! The folder of a run while it is trained.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::machine::Machine;
+use crate::files::write_file;
+use crate::run::{
+    CHECKPOINTS, Checkpoint, CheckpointStore, EventFile, Failure, MetricsLog, RECIPE, Recipe, Record,
+    Resumed, RunError, latest_checkpoint, lock, read_metrics,
+};
+
+/// The file of a run that holds its metrics.
+const METRICS: &str = "metrics.jsonl";
+
+/// `recipe.toml`, `metrics.jsonl`, `checkpoints/` and the events for TensorBoard, open and locked.
+pub(super) struct RunFiles {
+    pub(super) folder: PathBuf,
+    pub(super) store: CheckpointStore,
+    metrics: MetricsLog,
+    #[cfg(feature = "tensorboard")]
+    events: Option<EventFile>,
+    _lock: File,
+}
+
+/// A run that is about to go on: its folder is locked, and nothing in it has been changed.
+pub(super) struct StoppedRun {
+    folder: PathBuf,
+    store: CheckpointStore,
+    lock: File,
+}
+
+impl RunFiles {
+    /// Whether a new run can begin in a folder.
+    pub(super) fn check_is_free(folder: &Path) -> Result<(), RunError> {
+        if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
+            return Err(RunError::RunExists { folder: folder.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The files of a new run.
+    pub(super) fn begin(folder: &Path, recipe: &Recipe, machine: &Machine) -> Result<Self, RunError> {
+        fs::create_dir_all(folder)
+            .map_err(|reason| RunError::Folder { folder: folder.to_owned(), reason })?;
+        let lock = lock(folder)?;
+        let metrics = MetricsLog::create(&folder.join(METRICS))?;
+        let store = CheckpointStore::open(folder)?;
+        Self::open(folder.to_owned(), recipe, machine, metrics, store, lock)
+    }
+
+    #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, reason = "events alone are a choice"))]
+    fn open(
+        folder: PathBuf,
+        recipe: &Recipe,
+        machine: &Machine,
+        metrics: MetricsLog,
+        store: CheckpointStore,
+        lock: File,
+    ) -> Result<Self, RunError> {
+        Ok(Self {
+            // They say what the metrics say, so they are written anew.
+            #[cfg(feature = "tensorboard")]
+            events: match machine.writes_events {
+                true => Some(EventFile::begin(&folder, recipe, &read_metrics(&folder.join(METRICS))?)?),
+                false => None,
+            },
+            folder,
+            store,
+            metrics,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn write_recipe(&self, recipe: &Recipe) -> Result<(), RunError> {
+        write_recipe(&self.folder, recipe)
+    }
+
+    /// All lines of the metrics.
+    #[cfg(feature = "reports")]
+    pub(super) fn records(&self) -> Result<Vec<Record>, RunError> {
+        Ok(read_metrics(&self.folder.join(METRICS))?)
+    }
+
+    /// A line of the metrics, and what it is for TensorBoard.
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), RunError> {
+        self.metrics.append(record)?;
+        #[cfg(feature = "tensorboard")]
+        if let Some(events) = &mut self.events {
+            events.append(record)?;
+        }
+        Ok(())
+    }
+
+    /// Saves a checkpoint, behind the metrics that belong to it, and removes those that need not be kept. Where it is.
+    pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf, RunError> {
+        self.metrics.sync()?;
+        let path = self.store.save(checkpoint)?;
+        let best = checkpoint.state.best.as_ref().map(|best| best.iteration);
+        self.store.retain(checkpoint.recipe.intervals.keep, best)?;
+        Ok(path)
+    }
+}
+
+impl StoppedRun {
+    /// The run in a folder, and its last whole checkpoint.
+    pub(super) fn open(folder: &Path) -> Result<(Self, Resumed), RunError> {
+        let no_run = || RunError::NoRun { folder: folder.to_owned() };
+        if !folder.join(CHECKPOINTS).is_dir() {
+            return Err(no_run());
+        }
+        let lock = lock(folder)?;
+        let mut store = CheckpointStore::open(folder)?;
+        let resumed = store.resume()?.ok_or_else(no_run)?;
+        Ok((Self { folder: folder.to_owned(), store, lock }, resumed))
+    }
+
+    /// Goes on after `iteration` finished iterations.
+    pub(super) fn go_on(
+        self,
+        recipe: &Recipe,
+        iteration: u64,
+        machine: &Machine,
+    ) -> Result<RunFiles, RunError> {
+        let Self { folder, store, lock } = self;
+        Failure::clear(&folder)?;
+        let metrics = MetricsLog::resume(&folder.join(METRICS), iteration)?;
+        write_recipe(&folder, recipe)?;
+        RunFiles::open(folder, recipe, machine, metrics, store, lock)
+    }
+}
+
+fn write_recipe(folder: &Path, recipe: &Recipe) -> Result<(), RunError> {
+    Ok(write_file(&folder.join(RECIPE), recipe.to_toml().as_bytes())?)
+}

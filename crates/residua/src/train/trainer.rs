@@ -1,0 +1,114 @@
+//! Who begins runs and goes on with them.
+
+use std::path::Path;
+
+use super::machine::Machine;
+use super::ready::Ready;
+use super::run::Run;
+use super::run_files::{RunFiles, StoppedRun};
+use super::run_images::RunImages;
+use super::sgd::Sgd;
+use crate::nn::NamedTensors;
+use crate::run::{Checkpoint, Recipe, Resumed, RunError, State};
+
+/// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
+///
+/// ```no_run
+/// use residua::run::{NamedRecipe, Recipe};
+/// use residua::train::Trainer;
+///
+/// let ending = Trainer::new(Recipe::named(NamedRecipe::Quick)).start("runs/quick")?.train(&mut ())?;
+/// println!("test error {:.2} %", ending.evaluation.unwrap().test_error);
+/// # Ok::<(), residua::run::RunError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    recipe: Recipe,
+    images: Option<RunImages>,
+    machine: Machine,
+}
+
+impl Trainer {
+    /// A trainer for this recipe, on the images that it names and with the default [`Machine`].
+    pub fn new(recipe: Recipe) -> Self {
+        Self { recipe, images: None, machine: Machine::default() }
+    }
+
+    /// The same on these images, whatever the recipe says: it is made to name them.
+    pub fn with_images(mut self, images: RunImages) -> Self {
+        self.recipe.data.source = images.source().clone();
+        Self { images: Some(images), ..self }
+    }
+
+    /// The same with this of the machine.
+    pub fn with_machine(self, machine: Machine) -> Self {
+        Self { machine, ..self }
+    }
+
+    /// The recipe as it would be followed now.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Begins a run in `folder`, which must not hold one yet.
+    ///
+    /// # Errors
+    /// When the recipe is impossible, its images cannot be read, or the folder cannot be written.
+    pub fn start(self, folder: impl AsRef<Path>) -> Result<Run, RunError> {
+        self.begin(folder.as_ref(), None)
+    }
+
+    /// As [`start`](Self::start), from these weights instead of random ones.
+    ///
+    /// # Errors
+    /// As there, and when the weights are another network's.
+    pub fn start_from(self, weights: &NamedTensors, folder: impl AsRef<Path>) -> Result<Run, RunError> {
+        self.begin(folder.as_ref(), Some(weights))
+    }
+
+    fn begin(self, folder: &Path, weights: Option<&NamedTensors>) -> Result<Run, RunError> {
+        let Self { recipe, images, machine } = self;
+        recipe.validate()?;
+        RunFiles::check_is_free(folder)?;
+        let mut ready = Ready::new(&recipe, images, &machine)?;
+        if let Some(weights) = weights {
+            ready.network = ready.network.with_tensors(weights)?;
+        }
+        let files = RunFiles::begin(folder, &recipe, &machine)?;
+        let (sgd, state) = (Sgd::new(&recipe.optimiser), State::new(recipe.seed));
+        let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
+        // From here on there is always a checkpoint to resume from.
+        run.save()?;
+        run.files.write_recipe(&run.recipe)?;
+        Ok(run)
+    }
+
+    /// Goes on with the run in `folder` from its last checkpoint. The recipe may differ from the run's own
+    /// ([`saved_recipe`](crate::run::saved_recipe)) in what [`Recipe::changes_on_resume`] allows. A run on a program's own
+    /// images must be given the same images again.
+    ///
+    /// # Errors
+    /// When there is no such run, no checkpoint of it is whole, the recipe is another one, or the images are others.
+    pub fn resume(self, folder: impl AsRef<Path>) -> Result<Run, RunError> {
+        let (Self { recipe, images, machine }, folder) = (self, folder.as_ref());
+        recipe.validate()?;
+        let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(folder)?;
+        let Checkpoint { weights, weights_metadata, momentum, recipe: old, state } = checkpoint;
+        old.changes_on_resume(&recipe)?;
+        if state.iteration >= recipe.schedule.iterations {
+            let (iteration, iterations) = (state.iteration, recipe.schedule.iterations);
+            return Err(RunError::AlreadyDone { folder: folder.to_owned(), iteration, iterations });
+        }
+        let mut ready = Ready::new(&recipe, images, &machine)?;
+        if recipe.data.source.is_own() {
+            ready.check_images(&weights_metadata)?;
+        }
+        ready.network = ready.network.with_tensors(&weights)?;
+        let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
+        let files = stopped.go_on(&recipe, state.iteration, &machine)?;
+        let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
+        run.last_checkpoint = Some(path);
+        run.warnings = damaged.iter().map(ToString::to_string).collect();
+        Ok(run)
+    }
+}
