@@ -44,7 +44,7 @@ pub fn with_threads_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Calls `work` with 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
+/// Calls `work` once with each of 0 to `count - 1`: every thread a run of neighbours in order, then what is left of the others' runs.
 /// The calling thread waits for the last calls awake: they take less time than falling asleep and being woken.
 pub(crate) fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
     let threads = team_size().unwrap_or_else(rayon::current_num_threads).min(count).min(MOST_THREADS);

@@ -249,6 +249,7 @@ impl Convolution {
             Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
             Plan::Winograd(winograd) => {
                 let (inputs, outputs) = (winograd.input.channels, winograd.outputs);
+                // Disjoint: a task writes its block of outputs, and each block has one task.
                 let to = ViewMut::new(packed);
                 let is_flipped = direction == Direction::Backward;
                 let to_channels = if is_flipped { inputs } else { outputs };
@@ -326,6 +327,7 @@ impl Plan {
 /// Adds all parts of `length` numbers, a multiple of [`LANES`], to the first, in order.
 fn add_up(parts: &mut [f32], length: usize, instructions: Instructions) {
     const PIECE: usize = 4096;
+    // Disjoint: a task reads and writes its piece of every part, and pieces do not overlap.
     let parts = ViewMut::new(parts);
     (0..length.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
         instructions.run(AddUp { parts, length, places: piece * PIECE..length.min((piece + 1) * PIECE) });
@@ -346,6 +348,7 @@ impl Task for AddUp<'_> {
         const TOGETHER: usize = 8;
         let Self { parts, length, places } = self;
         let mut at = places.start;
+        // SAFETY: places are of a part, in whole vectors, and this task's alone.
         unsafe {
             while at + TOGETHER * LANES <= places.end {
                 sum::<V, TOGETHER>(parts, length, at);
@@ -361,6 +364,7 @@ impl Task for AddUp<'_> {
 
 #[inline(always)]
 unsafe fn sum<V: Vector, const R: usize>(parts: ViewMut, length: usize, at: usize) {
+    // SAFETY: `R` vectors from `at` on are of every part, as the caller promises.
     unsafe {
         let mut sums = [V::zero(); R];
         for (vector, sum) in sums.iter_mut().enumerate() {
@@ -393,6 +397,7 @@ impl Task for Forward<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { plan, source, weights, sink, images, part } = self;
+        // SAFETY: `forward` has checked all lengths; images and part are this task's alone.
         unsafe {
             match plan {
                 Plan::Winograd(winograd) => {
@@ -420,6 +425,8 @@ impl Task for Backward<'_> {
     unsafe fn run<V: Vector>(self) {
         let Self { plan, source, gradient, weights, partial, images, part } = self;
         let weights = weights.as_ref().map(|(weights, sink)| (*weights, sink));
+        // SAFETY: `backward` has checked all lengths; images and part are this task's alone, and `partial` is the images'
+        // place.
         unsafe {
             match plan {
                 Plan::Winograd(winograd) => {
@@ -452,6 +459,7 @@ impl Task for Transform<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { weights, inputs, outputs, is_flipped, block, to } = self;
+        // SAFETY: `to` has the length of the plan's weights, and the block of it is this task's alone.
         unsafe { transform_weights::<V>(weights, inputs, outputs, is_flipped, block, to) }
     }
 }

@@ -82,6 +82,7 @@ impl Direct {
         let mut scratch = Scratch::take();
         let [plane_memory, patches] = scratch.pieces([plane_len, pixels * depth * LANES]);
         let (plane_memory, patches) = (ViewMut::new(plane_memory), ViewMut::new(patches));
+        // SAFETY: images are of the batch and pixels of the image; scratch memory has the lengths that plane and patches have.
         unsafe {
             for image in images {
                 if !self.is_pointwise() {
@@ -131,6 +132,8 @@ impl Direct {
         let (source_plane, input_plane) = (ViewMut::new(source_plane), ViewMut::new(input_plane));
         let (patches, scattered) = (ViewMut::new(patches), ViewMut::new(scattered));
         let gradients = ViewMut::new(gradients);
+        // SAFETY: images are of the batch and pixels of the image; scratch memory has the lengths that planes, patches and
+        // gradients have, and `sum` that of the weights.
         unsafe {
             for image in images.clone() {
                 if !self.is_pointwise() {
@@ -199,6 +202,7 @@ impl Direct {
         sum: ViewMut,
         is_first: bool,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { V::call(Outers { direct: self, patches, gradients, rows, count, sum, is_first }) }
     }
 }
@@ -219,6 +223,7 @@ impl<V: Vector> Work<V> for Outers<'_> {
     unsafe fn run(self) {
         let Self { direct, patches, gradients, rows, count, sum, is_first } = self;
         let (depth, outputs) = (direct.depth(), direct.output_blocks());
+        // SAFETY: blocks are of the panels, which have so many rows, and squares of the sum.
         unsafe {
             let patch = |block: usize| patches.from(panel(block, 0, rows));
             let gradient = |output: usize| gradients.from(panel(output, 0, rows));
@@ -246,6 +251,7 @@ unsafe fn outers<'a, V: Vector>(
     is_first: bool,
 ) {
     let pairs = blocks / 2 * 2;
+    // SAFETY: as the caller promises of blocks and rows.
     unsafe {
         for block in (0..pairs).step_by(2) {
             outer_pair::<V>(a, [g(block), g(block + 1)], rows, [sum(block), sum(block + 1)], is_first);
@@ -273,6 +279,7 @@ unsafe fn multiply_to_panels<V: Vector>(
         for inner in 0..inners {
             let [row, block] = if are_near { [outer, inner] } else { [inner, outer] };
             let (row, block, ahead) = (row * ROWS, block * 2, Ahead::NOTHING);
+            // SAFETY: rows and blocks are of panels, weights and results, as the caller promises.
             unsafe {
                 let a = (panels.from(row * LANES), rows * LANES);
                 let weights = |block: usize| weights.from(block * depth * SQUARE);

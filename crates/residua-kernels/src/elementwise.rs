@@ -260,11 +260,13 @@ impl<S: Source, Adds: Flag> Source for Sum<'_, S, Adds> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> Self::Constants<V> {
+        // SAFETY: as the caller promises.
         unsafe { (self.source.constants(image, block), V::splat(self.floor)) }
     }
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, (source, floor): &Self::Constants<V>, at: usize, block: Block) -> V {
+        // SAFETY: the addend, if there is one, has the map's shape.
         unsafe {
             let mut value = self.source.get::<V>(source, at, block);
             if self.adds.holds() {
@@ -290,6 +292,7 @@ impl Source for Masked<'_> {
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, (): &(), at: usize, block: Block) -> V {
+        // SAFETY: guide and gradient have the map's shape.
         unsafe {
             let gradient = self.gradient.load_first::<V>(at, block.count);
             gradient.where_active(self.guide.load_first(at, block.count))
@@ -317,6 +320,7 @@ impl Sink for Count<'_> {
         _: usize,
         value: V,
     ) -> Statistics<V> {
+        // SAFETY: statistics have a place for every image and block.
         unsafe {
             if is_first {
                 return Statistics::new(value);
@@ -327,11 +331,13 @@ impl Sink for Count<'_> {
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, state: &mut Statistics<V>, chain: usize, _: usize, _: Block, value: V) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { state.count(chain, value) }
     }
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
+        // SAFETY: statistics have a place for every image and block.
         unsafe { state.store(self.statistics, self.channels, image, block) }
     }
 }

@@ -82,6 +82,7 @@ pub(crate) struct Only<K>(pub(crate) K);
 impl<K: Sink> AnySink for Only<K> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { V::call(Chosen { work, sink: self.0 }) }
     }
 
@@ -102,6 +103,7 @@ impl<K: AnySink> AnySink for Keeping<'_, K> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output, is_streamed, sink } = self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { sink.run(Keep { output: *output, is_streamed: *is_streamed, work }) }
     }
 
@@ -120,6 +122,7 @@ impl<V: Vector, W: WithSink<V>> WithSink<V> for Keep<'_, W> {
     #[inline(always)]
     unsafe fn run<K: Sink>(self, sink: K) {
         let Self { output, is_streamed, work } = self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { work.run(Kept { output, is_streamed, sink }) }
     }
 }
@@ -144,11 +147,13 @@ impl<K: Sink> Sink for Kept<'_, K> {
         at: usize,
         value: V,
     ) -> K::State<V> {
+        // SAFETY: as the caller promises.
         unsafe { self.sink.begin(image, block, is_first, at, value) }
     }
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, state: &mut K::State<V>, chain: usize, at: usize, block: Block, value: V) {
+        // SAFETY: `output` has the shape of the sink's map, so the position is one of its own, too.
         unsafe {
             if self.is_streamed {
                 self.output.store_streaming(at, value);
@@ -161,6 +166,7 @@ impl<K: Sink> Sink for Kept<'_, K> {
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: K::State<V>, image: usize, block: Block) {
+        // SAFETY: as the caller promises.
         unsafe { self.sink.end(state, image, block) }
     }
 }
@@ -186,6 +192,7 @@ struct PourInto<S, K> {
 impl<S: Source, K: AnySink> Task for PourInto<S, K> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             self.sink.run::<V>(self.pour);
             V::fence();
@@ -217,6 +224,7 @@ impl<V: Vector, S: Source> WithSink<V> for Pour<S> {
                 let start = (image * pixels + first) * channels;
                 let run =
                     Run { image, is_first: first == 0, start, pixels: piece.min(pixels - first), channels };
+                // SAFETY: `images` are of the batch, so pixels and channels of a run are of the map behind source and sink.
                 unsafe {
                     if V::IS_SPECIALISED {
                         for channel in (0..wide).step_by(TOGETHER * LANES) {
@@ -241,6 +249,7 @@ impl<V: Vector, S: Source> WithSink<V> for Pour<S> {
 /// A block of channels of every pixel.
 #[inline(always)]
 unsafe fn pour<V: Vector, S: Source, K: Sink>(source: S, sink: K, run: Run, block: Block) {
+    // SAFETY: run and block are of the map, as the caller promises, and positions are theirs.
     unsafe {
         let constants = source.constants::<V>(run.image, block);
         let at = run.start + block.channel;
@@ -269,6 +278,7 @@ macro_rules! each {
 /// As [`pour`], whole blocks of channels from `channel` on.
 #[inline(always)]
 unsafe fn pour_together<V: Vector, S: Source, K: Sink>(source: S, sink: K, run: Run, channel: usize) {
+    // SAFETY: run and whole blocks are of the map, as the caller promises, and positions are theirs.
     unsafe {
         let blocks: [Block; TOGETHER] = each!(B => Block {
             index: channel / LANES + B,

@@ -156,6 +156,7 @@ struct Whole<T>(T);
 impl<V: Vector, T: Task> Work<V> for Whole<T> {
     #[inline(always)]
     unsafe fn run(self) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { self.0.run::<V>() }
     }
 }

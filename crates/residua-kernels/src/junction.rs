@@ -191,6 +191,8 @@ impl Task for Pass<'_> {
                 let at = image * shape.pixels() + first;
                 let ahead =
                     |map: MapView<'_, true>, shape: MapShape| map.lines((at + count) * shape.channels);
+                // SAFETY: `backward` has checked lengths; images are this task's alone, pixels of the image, and scratch memory
+                // has places for `PIXELS` of them.
                 unsafe {
                     fill::<V, _>(gradient, behind.output, image, first, count, gradients);
                     let product = Multiply {
@@ -234,6 +236,7 @@ impl Task for Pass<'_> {
                 }
             }
         }
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { V::fence() }
     }
 }
@@ -250,6 +253,7 @@ unsafe fn fill<V: Vector, S: Source>(
 ) {
     let start = (image * shape.pixels() + first) * shape.channels;
     for block in shape.blocks() {
+        // SAFETY: pixels are of the image, as the caller promises, and `to` has `PIXELS` rows.
         unsafe {
             let to = to.from(panel(block.index, 0, PIXELS));
             copy::<V, S>(source, image, block, start + block.channel, shape.channels, count, to, LANES, true);
@@ -281,6 +285,7 @@ impl Sink for Handing<'_> {
         value: V,
     ) -> Self::State<V> {
         let row = (at - block.channel - self.first) / self.channels;
+        // SAFETY: as the caller promises.
         unsafe { (self.finished.begin(image, block, is_first, at, value), panel(block.index, row, PIXELS)) }
     }
 
@@ -293,6 +298,7 @@ impl Sink for Handing<'_> {
         block: Block,
         value: V,
     ) {
+        // SAFETY: `to` is the row of this pixel in panels that hold all of them.
         unsafe {
             let value = self.finished.value(state, at, block, value);
             self.finished.store(at, block, value);

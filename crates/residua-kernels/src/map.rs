@@ -125,6 +125,10 @@ impl Chunks {
     }
 
     /// As [`for_each`](Self::for_each), each run in so many parts.
+    ///
+    /// What makes writing in parallel sound: every image is in one run, and every block of outputs (or tile) in one part of it. A
+    /// call writes only what belongs to its images and its part: their numbers in maps, their places in sums per image,
+    /// the run's place in sums per run. No two calls write, and none reads, what another one writes.
     pub(crate) fn for_each_part(self, parts: usize, work: &(dyn Fn(usize, Range<usize>, Part) + Sync)) {
         let count = self.count();
         awake::for_each(count * parts, &|turn| {

@@ -81,11 +81,13 @@ impl Multiply<'_> {
 
     #[inline(always)]
     unsafe fn panels(&self, row: usize) -> (View<'_>, usize) {
+        // SAFETY: `row` is one of the panels' rows, as the caller promises.
         (unsafe { self.panels.from(row * LANES) }, self.rows * LANES)
     }
 
     #[inline(always)]
     unsafe fn weights(&self, block: usize) -> View<'_> {
+        // SAFETY: `block` is one of the weights' blocks, as the caller promises.
         unsafe { self.weights.from(block * self.depth * SQUARE) }
     }
 
@@ -94,6 +96,8 @@ impl Multiply<'_> {
     unsafe fn singly<V: Vector, K: Sink>(&self, sink: K) {
         let mut square = Square([0.; SQUARE]);
         let results = ViewMut::new(&mut square.0);
+        // SAFETY: `turns` are over rows of the panels and blocks of the weights; results are a square; tiles are of the sink's
+        // map.
         unsafe {
             let mut waiting = Waiting::<V, K>::begin(sink, self.tile(0, 0, 0), results.read());
             let (outers, inners) = self.turns(1);
@@ -123,6 +127,8 @@ impl Multiply<'_> {
             squares.each_mut().map(|pair| pair.each_mut().map(|square| ViewMut::new(&mut square.0)));
         let [mut results, mut others] = squares;
         let (mut last_row, mut last_block, mut last_count) = (0, 0, 0);
+        // SAFETY: `turns` are over rows of the panels and pairs of blocks, which are even in number; results are squares, and
+        // no two views of one are in use at a time; tiles are of the sink's map.
         unsafe {
             let (outers, inners) = self.turns(2);
             for outer in 0..outers {
@@ -170,6 +176,7 @@ impl Multiply<'_> {
     /// All of it, to this sink.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn pour<V: Vector, K: Sink>(self, sink: K) {
+        // SAFETY: panels, weights and map have the lengths that the fields say, as the caller promises.
         unsafe {
             if V::HAS_MANY_REGISTERS && self.blocks().is_multiple_of(2) {
                 self.by_pairs::<V, K>(sink);
@@ -183,6 +190,7 @@ impl Multiply<'_> {
 impl<V: Vector> WithSink<V> for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<K: Sink>(self, sink: K) {
+        // SAFETY: as the caller promises.
         unsafe { self.pour::<V, K>(sink) }
     }
 }
@@ -215,6 +223,7 @@ impl<'a, V: Vector, K: Sink> Waiting<'a, V, K> {
     #[inline(always)]
     unsafe fn begin(sink: K, tile: Tile, results: View<'a>) -> Self {
         let Tile { image, block, start, is_first, .. } = tile;
+        // SAFETY: results are a square; the tile is of the sink's map, as the caller promises.
         let state = unsafe { sink.begin(image, block, is_first, start, results.load(0)) };
         Self { sink, state, tile, results }
     }
@@ -222,6 +231,7 @@ impl<'a, V: Vector, K: Sink> Waiting<'a, V, K> {
     #[inline(always)]
     unsafe fn step_all(&mut self) {
         for step in 0..ROWS {
+            // SAFETY: as the caller promises.
             unsafe { self.step(step) }
         }
     }
@@ -229,6 +239,7 @@ impl<'a, V: Vector, K: Sink> Waiting<'a, V, K> {
     #[inline(always)]
     unsafe fn end(self) {
         if self.tile.count > 0 {
+            // SAFETY: `state` is what `begin` gave for this tile.
             unsafe { self.sink.end(self.state, self.tile.image, self.tile.block) }
         }
     }
@@ -239,6 +250,7 @@ impl<V: Vector, K: Sink> Beside for Waiting<'_, V, K> {
     unsafe fn step(&mut self, step: usize) {
         let Tile { block, start, channels, count, .. } = self.tile;
         if step < count {
+            // SAFETY: the step is below `count`, so its row is of the square and its pixel of the map.
             unsafe {
                 let result = self.results.load(step * LANES);
                 self.sink.put(&mut self.state, 0, start + step * channels, block, result);

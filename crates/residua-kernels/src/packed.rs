@@ -172,6 +172,7 @@ impl PackedConvolution<'_> {
         let work = |part| {
             packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };
+        // Disjoint: every tile, pixel or block of outputs is in one part, which alone writes it.
         match parts {
             1 => work(Part::WHOLE),
             parts => awake::for_each(parts, &|index| work(Part { index, of: parts })),
@@ -192,6 +193,7 @@ impl Task for Infer<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { plan, source, weights, sink, images, part } = self;
+        // SAFETY: `forward` has checked all lengths, and parts of a pass have outputs of their own.
         unsafe {
             match plan {
                 Plan::Winograd(winograd) => {
@@ -223,6 +225,7 @@ impl AnySink for Finished<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output, adds, addend, scale, shift, factor, floor, adds_behind } = *self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             if !V::IS_SPECIALISED {
                 V::call(Chosen { work, sink: *self });
@@ -253,12 +256,14 @@ impl<Adds: Flag, AddsBehind: Flag> Sink for Finished<'_, Adds, AddsBehind> {
     #[inline(always)]
     unsafe fn begin<V: Vector>(self, _: usize, block: Block, _: bool, _: usize, _: V) -> [V; 4] {
         let at = block.channel;
+        // SAFETY: scale and shift are padded to whole blocks.
         unsafe { [self.scale.load(at), self.shift.load(at), V::splat(self.factor), V::splat(self.floor)] }
     }
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, state: &mut [V; 4], _: usize, at: usize, block: Block, value: V) {
         let [scale, shift, factor, floor] = *state;
+        // SAFETY: addend and output have the shape of the sink's map, whose position this is.
         unsafe {
             let mut value = value;
             if self.adds.holds() && !self.adds_behind.holds() {

@@ -54,6 +54,7 @@ impl Plane {
         image: usize,
         to: ViewMut,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { V::call(Fill { plane: self, source, shape, own, image, to }) }
     }
 
@@ -68,6 +69,7 @@ impl Plane {
         to: ViewMut,
     ) {
         let MapShape { height, width, channels, .. } = shape;
+        // SAFETY: rows and columns are of the plane, with its border, and of the image; `to` has the plane's length.
         unsafe {
             let (top, left) = (self.border, self.border);
             let (bottom, right) = (top + height, left + width);
@@ -102,6 +104,7 @@ impl Plane {
         let count = if self.pads { LANES } else { block.count };
         for row in top..bottom {
             for column in left..right {
+                // SAFETY: the rectangle is of the plane, as the caller promises.
                 unsafe { to.store_first(self.at(block.index, row, column), count, V::zero()) };
             }
         }
@@ -121,6 +124,7 @@ impl<V: Vector> Work<V> for Fill<'_> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { plane, source, shape, own, image, to } = self;
+        // SAFETY: as the caller promises.
         unsafe { plane.fill_here::<V>(source, shape, own, image, to) }
     }
 }

@@ -75,6 +75,7 @@ impl Sink for Means<'_> {
     #[inline(always)]
     unsafe fn begin<V: Vector>(self, image: usize, block: Block, is_first: bool, _: usize, _: V) -> (V, V) {
         let at = image * self.channels + block.channel;
+        // SAFETY: there is a mean for every image and channel.
         unsafe {
             let sum = if is_first { V::zero() } else { self.output.read().load_first(at, block.count) };
             (V::splat(self.factor), sum)
@@ -83,11 +84,13 @@ impl Sink for Means<'_> {
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, (factor, sum): &mut (V, V), _: usize, _: usize, _: Block, value: V) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { *sum = value.mul_add(*factor, *sum) }
     }
 
     #[inline(always)]
     unsafe fn end<V: Vector>(self, (_, sum): (V, V), image: usize, block: Block) {
+        // SAFETY: there is a mean for every image and channel.
         unsafe { self.output.store_first(image * self.channels + block.channel, block.count, sum) }
     }
 }
@@ -106,6 +109,7 @@ impl Source for Spread<'_> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> V {
+        // SAFETY: there is a gradient for every image and channel.
         unsafe {
             let gradient = self.gradient.load_first::<V>(image * self.channels + block.channel, block.count);
             gradient.mul(V::splat(self.factor))
@@ -231,6 +235,7 @@ impl Windows<'_> {
     unsafe fn load<V: Vector>(self, image: usize, output_row: usize, block: Block, values: ViewMut) {
         let MapShape { height, width, channels, .. } = self.input;
         for row in 2 * output_row..(2 * output_row + 2).min(height) {
+            // SAFETY: rows are of the image, and `values` has places for three.
             unsafe {
                 let (at, to) = (self.at(image, row, 0, block), values.from(self.place(row, 0)));
                 self.source.copy::<V>(image, block, at, channels, width, to, LANES, true);
@@ -241,6 +246,7 @@ impl Windows<'_> {
     /// The maximum of a window, and the number of the pixel that has it.
     #[inline(always)]
     unsafe fn maximum<V: Vector>(self, output: (usize, usize), values: View) -> (V, V) {
+        // SAFETY: `covered` gives pixels of the image, whose rows `values` holds.
         unsafe {
             let (rows, columns) = (covered(output.0, self.input.height), covered(output.1, self.input.width));
             let mut maximum = V::splat(f32::NEG_INFINITY);
@@ -258,6 +264,7 @@ impl Windows<'_> {
 
     #[inline(always)]
     unsafe fn forward<V: Vector>(self, image: usize, block: Block, values: ViewMut, to: ViewMut) {
+        // SAFETY: rows and columns are of the output, whose shape `to` has.
         unsafe {
             for row in 0..self.output.height {
                 self.load::<V>(image, row, block, values);
@@ -280,6 +287,7 @@ impl Windows<'_> {
         [values, sums]: [ViewMut; 2],
     ) {
         let MapShape { height, width, .. } = self.input;
+        // SAFETY: rows and columns are of input and output; `values` and `sums` have places for three rows.
         unsafe {
             for output_row in 0..self.output.height {
                 self.load::<V>(image, output_row, block, values);
@@ -323,6 +331,7 @@ impl Windows<'_> {
     ) {
         let MapShape { width, channels, .. } = self.input;
         for first in (0..width).step_by(TOGETHER) {
+            // SAFETY: pixels are of the row, whose sums are in their place; at least one is there.
             unsafe {
                 let mut values = [V::zero(); TOGETHER];
                 for (item, value) in values.iter_mut().enumerate() {
@@ -356,6 +365,7 @@ impl Task for Forward<'_> {
         let values = ViewMut::new(values);
         for image in images {
             for block in blocks(windows.input.channels) {
+                // SAFETY: `forward` has checked all lengths, and images are this task's alone.
                 unsafe { windows.forward::<V>(image, block, values, to) }
             }
         }
@@ -395,9 +405,11 @@ impl Task for Backward<'_> {
         let rows = [ViewMut::new(values), ViewMut::new(sums)];
         for image in images {
             for block in blocks(windows.input.channels) {
+                // SAFETY: `backward` has checked all lengths, and images are this task's alone.
                 unsafe { windows.backward::<V>(image, block, gradient, &sink, rows) }
             }
         }
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { V::fence() }
     }
 }

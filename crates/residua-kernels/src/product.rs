@@ -81,6 +81,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     beside: &mut impl Beside,
     results: ViewMut,
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         if R == ROWS {
             return rows::<V, R, 1>(a, depth_blocks, [b], 0, ahead, beside, [results]);
@@ -113,6 +114,7 @@ pub(crate) unsafe fn half_product_pair<V: Vector>(
     beside: &mut impl Beside,
     results: [ViewMut; 2],
 ) {
+    // SAFETY: as the caller promises.
     unsafe { rows::<V, HALF, 2>(a, depth_blocks, b, first, ahead, beside, results) }
 }
 
@@ -128,6 +130,7 @@ pub(crate) unsafe fn product_pair<V: Vector>(
     ahead: Ahead,
     results: [ViewMut; 2],
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         if V::HAS_MANY_REGISTERS {
             half_product_pair::<V>(a, depth_blocks, b, 0, ahead, &mut Nothing, results);
@@ -152,6 +155,8 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
     results: [ViewMut; N],
 ) {
     const { assert!(ROWS == LANES, "a step for every row") }
+    // SAFETY: panels have `depth_blocks` blocks and rows from `first` on, weights as many squares, and results as many rows, as
+    // the caller promises.
     unsafe {
         let mut sums = [[V::zero(); N]; R];
         for block in 0..depth_blocks {
@@ -207,6 +212,7 @@ pub(crate) unsafe fn few_rows<V: Vector, const B: usize>(
     weights: View,
     (to, to_pitch): (ViewMut, usize),
 ) {
+    // SAFETY: panels, weights and results have so many blocks of four rows, as the caller promises.
     unsafe {
         let mut sums = [[V::zero(); FEW_ROWS]; B];
         for block in 0..depth_blocks {
@@ -242,6 +248,7 @@ pub(crate) unsafe fn outer<V: Vector, const R: usize, const N: usize>(
     sum: [ViewMut; N],
     is_first: bool,
 ) {
+    // SAFETY: panels have so many rows, and sums are squares, as the caller promises.
     unsafe {
         for first in (0..LANES).step_by(R) {
             let mut sums = [[V::zero(); N]; R];
@@ -282,6 +289,7 @@ pub(crate) unsafe fn outer_pair<V: Vector>(
     sum: [ViewMut; 2],
     is_first: bool,
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         if V::HAS_MANY_REGISTERS {
             outer::<V, HALF, 2>(a, g, rows, sum, is_first);

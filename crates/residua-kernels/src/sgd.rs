@@ -49,6 +49,7 @@ impl Sgd {
             let length = tensor.weight.len();
             assert_eq!(tensor.gradient.len(), length, "gradient");
             assert!(!has_momentum || tensor.momentum.len() == length, "momentum buffer");
+            // Disjoint: a task reads and writes its piece of the tensor, and pieces do not overlap.
             let (weight, momentum) = (ViewMut::new(tensor.weight), ViewMut::new(tensor.momentum));
             let gradient = View::new(tensor.gradient);
             (0..length.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
@@ -84,6 +85,7 @@ impl Task for Update<'_> {
     unsafe fn run<V: Vector>(self) {
         let std::ops::Range { start, end } = self.piece;
         let whole = start + (end - start) / LANES * LANES;
+        // SAFETY: `step` has checked lengths, and the piece is of the tensor and this task's alone.
         unsafe {
             let mut at = start;
             while at < whole {
@@ -101,6 +103,7 @@ impl Update<'_> {
     // No fused multiply-adds: they would round once where the formula, operation by operation, rounds twice.
     #[inline(always)]
     unsafe fn update<V: Vector>(&self, at: usize, count: usize) {
+        // SAFETY: `step` has checked lengths, and the piece is of the tensor and this task's alone.
         unsafe {
             let factor = |value: f64| V::splat(value as f32);
             let weight = self.weight.read().load_first::<V>(at, count);

@@ -15,6 +15,7 @@ const POLYNOMIAL: [f32; 6] =
 /// one it would have no digits where `x` is large. Neither is less than `exp(-87)`; NaN stays NaN.
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> (V, V) {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (one, least) = (V::splat(1.), V::splat(-LIMIT));
         let negated = V::zero().sub(x.where_above(x, least, least));
@@ -27,6 +28,7 @@ pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> (V, V) {
 /// `exp(x) = 2^n * exp(x - n * ln(2))`, where `|x|` is at most [`LIMIT`]; NaN stays NaN.
 #[inline(always)]
 unsafe fn exponential<V: Vector>(x: V) -> V {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let shifted = x.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(SHIFT));
         let n = shifted.sub(V::splat(SHIFT));

@@ -68,6 +68,7 @@ pub(crate) trait AnySink: Copy + Sync {
         values: &[V],
         places: Places,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { self.run(Accept { image, block, is_first, values, places }) }
     }
 
@@ -91,6 +92,7 @@ pub(crate) struct Chosen<W, K> {
 impl<V: Vector, W: WithSink<V>, K: Sink> Work<V> for Chosen<W, K> {
     #[inline(always)]
     unsafe fn run(self) {
+        // SAFETY: as the caller promises.
         unsafe { self.work.run(self.sink) }
     }
 }
@@ -100,11 +102,13 @@ pub(crate) const CHAINS: usize = 4;
 
 #[inline(always)]
 unsafe fn total<V: Vector>([a, b, c, d]: [V; CHAINS]) -> V {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe { a.add(b).add(c.add(d)) }
 }
 
 #[inline(always)]
 unsafe fn no_sums<V: Vector>() -> [V; CHAINS] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe { [V::zero(); CHAINS] }
 }
 

@@ -55,6 +55,7 @@ impl AnySource<'_> {
                 }
             };
         }
+        // SAFETY: as the caller promises.
         unsafe {
             match *self {
                 Self::Raw(source) => copy_known!(source),
@@ -88,6 +89,7 @@ pub(crate) unsafe fn copy<V: Vector, S: Source>(
     pitch: usize,
     pads: bool,
 ) {
+    // SAFETY: vectors from `at` on are of image and block, and `to` has places for them, as the caller promises.
     unsafe {
         let constants = source.constants::<V>(image, block);
         if block.count == LANES {
@@ -131,11 +133,13 @@ impl<const IS_F32: bool> Source for Raw<'_, IS_F32> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, _: usize, _: Block) -> V {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { V::splat(self.floor) }
     }
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, floor: &V, at: usize, block: Block) -> V {
+        // SAFETY: the position is of the map, as the caller promises.
         unsafe { self.values.load_first::<V>(at, block.count).at_least(*floor) }
     }
 }
@@ -175,6 +179,7 @@ impl<'a> Norm<'a> {
 
     #[inline(always)]
     pub(crate) unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> NormConstants<V> {
+        // SAFETY: there are constants for every group and block.
         unsafe {
             let at = self.at(image, block);
             NormConstants { mean: self.mean.load(at), scale: self.scale.load(at), shift: self.shift.load(at) }
@@ -185,12 +190,14 @@ impl<'a> Norm<'a> {
 impl<V: Vector> NormConstants<V> {
     #[inline(always)]
     pub(crate) unsafe fn apply(&self, x: V) -> V {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { self.apply_centred(x.sub(self.mean)) }
     }
 
     /// Of `x - mean`.
     #[inline(always)]
     pub(crate) unsafe fn apply_centred(&self, centred: V) -> V {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { centred.mul_add(self.scale, self.shift) }
     }
 }
@@ -217,11 +224,13 @@ impl<const IS_F32: bool> Source for Normalised<'_, IS_F32> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> (NormConstants<V>, V) {
+        // SAFETY: position, image and block are of the map, as the caller promises.
         unsafe { (self.norm.constants(image, block), V::splat(self.floor)) }
     }
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, (norm, floor): &(NormConstants<V>, V), at: usize, block: Block) -> V {
+        // SAFETY: position, image and block are of the map, as the caller promises.
         unsafe { norm.apply(self.values.load_first::<V>(at, block.count)).at_least(*floor) }
     }
 }
@@ -271,6 +280,7 @@ impl<'a> Finish<'a> {
 
     #[inline(always)]
     pub(crate) unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> FinishConstants<V> {
+        // SAFETY: there are constants for every group and block.
         unsafe {
             let at = self.norm.at(image, block);
             FinishConstants {
@@ -285,6 +295,7 @@ impl<'a> Finish<'a> {
 impl<V: Vector> FinishConstants<V> {
     #[inline(always)]
     pub(crate) unsafe fn apply(&self, gradient: V, x: V) -> V {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             let rest = x.sub(self.norm.mean).mul_add(self.slope, self.offset);
             gradient.mul_add(self.norm.scale, rest)
@@ -297,11 +308,13 @@ impl<const IS_F32: bool> Source for ThroughNorm<'_, IS_F32> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> FinishConstants<V> {
+        // SAFETY: image and block are of the map, as the caller promises.
         unsafe { self.finish.constants(image, block) }
     }
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, constants: &FinishConstants<V>, at: usize, block: Block) -> V {
+        // SAFETY: gradient and `x` have one shape, and the position is of it.
         unsafe {
             let gradient = self.gradient.load_first::<V>(at, block.count);
             constants.apply(gradient, self.x.load_first::<V>(at, block.count))

@@ -18,6 +18,7 @@ pub(crate) const INPUT: usize = 6;
 /// `B' d B` of a 6x6 tile.
 #[inline(always)]
 pub(crate) unsafe fn of_input<V: Vector>(load: impl Fn(usize, usize) -> V, mut store: impl FnMut(usize, V)) {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let mut half = [[V::zero(); INPUT]; INPUT];
         for column in 0..INPUT {
@@ -44,6 +45,7 @@ pub(crate) unsafe fn of_input<V: Vector>(load: impl Fn(usize, usize) -> V, mut s
 /// `A' m A` of a transformed tile: 4x4 outputs.
 #[inline(always)]
 pub(crate) unsafe fn to_output<V: Vector>(load: impl Fn(usize) -> V) -> [V; TILE * TILE] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let mut half = [[V::zero(); INPUT]; TILE];
         for column in 0..INPUT {
@@ -75,6 +77,7 @@ pub(crate) unsafe fn of_gradient<V: Vector>(
     load: impl Fn(usize, usize) -> V,
     mut store: impl FnMut(usize, V),
 ) {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let mut half = [[V::zero(); TILE]; INPUT];
         for column in 0..TILE {
@@ -94,6 +97,7 @@ pub(crate) unsafe fn of_gradient<V: Vector>(
 /// `G w G'` of a 3x3 kernel.
 #[inline(always)]
 pub(crate) unsafe fn of_weights<V: Vector>(weights: [[V; 3]; 3], mut store: impl FnMut(usize, V)) {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let mut half = [[V::zero(); 3]; INPUT];
         for column in 0..3 {
@@ -113,6 +117,7 @@ pub(crate) unsafe fn of_weights<V: Vector>(weights: [[V; 3]; 3], mut store: impl
 /// `G' u G`: the gradient of a 3x3 kernel from that of its transform.
 #[inline(always)]
 pub(crate) unsafe fn to_weights<V: Vector>(load: impl Fn(usize) -> V) -> [[V; 3]; 3] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let mut half = [[V::zero(); INPUT]; 3];
         for column in 0..INPUT {
@@ -134,6 +139,7 @@ pub(crate) unsafe fn to_weights<V: Vector>(load: impl Fn(usize) -> V) -> [[V; 3]
 
 #[inline(always)]
 unsafe fn b<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; 6]) -> [V; 6] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (two, four, minus_five) = (V::splat(2.), V::splat(4.), V::splat(-5.));
         let (minus_two, minus_four) = (V::splat(-2.), V::splat(-4.));
@@ -153,6 +159,7 @@ unsafe fn b<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; 6]) -> [V; 6] {
 
 #[inline(always)]
 unsafe fn a_transposed<V: Vector>([m0, m1, m2, m3, m4, m5]: [V; 6]) -> [V; 4] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (two, four, eight) = (V::splat(2.), V::splat(4.), V::splat(8.));
         let (sum, difference) = (m1.add(m2), m1.sub(m2));
@@ -168,6 +175,7 @@ unsafe fn a_transposed<V: Vector>([m0, m1, m2, m3, m4, m5]: [V; 6]) -> [V; 4] {
 
 #[inline(always)]
 unsafe fn a<V: Vector>([g0, g1, g2, g3]: [V; 4]) -> [V; 6] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (two, four, minus_two) = (V::splat(2.), V::splat(4.), V::splat(-2.));
         let (even, odd) = (g0.add(g2), g1.add(g3));
@@ -185,6 +193,7 @@ unsafe fn a<V: Vector>([g0, g1, g2, g3]: [V; 4]) -> [V; 6] {
 
 #[inline(always)]
 unsafe fn g<V: Vector>([w0, w1, w2]: [V; 3]) -> [V; 6] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (quarter, sixth) = (V::splat(0.25), V::splat(-1. / 6.));
         let (small, smaller) = (V::splat(1. / 12.), V::splat(1. / 24.));
@@ -197,6 +206,7 @@ unsafe fn g<V: Vector>([w0, w1, w2]: [V; 3]) -> [V; 6] {
 
 #[inline(always)]
 unsafe fn g_transposed<V: Vector>([u0, u1, u2, u3, u4, u5]: [V; 6]) -> [V; 3] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
         let (quarter, sixth) = (V::splat(0.25), V::splat(1. / 6.));
         let (small, smaller) = (V::splat(1. / 12.), V::splat(1. / 24.));

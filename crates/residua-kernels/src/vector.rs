@@ -64,6 +64,7 @@ pub(crate) trait Vector: Copy {
     /// Sixteen bfloat16.
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
+        // SAFETY: `from` is valid for sixteen halves, as the caller promises.
         unsafe {
             let halves = from.cast::<[u16; LANES]>().read_unaligned();
             let lanes = halves.map(|half| f32::from_bits(u32::from(half) << 16));
@@ -74,6 +75,7 @@ pub(crate) trait Vector: Copy {
     #[inline(always)]
     unsafe fn round_half(self) -> Self {
         let mut lanes = [0f32; LANES];
+        // SAFETY: the array has sixteen numbers.
         unsafe {
             self.store(lanes.as_mut_ptr());
             let lanes = lanes.map(|value| {
@@ -89,6 +91,7 @@ pub(crate) trait Vector: Copy {
     #[inline(always)]
     unsafe fn store_half(self, to: *mut u16) {
         let mut lanes = [0f32; LANES];
+        // SAFETY: the array has sixteen numbers, and `to` is valid for as many halves.
         unsafe {
             self.store(lanes.as_mut_ptr());
             let halves = lanes.map(|value| (value.to_bits() >> 16) as u16);

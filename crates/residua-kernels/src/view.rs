@@ -40,18 +40,21 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub(crate) unsafe fn from(self, offset: usize) -> Self {
         debug_assert!(offset <= self.length, "{offset} of {}", self.length);
+        // SAFETY: the offset is within the view, as the caller promises.
         Self { start: unsafe { self.start.add(offset) }, length: self.length - offset, ..self }
     }
 
     #[inline(always)]
     pub(crate) unsafe fn get(self, at: usize) -> f32 {
         debug_assert!(at < self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
         unsafe { *self.start.add(at) }
     }
 
     #[inline(always)]
     pub(crate) unsafe fn load<V: Vector>(self, at: usize) -> V {
         debug_assert!(at + LANES <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe { V::load(self.start.add(at)) }
     }
 
@@ -59,6 +62,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub(crate) unsafe fn load_first<V: Vector>(self, at: usize, count: usize) -> V {
         debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe {
             match count {
                 LANES => V::load(self.start.add(at)),
@@ -81,18 +85,21 @@ impl<'a> ViewMut<'a> {
     #[inline(always)]
     pub(crate) unsafe fn from(self, offset: usize) -> Self {
         debug_assert!(offset <= self.length, "{offset} of {}", self.length);
+        // SAFETY: the offset is within the view, as the caller promises.
         Self { start: unsafe { self.start.add(offset) }, length: self.length - offset, ..self }
     }
 
     /// As a slice of its own.
     pub(crate) unsafe fn slice(self, offset: usize, length: usize) -> &'a mut [f32] {
         assert!(offset + length <= self.length);
+        // SAFETY: within the view, as just checked; that nothing else uses this part the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), length) }
     }
 
     #[inline(always)]
     pub(crate) unsafe fn store<V: Vector>(self, at: usize, value: V) {
         debug_assert!(at + LANES <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe { value.store(self.start.add(at)) }
     }
 
@@ -100,6 +107,7 @@ impl<'a> ViewMut<'a> {
     #[inline(always)]
     pub(crate) unsafe fn store_first<V: Vector>(self, at: usize, count: usize, value: V) {
         debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe {
             match count {
                 LANES => value.store(self.start.add(at)),
@@ -112,6 +120,7 @@ impl<'a> ViewMut<'a> {
     #[inline(always)]
     pub(crate) unsafe fn store_streaming<V: Vector>(self, at: usize, value: V) {
         debug_assert!(at + LANES <= self.length, "{at} of {}", self.length);
+        // SAFETY: a vector from the position on is within the view, and aligned, as the caller promises.
         unsafe { value.store_streaming(self.start.add(at)) }
     }
 
@@ -227,6 +236,7 @@ impl Lines {
     /// Asks for the line that lies so many behind the first.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<V: Vector>(self, line: usize) {
+        // SAFETY: a hint: the address need not be valid.
         unsafe { V::prefetch(self.0.wrapping_add(line * LINE).cast()) }
     }
 
@@ -242,6 +252,7 @@ impl<const IS_F32: bool> MapView<'_, IS_F32> {
     #[inline(always)]
     pub(crate) unsafe fn load_first<V: Vector>(self, at: usize, count: usize) -> V {
         debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe {
             if IS_F32 || self.storage == Storage::F32 {
                 let from = self.start.cast::<f32>().add(at);
@@ -296,6 +307,7 @@ impl<const IS_F32: bool> MapViewMut<'_, IS_F32> {
     #[inline(always)]
     pub(crate) unsafe fn store_first<V: Vector>(self, at: usize, count: usize, value: V) -> V {
         debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: so many numbers from the position on are within the view, as the caller promises.
         unsafe {
             if IS_F32 || self.storage == Storage::F32 {
                 let to = self.start.cast::<f32>().add(at);
@@ -322,6 +334,7 @@ impl<const IS_F32: bool> MapViewMut<'_, IS_F32> {
     pub(crate) unsafe fn store_streaming<V: Vector>(self, at: usize, value: V) {
         debug_assert!(at + LANES <= self.length, "{at} of {}", self.length);
         debug_assert!(self.storage == Storage::F32, "only whole cache lines are worth it");
+        // SAFETY: a vector from the position on is within the view, and aligned, as the caller promises.
         unsafe { value.store_streaming(self.start.cast::<f32>().add(at)) }
     }
 }

@@ -269,6 +269,7 @@ impl Weighing for Constant {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, _: Block) -> Factors<V> {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             Factors { residual: V::splat(self.residual), shortcut: V::splat(self.shortcut), slope: V::zero() }
         }
@@ -303,11 +304,13 @@ impl<Exclusive: Flag> Weighing for Gate<'_, Exclusive> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, block: Block) -> V {
+        // SAFETY: the bias is padded to whole blocks.
         unsafe { self.bias.load(block.channel) }
     }
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, bias: &V, at: usize, block: Block) -> Factors<V> {
+        // SAFETY: logits have the map's shape.
         unsafe {
             let logit = self.logits.load_first::<V>(at, block.count).add(*bias);
             let (gate, rest) = sigmoid(logit);
@@ -333,6 +336,7 @@ impl Weighing for Mask<'_> {
 
     #[inline(always)]
     unsafe fn get<V: Vector>(self, (): &(), at: usize, block: Block) -> Factors<V> {
+        // SAFETY: the mask has the map's shape.
         unsafe {
             let shortcut = self.mask.load_first(at, block.count);
             Factors { residual: V::splat(1.), shortcut, slope: V::zero() }
@@ -356,6 +360,7 @@ impl<S: Source, W: Weighing> Source for WeightedSum<'_, S, W> {
 
     #[inline(always)]
     unsafe fn constants<V: Vector>(self, image: usize, block: Block) -> Self::Constants<V> {
+        // SAFETY: as the caller promises.
         unsafe {
             let constants = (self.source.constants(image, block), self.weighing.constants(block));
             (constants.0, constants.1, V::splat(self.floor))
@@ -369,6 +374,7 @@ impl<S: Source, W: Weighing> Source for WeightedSum<'_, S, W> {
         at: usize,
         block: Block,
     ) -> V {
+        // SAFETY: the addend has the map's shape.
         unsafe {
             let Factors { residual, shortcut, .. } = self.weighing.get::<V>(weighing, at, block);
             let addend = self.addend.load_first::<V>(at, block.count).mul(shortcut);
@@ -392,6 +398,7 @@ impl<'a> Place<'a> {
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, at: usize, block: Block, value: V) {
+        // SAFETY: the position is of the map, and a multiple of a cache line where it is streamed.
         unsafe {
             if self.is_streamed {
                 self.values.store_streaming(at, value);
@@ -440,6 +447,7 @@ impl<S: Source, W: Weighing> Sink for Gradients<'_, S, W> {
 
     #[inline(always)]
     unsafe fn begin<V: Vector>(self, image: usize, block: Block, _: bool, _: usize, _: V) -> Self::State<V> {
+        // SAFETY: where there is a gate there are sums for every image and block.
         unsafe {
             let sum = V::zero();
             Weighed {
@@ -453,6 +461,7 @@ impl<S: Source, W: Weighing> Sink for Gradients<'_, S, W> {
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, state: &mut Self::State<V>, _: usize, at: usize, block: Block, value: V) {
+        // SAFETY: all maps that are used have the shape of the sink's, whose position this is.
         unsafe {
             let Factors { residual, shortcut, slope } = self.weighing.get::<V>(&state.weighing, at, block);
             self.of_input.put(at, block, value.mul(residual));
@@ -474,6 +483,7 @@ impl<S: Source, W: Weighing> Sink for Gradients<'_, S, W> {
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Self::State<V>, image: usize, block: Block) {
         if W::IS_GATE {
+            // SAFETY: there are sums for every image and block.
             unsafe { self.sums.store(self.sum_at(image, block), state.before.add(state.sum)) }
         }
     }

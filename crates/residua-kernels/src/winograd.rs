@@ -161,6 +161,8 @@ impl Winograd {
         let mut scratch = Scratch::take();
         let [planes, tiles, results] = scratch.pieces(lengths);
         let (planes, tiles, results) = (ViewMut::new(planes), ViewMut::new(tiles), ViewMut::new(results));
+        // SAFETY: images are of the batch and tiles of its images; scratch memory has the lengths that planes, tiles and
+        // results have.
         unsafe {
             for first in images.clone().step_by(band) {
                 let count = band.min(images.end - first);
@@ -231,6 +233,8 @@ impl Winograd {
         let [planes, gradient_planes, tiles, gradients, sum] = scratch.pieces(lengths);
         let (planes, gradient_planes) = (ViewMut::new(planes), ViewMut::new(gradient_planes));
         let (tiles, gradients, sum) = (ViewMut::new(tiles), ViewMut::new(gradients), ViewMut::new(sum));
+        // SAFETY: images are of the batch and tiles of its images; scratch memory has the lengths that planes, tiles and sums
+        // have, and the `own` blocks of `to` are this part's alone.
         unsafe {
             for first in images.clone().step_by(band) {
                 let count = band.min(images.end - first);
@@ -292,6 +296,7 @@ impl Winograd {
         let places = self.places(plane, blocks, tiles.clone(), 0);
         for block in 0..blocks {
             for (tile, place) in places.into_iter().enumerate().take(tiles.len()) {
+                // SAFETY: tiles lie within the planes, which have a border, and `to` has places for sixteen in every block.
                 unsafe {
                     let from = planes.from(place + block * plane.block);
                     let to = to.from(block * BLOCK + tile * LANES);
@@ -316,6 +321,7 @@ impl Winograd {
         let places = self.places(plane, blocks, tiles.clone(), 1);
         for block in 0..blocks {
             for (tile, place) in places.into_iter().enumerate().take(tiles.len()) {
+                // SAFETY: tiles lie within the planes, which have a border, and `to` has places for sixteen in every block.
                 unsafe {
                     let from = planes.from(place + block * plane.block);
                     let to = to.from(block * BLOCK + tile * LANES);
@@ -350,6 +356,7 @@ impl<V: Vector> Work<V> for Products<'_> {
         let Self { winograd, planes, tiles, weights, results, here, own, ahead } = self;
         let blocks = winograd.input.channels.div_ceil(LANES);
         let to = (results, winograd.outputs.div_ceil(LANES), own);
+        // SAFETY: tiles are of the band, blocks of the weights, and there are places for as many groups.
         unsafe {
             for (group, tiles_here) in in_groups(here.clone()) {
                 let to = tiles.from(group * blocks * BLOCK);
@@ -386,6 +393,7 @@ impl<V: Vector> WithSink<V> for Finish<'_> {
                 let is_first = row == 0 && column == 0;
                 for index in own.clone() {
                     let block = block_at(channels, index);
+                    // SAFETY: tiles are of the images behind the sink, and results have places for them.
                     unsafe {
                         let at = (group * own.len() + index - own.start) * BLOCK + tile * LANES;
                         let from = results.from(at);
@@ -439,6 +447,7 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
             }
         }
         let (kernels, transformed) = (View::new(kernels), ViewMut::new(transformed));
+        // SAFETY: the pieces have nine and `FREQUENCIES` squares, and `to` is the transformed weights'.
         unsafe {
             for from in 0..LANES {
                 let load =
@@ -476,6 +485,7 @@ unsafe fn transform_weights_gradient<V: Vector>(
     for block in 0..input_blocks {
         for output in own.clone() {
             for row in 0..LANES.min(inputs - block * LANES) {
+                // SAFETY: blocks and rows are of `sum`, inputs and blocks of `to`, as the caller promises.
                 unsafe {
                     let at = |frequency: usize| {
                         let square = (frequency * input_blocks + block) * own.len() + output - own.start;

@@ -94,7 +94,9 @@ mod x86 {
 #[cfg(target_arch = "aarch64")]
 fn neon() {
     use std::arch::aarch64::*;
+    // SAFETY: every aarch64 machine that the standard library supports has NEON.
     let splat = |value| unsafe { vdupq_n_f32(value) };
+    // SAFETY: as above.
     register_loop!(splat, |factor, sum, term| unsafe { vfmaq_f32(term, *sum, factor) });
 }
 

@@ -135,6 +135,7 @@ impl Direct {
         let pixels = self.pixels();
         if self.is_pointwise() {
             let from = (self.input, self.stride);
+            // SAFETY: pixels are of the output, so those under them are of the input, and `to` has rows for them.
             return unsafe { fill_rows::<V>(source, from, image, first, count, to, pixels) };
         }
         for row in 0..count {
@@ -144,6 +145,7 @@ impl Direct {
                 let mut at = 0;
                 while at < self.run() {
                     let piece = self.piece(kernel_row, at);
+                    // SAFETY: the plane has a border, so that patches lie within it; piece and row are of the panels.
                     unsafe {
                         let values = plane_memory.load_first::<V>(from + at, piece.count);
                         // Behind a patch's last number come zeros.
@@ -174,6 +176,7 @@ impl Direct {
                 let mut at = 0;
                 while at < self.run() {
                     let piece = self.piece(kernel_row, at);
+                    // SAFETY: the plane has a border, so that patches lie within it; piece and row are of the panels.
                     unsafe {
                         let from = panel(piece.block, row, self.pixels()) + piece.lane;
                         let sum = to.read().load_first::<V>(start + at, piece.count);
@@ -217,6 +220,7 @@ impl Direct {
                 for column in (x * stride..end).step_by(ROWS) {
                     let columns = ROWS.min(end - column);
                     for block in blocks(channels) {
+                        // SAFETY: rows and columns are of the image, outputs of the panels; at least one column is there.
                         unsafe {
                             let mut values = [V::zero(); ROWS];
                             for (pixel, value) in values.iter_mut().enumerate().take(columns) {
@@ -264,6 +268,7 @@ pub(super) unsafe fn fill_rows<V: Vector>(
     to: ViewMut,
     rows: usize,
 ) -> Lines {
+    // SAFETY: as the caller promises.
     unsafe { V::call(FillRows { source, shape, stride, image, first, count, to, rows }) }
     let next = (image * shape.pixels() + first + count) * shape.channels;
     if stride == 1 && next < shape.len() { source.values().lines(next) } else { Lines::NONE }
@@ -293,6 +298,7 @@ impl<V: Vector> Work<V> for FillRows<'_> {
             let pixels = if stride == 1 { count } else { (columns - x).min(count - done) };
             let start = ((image * height + y * stride) * width + x * stride) * channels;
             for block in shape.blocks() {
+                // SAFETY: pixels are of the image, and `to` has rows for them.
                 unsafe {
                     let (to, from) = (to.from(panel(block.index, done, rows)), start + block.channel);
                     source.copy::<V>(image, block, from, stride * channels, pixels, to, LANES, true);
@@ -317,6 +323,7 @@ pub(super) unsafe fn drain<V: Vector>(
         for x in (0..width).step_by(ROWS) {
             let count = ROWS.min(width - x);
             for block in blocks(channels) {
+                // SAFETY: pixels are of the image, which lies within the plane by its border.
                 unsafe {
                     let mut values = [V::zero(); ROWS];
                     let from = plane.at(block.index, y + plane.border, x + plane.border);

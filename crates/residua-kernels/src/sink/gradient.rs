@@ -19,6 +19,7 @@ pub(crate) enum BackwardSink<'a> {
 impl AnySink for BackwardSink<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             match self {
                 Self::Raw(sink) => sink.run(work),
@@ -54,6 +55,7 @@ impl AnySink for RawGradient<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output, masks, x, adds, addend } = *self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             if V::IS_SPECIALISED
                 && let (Some(output), Some(x), Some(addend)) = (output.as_f32(), x.as_f32(), addend.as_f32())
@@ -81,6 +83,7 @@ impl<const IS_F32: bool, Masks: Flag, Adds: Flag> Sink for RawGradient<'_, IS_F3
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, (): &mut (), _: usize, at: usize, block: Block, mut value: V) {
+        // SAFETY: all maps have the shape of the sink's, whose position this is.
         unsafe {
             if self.masks.holds() {
                 value = value.where_active(self.x.load_first(at, block.count));
@@ -129,6 +132,7 @@ impl AnySink for NormGradient<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { stores, output, masks, x, norm, sums, channels } = *self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             if V::IS_SPECIALISED
                 && let Some(x) = x.as_f32()
@@ -163,6 +167,7 @@ impl<const IS_F32: bool, Masks: Flag, Stores: Flag> Sink for NormGradient<'_, IS
 
     #[inline(always)]
     unsafe fn begin<V: Vector>(self, image: usize, block: Block, is_first: bool, _: usize, _: V) -> Sums<V> {
+        // SAFETY: there are constants and sums for every image and block.
         unsafe {
             let norm = self.norm.constants(image, block);
             if is_first {
@@ -177,6 +182,7 @@ impl<const IS_F32: bool, Masks: Flag, Stores: Flag> Sink for NormGradient<'_, IS
 
     #[inline(always)]
     unsafe fn put<V: Vector>(self, state: &mut Sums<V>, chain: usize, at: usize, block: Block, mut value: V) {
+        // SAFETY: all maps have the shape of the sink's, whose position this is.
         unsafe {
             let centred = self.x.load_first::<V>(at, block.count).sub(state.norm.mean);
             if self.masks.holds() {
@@ -193,6 +199,7 @@ impl<const IS_F32: bool, Masks: Flag, Stores: Flag> Sink for NormGradient<'_, IS
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Sums<V>, image: usize, block: Block) {
         let (at, pitch) = partial(SUMS, self.channels, image, block);
+        // SAFETY: there are sums for every image and block.
         unsafe {
             self.sums.store(at, state.before[0].add(total(state.sum)));
             self.sums.store(at + pitch, state.before[1].add(total(state.product)));
@@ -232,6 +239,7 @@ impl AnySink for FinishedGradient<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output, masks, x, finish, adds, addend, is_streamed } = *self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             if V::IS_SPECIALISED
                 && let (Some(output), Some(x), Some(addend)) = (output.as_f32(), x.as_f32(), addend.as_f32())
@@ -262,6 +270,7 @@ impl<const IS_F32: bool, Masks: Flag, Adds: Flag> FinishedGradient<'_, IS_F32, M
         block: Block,
         mut value: V,
     ) -> V {
+        // SAFETY: all maps have the shape of the sink's, whose position this is.
         unsafe {
             let x = self.x.load_first::<V>(at, block.count);
             if self.masks.holds() {
@@ -274,6 +283,7 @@ impl<const IS_F32: bool, Masks: Flag, Adds: Flag> FinishedGradient<'_, IS_F32, M
 
     #[inline(always)]
     pub(crate) unsafe fn store<V: Vector>(self, at: usize, block: Block, value: V) {
+        // SAFETY: the position is of the map, and a multiple of a cache line where it is streamed.
         unsafe {
             if self.is_streamed {
                 self.output.store_streaming(at, value);
@@ -296,6 +306,7 @@ impl<const IS_F32: bool, Masks: Flag, Adds: Flag> Sink for FinishedGradient<'_, 
         _: usize,
         _: V,
     ) -> FinishConstants<V> {
+        // SAFETY: there are constants for every image and block.
         unsafe { self.finish.constants(image, block) }
     }
 
@@ -308,6 +319,7 @@ impl<const IS_F32: bool, Masks: Flag, Adds: Flag> Sink for FinishedGradient<'_, 
         block: Block,
         value: V,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { self.store(at, block, self.value(state, at, block, value)) }
     }
 

@@ -52,6 +52,7 @@ impl AnySink for Output<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, work: impl WithSink<V>) {
         let Self { output, adds, addend, counts, statistics, channels, is_streamed } = *self;
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             if V::IS_SPECIALISED
                 && let (Some(output), Some(addend)) = (output.as_f32(), addend.as_f32())
@@ -75,6 +76,7 @@ impl AnySink for Output<'_> {
 impl<const IS_F32: bool, Adds: Flag, Counts: Flag> Output<'_, IS_F32, Adds, Counts> {
     #[inline(always)]
     unsafe fn value<V: Vector>(self, at: usize, block: Block, value: V) -> V {
+        // SAFETY: the addend, if there is one, has the shape of the sink's map.
         unsafe { if self.adds.holds() { value.add(self.addend.load_first(at, block.count)) } else { value } }
     }
 }
@@ -91,6 +93,7 @@ impl<const IS_F32: bool, Adds: Flag, Counts: Flag> Sink for Output<'_, IS_F32, A
         at: usize,
         value: V,
     ) -> Statistics<V> {
+        // SAFETY: statistics, if they are taken, have a place for every image and block.
         unsafe {
             if self.counts.holds() && !is_first {
                 return Statistics::load(self.statistics.read(), self.channels, image, block);
@@ -108,6 +111,7 @@ impl<const IS_F32: bool, Adds: Flag, Counts: Flag> Sink for Output<'_, IS_F32, A
         block: Block,
         value: V,
     ) {
+        // SAFETY: the position is of the map, and a multiple of a cache line where it is streamed.
         unsafe {
             let mut value = self.value(at, block, value);
             if self.is_streamed {
@@ -124,6 +128,7 @@ impl<const IS_F32: bool, Adds: Flag, Counts: Flag> Sink for Output<'_, IS_F32, A
     #[inline(always)]
     unsafe fn end<V: Vector>(self, state: Statistics<V>, image: usize, block: Block) {
         if self.counts.holds() {
+            // SAFETY: statistics have a place for every image and block.
             unsafe { state.store(self.statistics, self.channels, image, block) }
         }
     }
@@ -143,12 +148,14 @@ impl<V: Vector> Statistics<V> {
     /// Before any value; `first` is what others are compared with.
     #[inline(always)]
     pub(crate) unsafe fn new(first: V) -> Self {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe { Self { first, before: [V::zero(); 2], sum: no_sums(), square: no_sums() } }
     }
 
     #[inline(always)]
     pub(crate) unsafe fn load(from: View, channels: usize, image: usize, block: Block) -> Self {
         let (at, pitch) = partial(STATISTICS, channels, image, block);
+        // SAFETY: image and block have a place, as the caller promises.
         unsafe {
             let before = [from.load(at + pitch), from.load(at + 2 * pitch)];
             Self { before, ..Self::new(from.load(at)) }
@@ -157,6 +164,7 @@ impl<V: Vector> Statistics<V> {
 
     #[inline(always)]
     pub(crate) unsafe fn count(&mut self, chain: usize, value: V) {
+        // SAFETY: the processor has `V`'s instructions, as the caller promises.
         unsafe {
             let difference = value.sub(self.first);
             self.sum[chain] = self.sum[chain].add(difference);
@@ -167,6 +175,7 @@ impl<V: Vector> Statistics<V> {
     #[inline(always)]
     pub(crate) unsafe fn store(self, to: ViewMut, channels: usize, image: usize, block: Block) {
         let (at, pitch) = partial(STATISTICS, channels, image, block);
+        // SAFETY: image and block have a place, as the caller promises.
         unsafe {
             to.store(at, self.first);
             to.store(at + pitch, self.before[0].add(total(self.sum)));

@@ -35,6 +35,7 @@ impl Places {
     ) {
         let Places { start, lines, columns, line: line_step, column: step, vectors } = self;
         debug_assert!(lines > 0 && columns > 0 && (lines - 1) * vectors + columns <= values.len());
+        // SAFETY: there is a value for every place, at least one, and places are of the sink's map, as the caller promises.
         unsafe {
             let mut state = sink.begin(image, block, is_first, start, *values.as_ptr());
             for line in 0..lines {
@@ -74,6 +75,7 @@ impl<V: Vector> WithSink<V> for Accept<'_, V> {
     #[inline(always)]
     unsafe fn run<K: Sink>(self, sink: K) {
         let Self { image, block, is_first, values, places } = self;
+        // SAFETY: as the caller promises.
         unsafe { places.fill(sink, image, block, is_first, values) }
     }
 }

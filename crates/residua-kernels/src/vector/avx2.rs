@@ -12,6 +12,7 @@ pub(crate) struct Avx2([__m256; 2]);
 
 #[inline(always)]
 unsafe fn masks(count: usize) -> [__m256i; 2] {
+    // SAFETY: the processor has AVX2 and FMA, as the caller promises.
     unsafe {
         let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         let count = _mm256_set1_epi32(count as i32);
@@ -25,6 +26,7 @@ macro_rules! each {
         each!(@ $operation, 0, 1; $($operand),+)
     };
     (@ $operation:ident, $first:tt, $second:tt; $($operand:expr),+) => {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe { Avx2([$operation($($operand.0[$first]),+), $operation($($operand.0[$second]),+)]) }
     };
 }
@@ -32,6 +34,7 @@ macro_rules! each {
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
 unsafe fn call(work: impl Work<Avx2>) {
+    // SAFETY: as the caller promises.
     unsafe { work.run() }
 }
 
@@ -41,6 +44,7 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     unsafe fn call(work: impl Work<Self>) {
+        // SAFETY: as the caller promises.
         unsafe { call(work) }
     }
 
@@ -55,27 +59,33 @@ impl Vector for Avx2 {
         beside: &mut impl Beside,
         results: ViewMut,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { product::product::<Self, 4>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
+        // SAFETY: as the caller promises.
         unsafe { product::outer::<Self, 4, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe { Self([_mm256_setzero_ps(); 2]) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe { Self([_mm256_set1_ps(value); 2]) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, and `from` is valid for as many numbers, as the caller promises.
         unsafe { Self([_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the processor has AVX2 and FMA, and `to` is valid for as many numbers, as the caller promises.
         unsafe {
             _mm256_storeu_ps(to, self.0[0]);
             _mm256_storeu_ps(to.add(8), self.0[1]);
@@ -83,6 +93,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, and `from` is valid for as many numbers, as the caller promises.
         unsafe {
             let masks = masks(count);
             // Masked-off lanes are not accessed, and the address arithmetic wraps where the upper half is all off.
@@ -92,6 +103,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the processor has AVX2 and FMA, and `to` is valid for as many numbers, as the caller promises.
         unsafe {
             let masks = masks(count);
             _mm256_maskstore_ps(to, masks[0], self.0[0]);
@@ -100,6 +112,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_streaming(self, to: *mut f32) {
+        // SAFETY: the processor has AVX2 and FMA, and `to` is valid and aligned, as the caller promises.
         unsafe {
             _mm256_stream_ps(to, self.0[0]);
             _mm256_stream_ps(to.add(8), self.0[1]);
@@ -107,6 +120,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn fence() {
+        // SAFETY: every x86-64 processor has it.
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
@@ -131,6 +145,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe {
             let half = |half: usize| {
                 let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted.0[half]));
@@ -146,6 +161,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn where_active(self, guide: Self) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe {
             let half = |half: usize| {
                 let is_active = _mm256_cmp_ps::<_CMP_NLE_UQ>(guide.0[half], _mm256_setzero_ps());
@@ -156,6 +172,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
         unsafe {
             let half = |half: usize| {
                 let is_above = _mm256_cmp_ps::<_CMP_GT_OQ>(guide.0[half], limit.0[half]);
@@ -167,6 +184,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn prefetch(address: *const f32) {
+        // SAFETY: a hint: the address need not be valid.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 }

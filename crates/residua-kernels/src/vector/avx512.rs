@@ -17,6 +17,7 @@ fn mask(count: usize) -> __mmask16 {
 #[target_feature(enable = "avx512f,avx2,fma")]
 #[inline(never)]
 unsafe fn call(work: impl Work<Avx512>) {
+    // SAFETY: as the caller promises.
     unsafe { work.run() }
 }
 
@@ -26,6 +27,7 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn call(work: impl Work<Self>) {
+        // SAFETY: as the caller promises.
         unsafe { call(work) }
     }
 
@@ -41,39 +43,48 @@ impl Vector for Avx512 {
         beside: &mut impl Beside,
         results: ViewMut,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { product::product::<Self, 16>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
+        // SAFETY: as the caller promises.
         unsafe { product::outer::<Self, 16, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_setzero_ps()) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_set1_ps(value)) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the processor has AVX-512, and `from` is valid for as many numbers, as the caller promises.
         unsafe { Self(_mm512_loadu_ps(from)) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the processor has AVX-512, and `to` is valid for as many numbers, as the caller promises.
         unsafe { _mm512_storeu_ps(to, self.0) }
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the processor has AVX-512, and `from` is valid for as many numbers, as the caller promises.
         unsafe { Self(_mm512_maskz_loadu_ps(mask(count), from)) }
     }
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the processor has AVX-512, and `to` is valid for as many numbers, as the caller promises.
         unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) }
     }
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
+        // SAFETY: the processor has AVX-512, and `from` is valid for as many numbers, as the caller promises.
         unsafe {
             let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves)))
@@ -81,6 +92,7 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn round_half(self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe {
             let bits = _mm512_castps_si512(self.0);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -93,6 +105,7 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn store_half(self, to: *mut u16) {
+        // SAFETY: the processor has AVX-512, and `to` is valid for as many numbers, as the caller promises.
         unsafe {
             let halves = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.0));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(halves));
@@ -100,34 +113,42 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn store_streaming(self, to: *mut f32) {
+        // SAFETY: the processor has AVX-512, and `to` is valid and aligned, as the caller promises.
         unsafe { _mm512_stream_ps(to, self.0) }
     }
     #[inline(always)]
     unsafe fn fence() {
+        // SAFETY: every x86-64 processor has it.
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_add_ps(self.0, other.0)) }
     }
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
     }
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
     }
     #[inline(always)]
     unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_div_ps(self.0, other.0)) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, addend.0)) }
     }
     #[inline(always)]
     unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe {
             let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted.0));
             Self(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), exponent)))
@@ -136,10 +157,12 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn at_least(self, floor: Self) -> Self {
         // The second operand is the result where either is NaN.
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe { Self(_mm512_max_ps(floor.0, self.0)) }
     }
     #[inline(always)]
     unsafe fn where_active(self, guide: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe {
             let is_active = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(guide.0, _mm512_setzero_ps());
             Self(_mm512_maskz_mov_ps(is_active, self.0))
@@ -147,6 +170,7 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn where_above(self, guide: Self, limit: Self, other: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe {
             let is_above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(guide.0, limit.0);
             let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(guide.0, guide.0);
@@ -155,6 +179,7 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn prefetch(address: *const f32) {
+        // SAFETY: a hint: the address need not be valid.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 }

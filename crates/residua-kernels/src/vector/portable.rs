@@ -24,6 +24,7 @@ impl Vector for Portable {
 
     #[inline(never)]
     unsafe fn call(work: impl Work<Self>) {
+        // SAFETY: as the caller promises.
         unsafe { work.run() }
     }
 
@@ -37,10 +38,12 @@ impl Vector for Portable {
         beside: &mut impl Beside,
         results: ViewMut,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { product::product::<Self, 2>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
+        // SAFETY: as the caller promises.
         unsafe { product::outer::<Self, 2, 1>(a, [g], rows, [sum], is_first) }
     }
 
@@ -54,24 +57,29 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: `from` is valid for as many numbers, as the caller promises.
         unsafe { Self(from.cast::<[f32; LANES]>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: `to` is valid for as many numbers, as the caller promises.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(never)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         let mut lanes = [0.; LANES];
+        // SAFETY: `from` is valid for as many numbers, as the caller promises.
         unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count) };
         Self(lanes)
     }
     #[inline(never)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: `to` is valid for as many numbers, as the caller promises.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), to, count) }
     }
     #[inline(always)]
     unsafe fn store_streaming(self, to: *mut f32) {
+        // SAFETY: `to` is valid and aligned, as the caller promises.
         unsafe { self.store(to) }
     }
     #[inline(always)]

@@ -51,6 +51,7 @@ pub(super) unsafe fn products<V: Vector>(
 ) {
     for frequency in 0..FREQUENCIES {
         let mut block = own.start;
+        // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
         unsafe {
             let a = |group: usize| (tiles.from(group * depth * BLOCK + frequency * FREQUENCY), BLOCK);
             let weights = |block: usize| weights.from((frequency * output_blocks + block) * depth * SQUARE);
@@ -86,6 +87,7 @@ pub(super) unsafe fn few_products<V: Vector>(
     (results, output_blocks, own): (ViewMut, usize, Range<usize>),
 ) {
     for frequency in 0..FREQUENCIES {
+        // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
         unsafe {
             let weights = weights.from((frequency * output_blocks + own.start) * depth * SQUARE);
             for row in (0..count).step_by(FEW_ROWS) {
@@ -125,6 +127,7 @@ pub(super) unsafe fn outers<V: Vector>(
     for frequency in 0..FREQUENCIES {
         for input in 0..input_blocks {
             let mut output = 0;
+            // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
             unsafe {
                 let a =
                     |group: usize| tiles.from((group * input_blocks + input) * BLOCK + frequency * FREQUENCY);
