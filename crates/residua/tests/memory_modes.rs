@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use residua::data::Batch;
 use residua::nn::{
-    Block, Memory, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig, Trunk, lean_segment,
+    Block, Memory, MemoryPlan, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig, Trunk,
 };
 use residua::ops::Engine;
 use residua::run::OptimiserOptions;
@@ -83,7 +83,8 @@ fn all_orderings_and_shortcuts_train_the_same_in_every_mode() {
                     options.shortcut = Some(shortcut.parse().unwrap());
                     options.dimensions = Some(dimensions.parse().unwrap());
                 });
-                segments += usize::from(lean_segment(&config, BATCH, SIZE, SIZE).unwrap() < 9);
+                let plan = MemoryPlan::of(&config, BATCH, SIZE, SIZE, Memory::Lean).unwrap();
+                segments += usize::from(plan.segment.unwrap() < 9);
                 let name = format!("{ordering}, {shortcut}, dimensions {dimensions}");
                 assert_modes_agree(&name, &config, SIZE, |iteration| Pass::train(5, iteration));
             }

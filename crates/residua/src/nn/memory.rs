@@ -104,21 +104,8 @@ impl MemoryPlan {
     }
 }
 
-/// The units of a segment with which [`Memory::Lean`] takes the least memory to train a network on such batches.
-///
-/// # Errors
-/// When there is no such network or it does not take such inputs.
-pub fn lean_segment(
-    network: &ResNetConfig,
-    batch: usize,
-    height: usize,
-    width: usize,
-) -> Result<usize, NetworkError> {
-    lean_segment_of_plan(network, &network.plan()?, batch, height, width)
-}
-
-/// As [`lean_segment`], of layers that are planned already.
-pub(crate) fn lean_segment_of_plan(
+/// The units of a segment with which [`Memory::Lean`] takes the least memory to train a network of these layers on such batches.
+pub(crate) fn lean_segment(
     network: &ResNetConfig,
     plan: &Plan,
     batch: usize,

@@ -13,8 +13,8 @@ mod weights;
 pub use inception::{InceptionCost, InceptionOutput, InceptionV3};
 pub(crate) use layers::FeatureMap;
 pub use layers::{BatchNorm, Convolution, Gate, Linear, Projection};
-pub(crate) use memory::lean_segment_of_plan;
-pub use memory::{Memory, MemoryPlan, lean_segment};
+pub(crate) use memory::lean_segment;
+pub use memory::{Memory, MemoryPlan};
 pub use memory_choice::{MemoryChoice, MemoryChoiceError, MemoryError};
 pub use pass::{Pass, UnitTrace};
 pub use residua_infer::network::{

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
 use crate::files::write_file;
+#[cfg(feature = "tensorboard")]
+use crate::run::EventFile;
+#[cfg(any(feature = "reports", feature = "tensorboard"))]
+use crate::run::read_metrics;
 use crate::run::{
-    CHECKPOINTS, Checkpoint, CheckpointStore, EventFile, Failure, MetricsLog, RECIPE, Recipe, Record,
-    Resumed, RunError, latest_checkpoint, lock, read_metrics,
+    CHECKPOINTS, Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError,
+    latest_checkpoint, lock,
 };
 
 /// The file of a run that holds its metrics.

@@ -5,7 +5,7 @@ use super::segments::by_segments;
 use super::sgd::Sgd;
 use crate::data::Batch;
 use crate::evaluate::images;
-use crate::nn::{Memory, NetworkError, Pass, ResNet, lean_segment_of_plan};
+use crate::nn::{Memory, NetworkError, Pass, ResNet, lean_segment};
 use crate::ops;
 
 /// One step on `batch`: forward, mean cross-entropy, backward, SGD. The network after it, and what the batch taught.
@@ -78,7 +78,7 @@ pub(super) fn backward_on_this_thread(
         }
         Memory::Lean => {
             let (count, height, width) = (batch.len(), batch.height, batch.width);
-            let length = lean_segment_of_plan(network.config(), network.plan(), count, height, width)?;
+            let length = lean_segment(network.config(), network.plan(), count, height, width)?;
             by_segments(network, images, &batch.labels, length, pass)
         }
     }
