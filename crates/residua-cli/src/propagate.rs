@@ -66,6 +66,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { networks, data, batches: count, batch, seed, out, json, machine } = arguments;
     out.iter().try_for_each(Destination::check)?;
+    // Reading the data takes longer than finding out that there is no such network.
+    networks.iter().filter(|name| !Path::new(name).is_dir()).try_for_each(|name| parse(name).map(drop))?;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
@@ -121,11 +123,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
-    let options: NetworkOptions = parse_network(name).map_err(|error| {
-        UsageError::new(format_args!("{error} (and there is no folder {})", visible(name)))
-    })?;
-    let config = options.resolve(classes)?;
+    let config = parse(name)?.resolve(classes)?;
     Ok(ResNet::init(&config, seed, device)?)
+}
+
+fn parse(name: &str) -> Result<NetworkOptions, UsageError> {
+    parse_network(name)
+        .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {})", visible(name))))
 }
 
 fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {

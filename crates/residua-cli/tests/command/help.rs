@@ -40,7 +40,7 @@ fn completions_offer_the_words() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = sandbox.succeed(&format!("completions {shell}")).stdout;
-        for word in ["relu-before-add", "exclusive-gate", "scale-aspect", "balanced", "table5", "imagenet"] {
+        for word in ["relu-before-add", "exclusive-gate", "scale-aspect", "balanced", "imagenet"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }
