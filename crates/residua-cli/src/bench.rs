@@ -34,16 +34,16 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
     /// Images of a batch.
-    #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "128", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: NonZeroUsize,
     /// Steps that count.
-    #[arg(long, default_value = "5", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "5", value_name = "N", value_parser = count::<NonZeroUsize>)]
     steps: NonZeroUsize,
     /// What to measure.
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE", value_parser = words::<BenchmarkMode>())]
     mode: BenchmarkMode,
     /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     callers: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArguments,
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "load", help_heading = "Loading")]
     colour: bool,
     /// Threads that make them.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Loading")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Loading")]
     workers: NonZeroUsize,
     /// Print one line of JSON.
     #[arg(long)]
@@ -80,6 +80,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return load(arguments, source, options);
     }
     if options.model == Compared::INCEPTION {
+        if options != NetworkOptions::named(Compared::INCEPTION) || arguments.images.are_given() {
+            let given = "--model inception-v3 is one network, for 1000 classes and images of 299x299";
+            return Err(UsageError::new(format_args!("{given}; leave out what refines it")).into());
+        }
         return inception(arguments, threads);
     }
     let (network, size) = arguments.images.resolve(&options)?;

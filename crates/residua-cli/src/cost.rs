@@ -45,10 +45,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     counts_only: bool,
     /// Images of a batch [default: 32 for CIFAR networks, 4 for ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: Option<NonZeroUsize>,
     /// Steps that count, after two that warm up.
-    #[arg(long, default_value = "3", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "3", value_name = "N", value_parser = count::<NonZeroUsize>)]
     steps: NonZeroUsize,
     /// A folder of runs of one's own; the errors of those that are finished are put beside the published ones.
     #[arg(long, value_name = "DIR")]
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     )]
     device: DeviceChoice,
     /// Threads that compute [default: one for each core].
-    #[arg(long, value_name = "N", value_parser = count, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
     threads: Option<NonZeroUsize>,
     /// What training keeps in memory, as in `residua bench`.
     #[arg(

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, impossible_images, share, whole};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -32,20 +32,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
     /// Height and width of what the network sees of a folder's pictures [default: as in training].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     size: Option<usize>,
     /// Pixels to which the shorter side of a folder's pictures is scaled before they are cropped [default: 8/7 of the
     /// size, 256 for 224; the size itself up to 64].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     scale: Option<usize>,
     /// Crops of each of a folder's pictures.
     #[arg(long, value_name = "N", value_parser = words::<Crops>())]
     crops: Option<Crops>,
     /// The share of a folder's pictures that may be unreadable.
-    #[arg(long, value_name = "SHARE", default_value_t = ImageFolder::UNREADABLE_SHARE)]
+    #[arg(long, value_name = "SHARE", default_value_t = ImageFolder::UNREADABLE_SHARE, value_parser = share)]
     max_unreadable: f64,
     /// Images of a batch; does not change the result.
-    #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "128", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: NonZeroUsize,
     /// Print one line of JSON: test_error (percent), test_loss, images.
     #[arg(long)]
@@ -63,6 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => trained_on(checkpoint)?,
     };
     let view = arguments.view(&source, trained.info.view())?;
+    let fits = trained.info.network.check_input(view.height, view.width);
+    fits.map_err(|error| impossible_images(&error))?;
     let test_set = source.load(Split::Test)?.seen_by(view)?.tolerating(*max_unreadable);
     let (outputs, classes) = (trained.info.classes.len(), test_set.classes().len());
     if outputs != classes {
@@ -127,7 +129,8 @@ impl Arguments {
             crops: crops.unwrap_or(view.crops),
             ..view
         };
-        view.check().map_err(UsageError::new)?;
+        let flag = if scale.is_some() { "--scale" } else { "--size" };
+        view.check().map_err(|error| UsageError::new(format_args!("{flag}: {error}")))?;
         Ok(view)
     }
 }

@@ -25,9 +25,11 @@ mod usage;
 mod watch;
 mod words;
 
+use std::any::TypeId;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::output::{is_reader_gone, tell};
 use crate::remedy::explain;
@@ -68,7 +70,9 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let result = match Command::parse().action {
+    let mut matches = negative_numbers_are_values(Command::command()).get_matches();
+    let command = Command::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    let result = match command.action {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
@@ -91,4 +95,15 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
+}
+
+/// Has `--batch -1` answered by what `--batch` takes, and not as an option `-1` that there is not.
+fn negative_numbers_are_values(command: clap::Command) -> clap::Command {
+    let names_a_path = |argument: &Arg| argument.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    command
+        .mut_args(|argument| match argument.is_positional() || names_a_path(&argument) {
+            true => argument,
+            false => argument.allow_negative_numbers(true),
+        })
+        .mut_subcommands(negative_numbers_are_values)
 }

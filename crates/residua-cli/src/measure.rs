@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineArguments;
 use crate::output::print;
-use crate::usage::{UsageError, impossible_training};
+use crate::usage::{impossible_images, impossible_training};
 
 /// What is measured, and on what of the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// A network that cannot classify such images is an error of whoever asked for them.
 pub(crate) fn impossible_inference(error: RunError) -> anyhow::Error {
     match error {
-        RunError::Network(error) => UsageError::new(error).into(),
+        RunError::Network(error) => impossible_images(&error).into(),
         error => anyhow::Error::new(error),
     }
 }

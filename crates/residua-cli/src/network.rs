@@ -1,11 +1,13 @@
 //! The options that say which network.
 
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use clap::Args;
+use residua::infer::choice::{Choices, nearest};
 use residua::nn::{
     Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
-    StridePlacement, Trunk,
+    ShortcutError, StridePlacement, Trunk,
 };
 
 use crate::usage::{UsageError, count};
@@ -38,7 +40,7 @@ pub(crate) struct NetworkArguments {
     #[arg(long, value_name = "PLACE", value_parser = words::<StridePlacement>())]
     stride_placement: Option<StridePlacement>,
     /// Images over which batch normalisation takes statistics in training [default: the whole batch].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     bn_group: Option<NonZeroUsize>,
     /// What training stores the feature maps between units, and their gradients, in [default: f32].
     #[arg(long, value_name = "F32|BF16", value_parser = words::<Trunk>())]
@@ -77,25 +79,42 @@ impl NetworkArguments {
 
 /// A network in one word: `MODEL/REFINEMENT/...`, such as `resnet110/scale:0.5,0.5`; one that there can be.
 pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
+    let wrong = |error: &dyn Display| UsageError::new(format_args!("{}: {error}", visible(text)));
     let mut parts = text.split('/');
     let mut options = NetworkOptions::named(parts.next().unwrap_or_default());
     for part in parts {
+        let shortcut = part.parse();
         if let Ok(ordering) = part.parse() {
             options.ordering = Some(ordering);
-        } else if let Ok(shortcut) = part.parse() {
+        } else if let Ok(shortcut) = shortcut {
             options.shortcut = Some(shortcut);
         } else if let Ok(block) = part.parse() {
             options.block = Some(block);
         } else if let Ok(dimensions) = part.parse() {
             options.dimensions = Some(dimensions);
+        } else if let Err(error @ ShortcutError::Parameters { .. }) = shortcut {
+            return Err(wrong(&error));
         } else {
-            return Err(UsageError::new(format_args!(
-                "{text}: '{part}' is no ordering, shortcut, block or dimension change; see residua train --help"
-            )));
+            return Err(wrong(&no_refinement(part)));
         }
     }
-    options.resolve(1).map_err(|error| UsageError::new(format_args!("{text}: {error}")))?;
+    options.resolve(1).map_err(|error| wrong(&error))?;
     Ok(options)
+}
+
+fn no_refinement(part: &str) -> String {
+    let words = [Ordering::words(), Shortcut::words(), Block::words(), DimensionChange::words()].concat();
+    let word = part.split(':').next().unwrap_or_default();
+    let suggestion =
+        nearest(word, &words).map(|word| format!(" (did you mean '{word}'?)")).unwrap_or_default();
+    format!(
+        "'{part}' is no ordering, shortcut, block or dimension change{suggestion}; see residua train --help"
+    )
+}
+
+/// A name that an error begins with, also if it is empty.
+pub(crate) fn visible(name: &str) -> &str {
+    if name.is_empty() { "''" } else { name }
 }
 
 /// The images and classes that a network is made for, where no data set says it.
@@ -103,7 +122,7 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
 #[command(next_help_heading = "Network")]
 pub(crate) struct ImageArguments {
     /// Outputs of the classifier [default: 10 for CIFAR networks, 1000 for ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     classes: Option<NonZeroUsize>,
     /// Height and width of the images [default: 32x32 for CIFAR networks, 224x224 for ImageNet networks].
     #[arg(long, value_name = "HxW", value_parser = parse_size)]
@@ -111,6 +130,11 @@ pub(crate) struct ImageArguments {
 }
 
 impl ImageArguments {
+    /// Whether any of them was.
+    pub(crate) fn are_given(&self) -> bool {
+        self.classes.is_some() || self.size.is_some()
+    }
+
     /// The network meant, and height and width of its images.
     pub(crate) fn resolve(&self, options: &NetworkOptions) -> Result<(ResNetConfig, [usize; 2]), UsageError> {
         let resolve = |classes| options.resolve(classes).map_err(|error| impossible(options, &error));
@@ -125,14 +149,16 @@ impl ImageArguments {
 
 /// Options that are no network.
 pub(crate) fn impossible(options: &NetworkOptions, error: &NetworkError) -> UsageError {
-    UsageError::new(format_args!("--model {}: {error}", options.model))
+    UsageError::new(format_args!("--model {}: {error}", visible(&options.model)))
 }
+
+const LARGEST_SIDE: usize = 16_384;
 
 /// A height and width, such as 32x32; one number means a square.
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     match (height.parse(), width.parse()) {
-        (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok([height, width]),
-        _ => Err("write HEIGHTxWIDTH in pixels, such as 32x32".to_owned()),
+        (Ok(height @ 1..=LARGEST_SIDE), Ok(width @ 1..=LARGEST_SIDE)) => Ok([height, width]),
+        _ => Err(format!("write HEIGHTxWIDTH in pixels, 1 to {LARGEST_SIDE} each, such as 32x32")),
     }
 }

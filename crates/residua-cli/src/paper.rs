@@ -4,6 +4,7 @@ mod list;
 mod run;
 mod show;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use residua::files::write_file;
 use residua::infer::choice::{Choice, Choices, UnknownChoice};
 use residua::study::paper::{Budget, Experiment, Reproduction, Sources, markdown, page, pictures};
 
+use crate::usage::count;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -57,8 +59,8 @@ struct ResultArguments {
     #[arg(long, default_value_t = Budget::Short, value_name = "BUDGET", value_parser = words::<Budget>())]
     budget: Budget,
     /// Runs of each row, with the seeds 1, 2, ... [default: 1 in smoke, 2 in short and deep, 5 in full].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    runs: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroU64>)]
+    runs: Option<NonZeroU64>,
     /// Where the data are: CIFAR's two sets, or shapes in the place of both; a folder for ImageNet; several may be given
     /// [default: where `residua data download` puts them].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
@@ -70,7 +72,7 @@ struct ResultArguments {
 
 impl ResultArguments {
     fn seeds(&self) -> u64 {
-        self.runs.unwrap_or(self.budget.runs() as u64)
+        self.runs.map_or(self.budget.runs() as u64, NonZeroU64::get)
     }
 
     fn sources(&self) -> Sources {

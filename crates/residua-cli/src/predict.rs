@@ -42,10 +42,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
     /// How many classes to name.
-    #[arg(long, default_value = "5", value_name = "K", value_parser = count)]
+    #[arg(long, default_value = "5", value_name = "K", value_parser = count::<NonZeroUsize>)]
     top: NonZeroUsize,
     /// Pictures that are decoded and classified together; does not change the result.
-    #[arg(long, default_value = "64", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "64", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: NonZeroUsize,
     /// Print a line of JSON for each picture.
     #[arg(long, conflicts_with = "csv")]

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use crate::destination::Destination;
 use crate::machine::MachineArguments;
-use crate::network::parse_network;
+use crate::network::{parse_network, visible};
 use crate::output::{print, tell};
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, whole};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -45,13 +45,13 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = Source::Shapes, value_name = "DATA", value_parser = words::<Source>())]
     data: Source,
     /// Batches, each of other images, as far as the data set has that many; values are their means, errors the largest.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batches: NonZeroUsize,
     /// Images of a batch [default: 32, or as many more as batch normalisation needs for whole groups].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: Option<NonZeroUsize>,
     /// What initial weights and dropout masks follow from.
-    #[arg(long, default_value = "1", value_name = "N")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = whole::<u64>)]
     seed: u64,
     /// Write a page of all units' values (a name that ends in .html) or a picture (.svg); may be given twice.
     #[arg(long, value_name = "FILE")]
@@ -66,6 +66,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { networks, data, batches: count, batch, seed, out, json, machine } = arguments;
     out.iter().try_for_each(Destination::check)?;
+    // Reading the data takes longer than finding out that there is no such network.
+    networks.iter().filter(|name| !Path::new(name).is_dir()).try_for_each(|name| parse(name).map(drop))?;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
@@ -121,10 +123,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn initial(name: &str, classes: usize, seed: u64, device: &Device) -> anyhow::Result<ResNet> {
-    let options: NetworkOptions = parse_network(name)
-        .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {name})")))?;
-    let config = options.resolve(classes)?;
+    let config = parse(name)?.resolve(classes)?;
     Ok(ResNet::init(&config, seed, device)?)
+}
+
+fn parse(name: &str) -> Result<NetworkOptions, UsageError> {
+    parse_network(name)
+        .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {})", visible(name))))
 }
 
 fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {

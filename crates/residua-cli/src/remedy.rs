@@ -54,6 +54,7 @@ fn remedy_of_run(error: &RunError) -> String {
 fn remedy_of_report(error: &ReportError) -> String {
     match error {
         ReportError::Run(error) => remedy_of_run(error),
+        ReportError::Unlisted { .. } => "; give a folder that holds runs".to_owned(),
         ReportError::NoRun { .. } => "; give a folder that `residua train` has made".to_owned(),
         ReportError::Foreign { .. } => ", or keep the paper's runs elsewhere with --out".to_owned(),
         _ => String::new(),

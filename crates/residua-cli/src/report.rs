@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_evaluate: bool,
     /// Images of a batch; does not change the result.
-    #[arg(long, default_value = "128", value_name = "N", value_parser = count)]
+    #[arg(long, default_value = "128", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: NonZeroUsize,
     #[command(flatten)]
     machine: MachineArguments,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{UsageError, count, impossible_training};
+use crate::usage::{count, impossible_images, impossible_training};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     images: ImageArguments,
     /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: Option<NonZeroUsize>,
     /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB.
     #[arg(long, value_name = "MODE|SIZE", requires = "batch", value_parser = words::<MemoryChoice>())]
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.network.options("preresnet20");
     let (config, [height, width]) = arguments.images.resolve(&options)?;
-    let summary = config.summary(height, width).map_err(UsageError::new)?;
+    let summary = config.summary(height, width).map_err(|error| impossible_images(&error))?;
     let training =
         arguments.batch.map(|batch| plans(&config, batch.get(), [height, width], arguments.memory));
     let training = training.transpose().map_err(|error| impossible_training(&error))?;

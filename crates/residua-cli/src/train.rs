@@ -23,7 +23,7 @@ use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
-use crate::usage::{UsageError, count, impossible_run};
+use crate::usage::{UsageError, count, impossible_run, whole};
 use crate::watch::Watch;
 use crate::words::words;
 
@@ -82,7 +82,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Machine")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
     workers: NonZeroUsize,
 }
 
@@ -94,7 +94,7 @@ struct DataArguments {
     data: Option<Source>,
     /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
     /// ImageNet networks].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     size: Option<usize>,
     /// How training images are cropped and mirrored at random [default: scale-aspect for a folder and an ImageNet network,
     /// else shift].
@@ -108,7 +108,7 @@ struct DataArguments {
     colour: bool,
     /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
     /// [default: 0.01].
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     max_unreadable: Option<f64>,
     /// Take training images in the data set's order in every epoch.
     #[arg(long)]
@@ -122,16 +122,16 @@ struct DataArguments {
 #[command(next_help_heading = "Schedule")]
 struct ScheduleArguments {
     /// Optimiser steps of the whole run [default: 120 in quick, 64000 in paper-cifar].
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, conflicts_with = "epochs")]
     iterations: Option<u64>,
     /// Passes over the training set, instead of --iterations.
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     epochs: Option<NonZeroUsize>,
     /// Images of a mini-batch [default: 128].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     batch: Option<usize>,
     /// Learning rate after the warm-up [default: 0.1].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     lr: Option<f64>,
     /// Iterations at which the learning rate is divided by 10, such as 4000,6000; `none` for never [default: 80,105
     /// of 120 in quick, 32000,48000 of 64000 in paper-cifar; in proportion for other lengths].
@@ -139,22 +139,22 @@ struct ScheduleArguments {
     decay_at: Option<DecayAt>,
     /// Iterations at the start with a learning rate of their own, such as 400:0.01, or one that rises from there to the
     /// run's, 400:0.01:gradual; `none` for no warm-up [default: none in quick, 400:0.01 in paper-cifar].
-    #[arg(long, value_name = "N:LR[:gradual]")]
+    #[arg(long, value_name = "N:LR[:gradual]", allow_hyphen_values = true)]
     warmup: Option<WarmupChoice>,
     /// Momentum [default: 0.9].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     momentum: Option<f64>,
     /// Take Nesterov's momentum.
     #[arg(long)]
     nesterov: bool,
     /// Weight decay [default: 0.0001].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
     /// What decays [default: all].
     #[arg(long, value_name = "WHAT", value_parser = words::<DecayScope>())]
     decays: Option<DecayScope>,
     /// What all random choices follow from [default: 1].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     seed: Option<u64>,
 }
 
@@ -162,24 +162,24 @@ struct ScheduleArguments {
 #[command(next_help_heading = "Intervals")]
 struct IntervalArguments {
     /// Iterations between tests [default: 40 in quick, 1000 in paper-cifar].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     evaluate_every: Option<u64>,
     /// Iterations between checkpoints [default: 40 in quick, 1000 in paper-cifar].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     checkpoint_every: Option<u64>,
     /// Iterations that a training line of metrics.jsonl is the mean of [default: 10].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     log_every: Option<u64>,
     /// Iterations between measurements of the norms of weights and gradients, stage by stage [default: not measured].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     log_norms: Option<u64>,
     /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
     /// first 32 training images (or a group of --bn-group, if that is larger); 32 take about as long as two steps of 128 each time
     /// [default: not measured].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = count::<NonZeroU64>)]
     watch: Option<NonZeroU64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     keep: Option<usize>,
 }
 

@@ -1,9 +1,10 @@
 //! Options that cannot be meant, beyond what the parser sees: answered by the options' flags, with exit code 2.
 
 use std::fmt::Display;
-use std::num::NonZeroUsize;
+use std::num::NonZeroU64;
+use std::str::FromStr;
 
-use residua::nn::MemoryError;
+use residua::nn::{MemoryError, NetworkError};
 use residua::run::{InvalidOption, RecipeOption, ResumeError, RunError};
 use thiserror::Error;
 
@@ -77,8 +78,19 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
 pub(crate) fn impossible_training(error: &MemoryError) -> UsageError {
     match error {
         MemoryError::Exceeded { .. } => UsageError(format!("--memory: {error}")),
+        MemoryError::Network(error) => impossible_images(error),
         error => UsageError::new(error),
     }
+}
+
+/// Images that a network does not take, or in batches that it does not take.
+pub(crate) fn impossible_images(error: &NetworkError) -> UsageError {
+    let flag = match error {
+        NetworkError::InputSize { .. } | NetworkError::TooSmall { .. } => "--size: ",
+        NetworkError::BatchGroup { .. } | NetworkError::SingleValue { .. } => "--batch: ",
+        _ => "",
+    };
+    UsageError(format!("{flag}{error}"))
 }
 
 /// Why a run cannot begin: too little memory is an error of whoever allowed it.
@@ -90,6 +102,23 @@ pub(crate) fn impossible_run(error: RunError) -> anyhow::Error {
 }
 
 /// A number of things of which there must be one at least.
-pub(crate) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
-    text.parse().map_err(|_| "write a whole number, 1 or more")
+pub(crate) fn count<T: TryFrom<NonZeroU64>>(text: &str) -> Result<T, &'static str> {
+    let number: NonZeroU64 = text.parse().map_err(|_| "write a whole number, 1 or more")?;
+    // More of anything would only overflow what is counted with it.
+    let is_countable = number.get() <= u64::from(u32::MAX);
+    T::try_from(number).ok().filter(|_| is_countable).ok_or("write a smaller number")
+}
+
+/// A number that may be 0, or is looked at later.
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| match text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => "write a smaller number",
+        false => "write a whole number that is not negative",
+    })
+}
+
+/// A part of all.
+pub(crate) fn share(text: &str) -> Result<f64, &'static str> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or("write a number from 0 to 1, such as 0.01")
 }

@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count, help_heading = "Machine")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
     workers: NonZeroUsize,
 }
 

@@ -32,6 +32,8 @@ fn misspelt_words_are_answered_with_the_nearest_right_one() {
         ("trian", ["'trian'", "'train'"]),
         ("train --modle resnet20", ["'--modle'", "'--model'"]),
         ("train --model renset20", ["--model renset20", "did you mean 'resnet20'?"]),
+        ("train --ordering ful-preactivation", ["--ordering", "did you mean 'preact'?"]),
+        ("train --shortcut scal", ["--shortcut", "did you mean 'scale'?"]),
         ("summary --model preresnt110", ["--model preresnt110", "did you mean 'preresnet110'?"]),
         ("bench --model ResNet20", ["--model ResNet20", "did you mean 'resnet20'?"]),
         ("train --ordering pre-act", ["--ordering", "did you mean 'preact'?"]),
@@ -62,7 +64,9 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --model resnet21", ["--model resnet21", "6n+2 (nearest: 20 and 26)"]),
         ("summary --model preresnet31", ["--model preresnet31", "9n+2 (nearest: 29 and 38)"]),
         ("train --model resnet50 --block basic", ["--model resnet50", "leave the block out"]),
-        ("summary --size 33x33", ["33x33", "nearest: 32x32"]),
+        ("summary --size 33x33", ["--size: input of 33x33", "nearest: 32x32"]),
+        ("summary --size 40000", ["--size", "1 to 16384"]),
+        ("summary --batch 18446744073709551615", ["--batch", "write a smaller number"]),
         ("summary --size big", ["--size", "such as 32x32"]),
         ("summary --classes 0", ["--classes", "1 or more"]),
         ("train --shortcut scale:0.5", ["--shortcut", "such as scale:0.5,0.5"]),
@@ -93,7 +97,13 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
             ],
         ),
         ("paper run fig1 --budget smoke --data shapes --memory 1MB", ["--memory: training", "fit in 1.0MB"]),
-        ("bench --batch 8 --bn-group 3", ["groups of 3", "multiple of 3"]),
+        ("bench --batch 8 --bn-group 3", ["--batch: a batch of 8", "groups of 3; make it a multiple of 3"]),
+        ("bench --model resnet18 --size 32 --batch 1", ["--batch: one value per channel", "larger batches"]),
+        ("bench --model inception-v3 --ordering preact", ["inception-v3", "leave out what refines it"]),
+        ("propagate resnet8/scale:nan,1", ["resnet8/scale:nan,1: ", "such as scale:0.5,0.5"]),
+        ("cost resnet20/scael:1,1", ["'scael:1,1' is no ordering", "did you mean 'scale'?"]),
+        ("eval --checkpoint run --max-unreadable 2", ["--max-unreadable", "from 0 to 1"]),
+        ("eval --checkpoint run --max-unreadable nan", ["--max-unreadable", "from 0 to 1"]),
         ("train --lr nan", ["--lr = NaN", "finite number, at least 0"]),
         ("train --lr -1", ["--lr = -1", "finite number, at least 0"]),
         ("train --lr fast", ["'fast' for '--lr", "float"]),
@@ -110,6 +120,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --epochs 1 --iterations 3", ["--epochs", "--iterations"]),
         ("train --evaluate-every 0", ["--evaluate-every = 0", "at least 1"]),
         ("train --keep 0", ["--keep = 0", "at least 1"]),
+        ("train --watch 0", ["--watch", "1 or more"]),
         ("train --threads 0", ["--threads", "1 or more"]),
         ("train --seed -1", ["--seed", "-1"]),
         ("train --resume run --out other", ["--resume", "--out"]),
@@ -118,6 +129,72 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("predict --checkpoint run --top 0 a.png", ["--top", "1 or more"]),
     ] {
         assert_refused(&sandbox, 2, line, &parts);
+    }
+}
+
+#[test]
+fn negative_numbers_are_answered_by_what_the_option_takes() {
+    let sandbox = Sandbox::new();
+    for (line, parts) in [
+        ("train --batch -1", ["'-1' for '--batch <N>'", "a whole number that is not negative"]),
+        ("train --iterations -5", ["'-5' for '--iterations <N>'", "a whole number that is not negative"]),
+        ("train --epochs -1", ["'-1' for '--epochs <N>'", "1 or more"]),
+        ("train --max-unreadable -0.1", ["--max-unreadable = -0.1", "at least 0"]),
+        ("train --decay-at -3", ["'-3' for '--decay-at", "such as 4000,6000"]),
+        ("train --warmup -3:0.1", ["'-3:0.1' for '--warmup", "such as 400:0.01"]),
+        ("train --threads -1", ["'-1' for '--threads <N>'", "1 or more"]),
+        ("summary --size -1", ["'-1' for '--size <HxW>'", "such as 32x32"]),
+        ("summary --classes -1", ["'-1' for '--classes <N>'", "1 or more"]),
+        ("bench --callers -1", ["'-1' for '--callers <N>'", "1 or more"]),
+        ("eval --checkpoint run --max-unreadable -1", ["'-1' for '--max-unreadable", "from 0 to 1"]),
+        ("predict --checkpoint run --top -1 a.png", ["'-1' for '--top <K>'", "1 or more"]),
+        ("propagate resnet20 --batches -1", ["'-1' for '--batches <N>'", "1 or more"]),
+        ("propagate resnet20 --seed -1", ["'-1' for '--seed <N>'", "a whole number that is not negative"]),
+        ("paper run table1 --runs -1", ["'-1' for '--runs <N>'", "1 or more"]),
+        ("cost resnet20 --steps -1", ["'-1' for '--steps <N>'", "1 or more"]),
+    ] {
+        assert_refused(&sandbox, 2, line, &parts);
+    }
+}
+
+#[test]
+fn nothing_is_an_answer_like_any_other() {
+    let sandbox = Sandbox::new();
+    for (line, part) in [
+        ("summary --model", "--model '': unknown model ''"),
+        ("train --ordering", "unknown ordering ''; choose one of: original"),
+        ("train --data", "unknown data set ''; choose one of: shapes"),
+        ("train --batch", "'' for '--batch <N>': write a whole number"),
+        ("train --out", "a value is required for '--out <DIR>'"),
+        ("eval --checkpoint", "a value is required for '--checkpoint <RUN|FILE>'"),
+        ("cost", "'': unknown model ''"),
+        ("propagate", "(and there is no folder '')"),
+        ("paper list", "unknown experiment ''; choose one of: table1"),
+    ] {
+        let output = sandbox.command(line).arg("").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && stderr.contains(part), "residua {line} ''\n{stderr}");
+    }
+}
+
+#[test]
+fn a_depth_of_too_many_digits_is_not_suggested_again() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run("summary --model preresnet99999999");
+    assert!(ended.code == Some(2) && !ended.stderr.contains("did you mean"), "{}", ended.stderr);
+}
+
+#[test]
+fn folders_without_runs_are_named() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.at("file"), "").unwrap();
+    for folder in ["file", "none"] {
+        let unlisted = format!("cannot list {folder}: ");
+        for line in [format!("runs {folder}"), format!("cost resnet20 --counts-only --runs {folder}")] {
+            assert_refused(&sandbox, 1, &line, &[&unlisted, "give a folder that holds runs"]);
+        }
+        let no_run = format!("{folder} holds no run; give a folder that `residua train` has made");
+        assert_refused(&sandbox, 1, &format!("report {folder}"), &[&no_run]);
     }
 }
 

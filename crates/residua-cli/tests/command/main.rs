@@ -8,6 +8,7 @@ mod contract;
 mod cost;
 mod download;
 mod file_systems;
+mod help;
 mod kept_runs;
 mod output;
 mod paper;

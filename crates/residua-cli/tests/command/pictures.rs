@@ -129,7 +129,10 @@ fn evaluation_wants_the_classes_of_training() {
         ended.stderr
     );
     let ended = sandbox.run("eval --checkpoint run --size 40 --scale 20");
-    assert!(ended.code == Some(2) && ended.stderr.contains("is smaller than a crop"), "{}", ended.stderr);
+    assert!(ended.code == Some(2) && ended.stderr.contains("--scale: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("is smaller than a crop"), "{}", ended.stderr);
+    let ended = sandbox.run("eval --checkpoint run --size 33");
+    assert!(ended.code == Some(2) && ended.stderr.contains("--size: input of 33x33"), "{}", ended.stderr);
 }
 
 #[test]

@@ -152,7 +152,10 @@ fn nearest_model(given: &str) -> String {
     let name = given.trim_end_matches(|character: char| character.is_ascii_digit());
     let depth = &given[name.len()..];
     match nearest(name, &["resnet", "preresnet"]) {
-        Some(name) if !depth.is_empty() => format!(" (did you mean '{name}{depth}'?)"),
+        // A depth of too many digits is not told again.
+        Some(nearest) if !depth.is_empty() && nearest != name => {
+            format!(" (did you mean '{nearest}{depth}'?)")
+        }
         _ => String::new(),
     }
 }
