@@ -175,7 +175,7 @@ fn check(convolution: Convolution, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(reference::cases_unless_asked(48))]
 
     #[cfg_attr(miri, ignore = "too large for an interpreter")]
     #[test]

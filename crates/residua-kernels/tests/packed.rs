@@ -7,7 +7,7 @@ use reference::{random, wide};
 use residua_kernels::{Activation, Algorithm, Convolution, Epilogue, Input, Instructions, MapShape, Packing};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(reference::cases_unless_asked(64))]
 
     #[test]
     fn packed_convolutions_are_the_references(

@@ -70,13 +70,15 @@ fn both_engines_round_the_same() {
             let (composed, composed_gradients) = learnt(&rounded, Engine::Composed);
             let (f32, f32_gradients) = learnt(&exact, Engine::Fused);
             let name = format!("{model}, {block}, {ordering}");
-            let effect = distance(&fused_gradients, &f32_gradients);
-            let error = distance(&fused_gradients, &composed_gradients);
-            println!("{name}: rounding {effect:.1e}, engines {error:.1e}");
-            assert!(distance(&fused, &f32) > 1e-4, "{name}: nothing was rounded");
-            assert!((1e-4..0.3).contains(&effect), "{name}: rounding moves gradients by {effect}");
-            assert!(error < 0.5 * effect, "{name}: engines {error} apart, rounding moves by {effect}");
-            assert!(distance(&fused, &composed) < 0.02, "{name}");
+            // What rounding moves gradients and logits by, and what of it the engines do not agree on.
+            let effects = [distance(&fused_gradients, &f32_gradients), distance(&fused, &f32)];
+            let errors = [distance(&fused_gradients, &composed_gradients), distance(&fused, &composed)];
+            println!("{name}: rounding {effects:.1e?}, engines {errors:.1e?}");
+            let ranges = [0.02..0.2, 1e-3..1e-2];
+            for ((effect, error), range) in effects.into_iter().zip(errors).zip(ranges) {
+                assert!(range.contains(&effect), "{name}: rounding moves by {effect}");
+                assert!(error < 0.5 * effect, "{name}: engines {error} apart, rounding moves by {effect}");
+            }
         }
     }
 }
@@ -101,6 +103,6 @@ fn the_plan_knows_what_is_saved() {
         };
         let share = peak(Trunk::Bf16) / peak(Trunk::F32);
         // Two thirds of what a bottleneck keeps are its output; inputs alone would be half.
-        assert!((0.5..0.75).contains(&share), "{memory}: {share}");
+        assert!((0.62..0.74).contains(&share), "{memory}: {share}");
     }
 }

@@ -281,8 +281,18 @@ fn weights_are_named_as_safetensors_and_say_what_they_are() {
         assert!(serde_json::from_str::<Value>(&metadata[key]).is_ok(), "{key}");
     }
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(
-        tensors.tensor("stem.conv.weight").or(tensors.tensor("conv1.weight")).unwrap().shape(),
-        [16, 3, 3, 3]
-    );
+    // The stem, three units of two convolutions with the normalisations before them, the last one, the classifier.
+    assert_eq!(tensors.len(), 1 + 3 * (2 + 2 * 4) + 4 + 2);
+    for (name, shape) in [
+        ("stem.conv.weight", &[16, 3, 3, 3][..]),
+        ("stages.1.0.norm1.weight", &[16]),
+        ("stages.1.0.conv1.weight", &[32, 16, 3, 3]),
+        ("stages.2.0.norm2.running_var", &[64]),
+        ("stages.2.0.conv2.weight", &[64, 64, 3, 3]),
+        ("norm.running_mean", &[64]),
+        ("classifier.weight", &[10, 64]),
+        ("classifier.bias", &[10]),
+    ] {
+        assert_eq!(tensors.tensor(name).unwrap().shape(), shape, "{name}");
+    }
 }

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -23,7 +24,9 @@ impl Mounted {
         mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(&place).stderr(Stdio::null());
         let is_mounted = mount.status().is_ok_and(|status| status.success());
         if !is_mounted {
-            eprintln!("skipped: no file system can be mounted here");
+            // Past the test's captured output, so that it is seen.
+            writeln!(io::stderr(), "skipped: a disk with {options} (no file system can be mounted here)")
+                .unwrap();
         }
         is_mounted.then_some(Self(place))
     }

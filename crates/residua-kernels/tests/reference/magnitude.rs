@@ -62,8 +62,13 @@ pub(crate) fn identity(channels: usize) -> Vec<f32> {
 
 /// As many cases as PROPTEST_CASES says, else 32.
 pub(crate) fn proptest_config() -> ProptestConfig {
+    cases_unless_asked(32)
+}
+
+/// So many cases, unless `PROPTEST_CASES` says how many: an emulated processor is slow.
+pub(crate) fn cases_unless_asked(cases: u32) -> ProptestConfig {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default(),
-        None => ProptestConfig::with_cases(32),
+        None => ProptestConfig::with_cases(cases),
     }
 }

@@ -328,13 +328,16 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn files_without_permission_are_named() {
+        use std::io::Write;
         use std::os::unix::fs::PermissionsExt;
 
         let folder = small_cifar10();
         let file = folder.path().join("test_batch.bin");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         if fs::read(&file).is_ok() {
-            println!("skipped: this user may read everything");
+            // Past the test's captured output, so that it is seen.
+            writeln!(io::stderr(), "skipped: files without permission (this user may read everything)")
+                .unwrap();
             return;
         }
         let error = message(folder.path(), Split::Test);

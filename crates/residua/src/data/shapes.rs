@@ -24,6 +24,9 @@ pub const SHAPES_TRAINING_IMAGES: usize = 5_000;
 /// Number of test images of [`shapes`].
 pub const SHAPES_TEST_IMAGES: usize = 1_000;
 
+/// Number of classes of [`shapes`].
+pub(super) const SHAPES_CLASSES: usize = FIGURES.len();
+
 /// Seed of the images; another would make another data set.
 const SEED: u64 = 160_305_027;
 

@@ -5,8 +5,13 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    dataset::Split, downloadable::Downloadable, error::DataError, folder::ImageFolder, images::Images,
-    shapes::shapes,
+    cifar_classes,
+    dataset::Split,
+    downloadable::Downloadable,
+    error::DataError,
+    folder::ImageFolder,
+    images::Images,
+    shapes::{SHAPES_CLASSES, shapes},
 };
 use residua_infer::choice::{Choice, Choices, UnknownChoice, nearest};
 
@@ -50,6 +55,16 @@ impl Source {
     /// Whether the images are those of the program itself, rather than of files or built in.
     pub fn is_own(&self) -> bool {
         matches!(self, Self::Own(_))
+    }
+
+    /// How many classes its images have; none of a folder or a program's own, which say it themselves.
+    pub fn class_count(&self) -> Option<usize> {
+        match self {
+            Self::Shapes => Some(SHAPES_CLASSES),
+            Self::Cifar10(_) => Some(cifar_classes::CIFAR_10.len()),
+            Self::Cifar100(_) => Some(cifar_classes::CIFAR_100.len()),
+            Self::Folder(_) | Self::Own(_) => None,
+        }
     }
 
     /// The data set's name for a run: without its folder, or a folder of pictures by its own name.

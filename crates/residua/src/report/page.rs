@@ -36,7 +36,7 @@ pub fn page(runs: &[ReportedRun]) -> String {
     let summaries: Vec<&RunSummary> = runs.iter().map(|reported| &reported.run).collect();
     let title = summaries.iter().map(|run| run.name()).collect::<Vec<_>>().join(", ");
     let head = match runs {
-        [reported] => heading(&reported.run),
+        [reported] => heading(reported),
         _ => html! {
             header { h1 { "Comparison of " (runs.len()) " runs" } }
             (comparison(&summaries))
@@ -57,7 +57,8 @@ pub fn page(runs: &[ReportedRun]) -> String {
     document(&title, &head, &charts(&summaries), &rest)
 }
 
-fn heading(run: &RunSummary) -> Markup {
+fn heading(reported: &ReportedRun) -> Markup {
+    let run = &reported.run;
     html! {
         header {
             h1 { (run.name()) }
@@ -65,7 +66,7 @@ fn heading(run: &RunSummary) -> Markup {
         }
         (failure(run))
         dl.facts {
-            @for (name, value) in facts(run) {
+            @for (name, value) in facts(reported) {
                 div { dt { (name) } dd { (value) } }
             }
         }
@@ -89,7 +90,19 @@ fn state(run: &RunSummary) -> String {
     }
 }
 
-fn facts(run: &RunSummary) -> Vec<(&'static str, String)> {
+/// How many classes the network tells apart: as many as were examined, or as the data set has.
+fn class_count(ReportedRun { run, examined }: &ReportedRun) -> Option<usize> {
+    match examined {
+        Examined::Yes(examination) => Some(examination.classes.len()),
+        _ => run.recipe.data.source.class_count(),
+    }
+}
+
+/// The classes that are assumed where nothing says how many there are.
+const USUAL_CLASSES: usize = 10;
+
+fn facts(reported: &ReportedRun) -> Vec<(&'static str, String)> {
+    let run = &reported.run;
     let tests = run.tests();
     let parameters =
         |classes| Some(run.recipe.network.resolve(classes).ok()?.summary(32, 32).ok()?.parameters);
@@ -103,9 +116,11 @@ fn facts(run: &RunSummary) -> Vec<(&'static str, String)> {
     }
     facts.extend(run.loss().map(|loss| ("training loss", format!("{loss:.4}"))));
     facts.extend(run.images_per_second().map(|speed| ("speed", format!("{speed:.0} images/s"))));
-    if let Some(parameters) = parameters(10) {
-        let classes = if run.recipe.data.source.is_folder() { " (with 10 classes)" } else { "" };
-        facts.push(("parameters", format!("{}{classes}", thousands(parameters))));
+    let known = class_count(reported);
+    if let Some(parameters) = parameters(known.unwrap_or(USUAL_CLASSES)) {
+        let assumed =
+            if known.is_none() { format!(" (with {USUAL_CLASSES} classes)") } else { String::new() };
+        facts.push(("parameters", format!("{}{assumed}", thousands(parameters))));
     }
     facts.push(("seed", run.recipe.seed.to_string()));
     facts
@@ -182,7 +197,7 @@ fn details(reported: &ReportedRun) -> Markup {
                 }
             }
         }
-        (network(run, examined))
+        (network(reported))
         (tests(run))
     }
 }
@@ -197,11 +212,9 @@ fn answers(examined: &Examined) -> Markup {
     }
 }
 
-fn network(run: &RunSummary, examined: &Examined) -> Markup {
-    let classes = match examined {
-        Examined::Yes(examination) => examination.classes.len(),
-        _ => 10,
-    };
+fn network(reported: &ReportedRun) -> Markup {
+    let run = &reported.run;
+    let classes = class_count(reported).unwrap_or(USUAL_CLASSES);
     let Ok(view) = run.recipe.view() else { return html! {} };
     let summary =
         run.recipe.network.resolve(classes).and_then(|config| config.summary(view.height, view.width));
@@ -333,6 +346,34 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// What the page says of the parameters, in its facts and in its table's last row.
+    fn parameters(source: &str, examined: Examined) -> (String, String) {
+        let mut run = run(vec![]);
+        run.recipe.data.source = source.parse().unwrap();
+        let page = page(&[ReportedRun { run, examined }]);
+        let between = |before: &str, after: &str| {
+            let (_, rest) = page.split_once(before).unwrap();
+            rest.split_once(after).unwrap().0.to_owned()
+        };
+        let total = between(">total</th>", "</tr>");
+        let cells: Vec<_> = total.split("<td").filter_map(|cell| cell.split_once('>')).collect();
+        let cells = cells.into_iter().map(|(_, cell)| cell.split_once('<').unwrap().0);
+        let of_table = cells.skip(2).next().unwrap().to_owned();
+        (between("<dt>parameters</dt><dd>", "</dd>"), of_table)
+    }
+
+    #[test]
+    fn parameters_are_counted_with_the_classes_of_the_data() {
+        // 64 features, so that each class has 65 parameters.
+        let with = |classes: u64| thousands(269_722 + 65 * (classes - 10));
+        for (source, classes) in [("shapes", 10), ("cifar10:data", 10), ("cifar100:data", 100)] {
+            assert_eq!(parameters(source, Examined::No), (with(classes), with(classes)), "{source}");
+        }
+        assert_eq!(parameters("folder:pictures", examined(7)), (with(7), with(7)));
+        let assumed = (format!("{} (with 10 classes)", with(10)), with(10));
+        assert_eq!(parameters("folder:pictures", Examined::No), assumed);
     }
 
     #[test]

@@ -144,6 +144,9 @@ mod tests {
     use super::*;
     use crate::nn::{NetworkOptions, ResNet};
 
+    /// What f32 leaves of Eq. 5: ten times what there is, about one rounding.
+    const BACKWARD_ERROR: f64 = 5e-7;
+
     /// A network of four units a stage on eight random images.
     fn measure(ordering: &str, shortcut: &str) -> Propagation {
         let options = NetworkOptions {
@@ -168,8 +171,8 @@ mod tests {
     fn both_equations_hold_where_nothing_follows_the_addition() {
         for ordering in ["relu-before-add", "relu-preact", "preact"] {
             let found = measure(ordering, "identity");
-            assert!(worst(&found, |unit| unit.forward_error) < 1e-5, "{ordering}");
-            assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{ordering}");
+            assert!(worst(&found, |unit| unit.forward_error) < 5e-6, "{ordering}");
+            assert!(worst(&found, |unit| unit.backward_error) < BACKWARD_ERROR, "{ordering}");
             for stage in &found.stages {
                 assert!((stage.attenuation - 1.).abs() < 1e-6 && stage.expected_attenuation == Some(1.));
                 for unit in &found.units[stage.units.clone()] {
@@ -178,7 +181,7 @@ mod tests {
             }
             assert!(found.loss > 1. && found.early_over_late > 0.);
             // The sums go on through projections.
-            assert!(found.across_error < 1e-4, "{ordering}: {}", found.across_error);
+            assert!(found.across_error < BACKWARD_ERROR, "{ordering}: {}", found.across_error);
             let [first, .., last] = found.units.as_slice() else { panic!("no units") };
             assert!(first.direct_across != first.direct && last.direct_across == last.direct);
             assert_eq!(
@@ -192,10 +195,12 @@ mod tests {
     fn both_equations_fail_where_something_follows_the_addition_or_the_shortcut_is_scaled() {
         for ordering in ["original", "bn-after-add"] {
             let found = measure(ordering, "identity");
-            assert!(worst(&found, |unit| unit.forward_error) > 0.01, "{ordering}");
-            assert!(worst(&found, |unit| unit.backward_error) > 0.01, "{ordering}");
+            assert!(worst(&found, |unit| unit.forward_error) > 0.3, "{ordering}");
+            assert!(worst(&found, |unit| unit.backward_error) > 0.3, "{ordering}");
         }
-        assert!(worst(&measure("preact", "scale:0.999,1"), |unit| unit.forward_error) > 1e-4);
+        // Three units of a thousandth each, and what they have to go through.
+        let scaled = worst(&measure("preact", "scale:0.999,1"), |unit| unit.forward_error);
+        assert!((1e-3..4e-3).contains(&scaled), "{scaled}");
     }
 
     #[test]
@@ -206,8 +211,8 @@ mod tests {
             let expected = f64::powi(factor, units - 1);
             assert_eq!(stage.units.len(), 3);
             assert!((stage.expected_attenuation.unwrap() - expected).abs() < 1e-9 * expected);
-            assert!((stage.attenuation / expected - 1.).abs() < 1e-5, "{} {expected}", stage.attenuation);
-            assert!(worst(&found, |unit| unit.backward_error) < 1e-4);
+            assert!((stage.attenuation / expected - 1.).abs() < 1e-6, "{} {expected}", stage.attenuation);
+            assert!(worst(&found, |unit| unit.backward_error) < BACKWARD_ERROR);
         }
     }
 
@@ -232,7 +237,7 @@ mod tests {
             for batches in [[one.clone(), other.clone()], [other, one.clone()]] {
                 let mean = Propagation::mean(&batches).unwrap();
                 assert!(mean.worst(|unit| unit.forward_error).unwrap().is_nan());
-                assert!(mean.worst(|unit| unit.backward_error).unwrap() < 1e-4);
+                assert!(mean.worst(|unit| unit.backward_error).unwrap() < BACKWARD_ERROR);
             }
         }
         assert_eq!(one.worst(|_| None), None);
@@ -240,15 +245,23 @@ mod tests {
 
     #[test]
     fn the_two_terms_make_the_gradient_for_every_shortcut() {
-        for shortcut in ["exclusive-gate:-1", "shortcut-gate:0", "conv1x1", "dropout:0.5", "scale:0.5,0.5"] {
+        // What a gate lets through varies, which adds to its norm; of three masks that keep a half, the norm is 8^0.5 times what
+        // the mean says.
+        for (shortcut, ratios) in [
+            ("exclusive-gate:-1", Some(1.0..1.3)),
+            ("shortcut-gate:0", Some(1.1..2.0)),
+            ("conv1x1", None),
+            ("dropout:0.5", Some(2.5..3.2)),
+            ("scale:0.5,0.5", Some(1. - 1e-6..1. + 1e-6)),
+        ] {
             let found = measure("preact", shortcut);
-            assert!(worst(&found, |unit| unit.backward_error) < 1e-4, "{shortcut}");
-            let stage = &found.stages[0];
-            assert_eq!(stage.expected_attenuation.is_none(), shortcut == "conv1x1");
-            if let Some(expected) = stage.expected_attenuation {
-                // A mask or a gate lets through what its mean says, roughly.
-                let ratio = stage.attenuation / expected;
-                assert!(ratio > 0.7 && ratio < 6., "{shortcut}: {ratio}");
+            assert!(worst(&found, |unit| unit.backward_error) < BACKWARD_ERROR, "{shortcut}");
+            for stage in &found.stages {
+                let ratio = stage.expected_attenuation.map(|expected| stage.attenuation / expected);
+                assert_eq!(ratio.is_some(), ratios.is_some(), "{shortcut}");
+                if let (Some(ratio), Some(ratios)) = (ratio, &ratios) {
+                    assert!(ratios.contains(&ratio), "{shortcut}: {ratio}");
+                }
             }
         }
     }
