@@ -146,19 +146,21 @@ impl<M: NamedMapper> ModuleMapper for Named<'_, M> {
     }
 }
 
-/// The name that a tensor has in weight files, for its path through the modules: `layers.0.conv.weight` of a unit is
+/// The name that a tensor has in weight files, for its path through the modules: `convolutions.0.weight` of a unit is
 /// its `conv1.weight`.
 fn name_of(path: &[String]) -> String {
     let mut name = Vec::with_capacity(path.len());
     let mut parts = path.iter();
     while let Some(part) = parts.next() {
-        if part == "layers" {
+        let mut numbered = |layer: &str| {
             let index: usize = parts.next().and_then(|index| index.parse().ok()).unwrap_or_default();
-            let layer = parts.next().map(String::as_str).unwrap_or_default();
-            name.push(format!("{layer}{}", index + 1));
-        } else {
-            name.push(part.clone());
-        }
+            format!("{layer}{}", index + 1)
+        };
+        name.push(match part.as_str() {
+            "convolutions" => numbered("conv"),
+            "norms" => numbered("norm"),
+            other => other.to_owned(),
+        });
     }
     name.join(".")
 }
