@@ -31,7 +31,7 @@ impl Block {
 }
 
 /// What the shortcut does where a unit changes resolution or channels (options A and B of *Deep Residual
-/// Learning*; its option C, projections everywhere, is [`Shortcut::Conv1x1`]).
+/// Learning*; its option C, projections everywhere, is [`Shortcut::Conv1x1`](super::Shortcut::Conv1x1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DimensionChange {
     /// Option A: every stride-th pixel, zero channels appended.

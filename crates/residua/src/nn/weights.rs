@@ -53,7 +53,7 @@ impl ResNet {
     }
 
     /// Names and shapes of all parameters and running statistics.
-    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+    pub fn tensor_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let mut shapes = Shapes(BTreeMap::new());
         self.visit_named(&mut shapes);
         shapes.0
@@ -61,7 +61,7 @@ impl ResNet {
 
     /// Trained values of the network: weights, biases, gammas and betas; running statistics do not count.
     pub fn parameters(&self) -> usize {
-        let shapes = self.shapes().into_iter().filter(|(name, _)| is_trained(name));
+        let shapes = self.tensor_shapes().into_iter().filter(|(name, _)| is_trained(name));
         shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
@@ -70,7 +70,7 @@ impl ResNet {
     /// # Errors
     /// When a tensor is missing, has another shape, or does not belong to this network.
     pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self, NetworkError> {
-        check_tensors(&self.shapes(), tensors)?;
+        check_tensors(&self.tensor_shapes(), tensors)?;
         Ok(self.map_named(&mut Replacer(tensors)))
     }
 }
@@ -192,7 +192,7 @@ mod tests {
                 let network = ResNet::init(&config, 1, &Device::flex()).unwrap();
                 assert_eq!(
                     config.tensor_shapes().unwrap(),
-                    network.shapes(),
+                    network.tensor_shapes(),
                     "{model} {ordering} {shortcut}"
                 );
             }
