@@ -222,7 +222,7 @@ fn config(case: &Case) -> ResNetConfig {
 fn network(case: &Case) -> ResNet {
     let network = ResNet::init(&config(case), 0, &Device::flex().autodiff()).unwrap();
     let tensors: NamedTensors = network
-        .shapes()
+        .tensor_shapes()
         .into_iter()
         .map(|(name, shape)| {
             let values = case.initial(&name, &shape);

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use residua::ops::{
-    Engine, Exit, MomentsSource, Normalise, Seams, UnitBranch, UnitLayer, UnitNorm, UnitOptions,
+    Engine, Entry, Exit, MomentsSource, Normalise, Seams, UnitBranch, UnitLayer, UnitNorm, UnitOptions,
     UnitProjection, moments, unit,
 };
 
@@ -14,13 +14,6 @@ enum Block {
     Single,
     Basic,
     Bottleneck,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Raw,
-    Activated,
-    AlreadyActivated,
 }
 
 #[derive(Debug, Clone)]
@@ -44,14 +37,12 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let block = prop_oneof![Just(Block::Single), Just(Block::Basic), Just(Block::Bottleneck)];
-    let entry = prop_oneof![Just(Entry::Raw), Just(Entry::Activated), Just(Entry::AlreadyActivated)];
+    let entry = prop_oneof![Just(Entry::BranchActivated), Just(Entry::BothActivated), Just(Entry::Raw)];
     let source = prop_oneof![3 => Just(MomentsSource::Batch), 1 => Just(MomentsSource::Running)];
     let channels = prop_oneof![1..20usize, Just(16usize), Just(32)];
     let shape = (1..3usize, 1..4usize, 2..10usize, channels, prop_oneof![Just(0usize), 1..20usize]);
-    let norm_then_sum = any::<[bool; 2]>().prop_map(|[is_activated_before, is_activated_after]| {
-        Exit::NormThenSum { is_activated_before, is_activated_after }
-    });
-    let exit = prop_oneof![2 => Just(Exit::Sum), 2 => norm_then_sum, 1 => Just(Exit::SumThenNorm)];
+    let norm_then_sum = prop_oneof![Just(Exit::NormSum), Just(Exit::NormReluSum), Just(Exit::NormSumRelu)];
+    let exit = prop_oneof![2 => Just(Exit::Sum), 2 => norm_then_sum, 1 => Just(Exit::SumNormRelu)];
     (block, entry, exit, source, any::<[bool; 4]>(), shape, any::<u64>()).prop_map(
         |(block, entry, exit, source, flags, (groups, group, side, inputs, more), seed)| {
             let outputs = inputs + more;
@@ -115,8 +106,7 @@ impl Case {
         }
         UnitOptions {
             strides,
-            is_activated: self.entry == Entry::Raw,
-            is_activation_shared: self.entry == Entry::Activated,
+            entry: self.entry,
             exit: self.exit,
             source: self.source,
             groups: self.groups,
@@ -172,7 +162,7 @@ fn run(case: &Case, leaves: &[Vec<f64>], cotangent: &[f64], dtype: DType, keeps_
         let values = (0..2 * channels).map(|index| 0.1 + 0.2 * (index % 5) as f64).collect::<Vec<_>>();
         tensor::<3>(&values, &[1, 2, channels], &device, dtype)
     };
-    let has_norm = case.entry != Entry::AlreadyActivated && case.normalises_entry;
+    let has_norm = case.entry != Entry::Raw && case.normalises_entry;
     let norm = has_norm.then(|| Normalise {
         moments: match case.source {
             MomentsSource::Batch => moments(Engine::Fused, x.clone(), case.groups),
@@ -309,18 +299,14 @@ proptest! {
 #[test]
 fn results_are_bitwise_the_same_for_any_number_of_threads() {
     for block in [Block::Single, Block::Basic, Block::Bottleneck] {
-        let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
-            is_activated_before,
-            is_activated_after,
-        };
         for (entry, exit, projects, strides, outputs) in [
-            (Entry::Raw, Exit::Sum, false, false, 32),
-            (Entry::Raw, Exit::Sum, false, true, 64),
-            (Entry::Activated, Exit::Sum, true, true, 48),
-            (Entry::AlreadyActivated, norm_then_sum(false, true), true, true, 64),
-            (Entry::AlreadyActivated, norm_then_sum(true, false), false, false, 32),
-            (Entry::Raw, norm_then_sum(false, false), false, false, 32),
-            (Entry::AlreadyActivated, Exit::SumThenNorm, true, true, 48),
+            (Entry::BranchActivated, Exit::Sum, false, false, 32),
+            (Entry::BranchActivated, Exit::Sum, false, true, 64),
+            (Entry::BothActivated, Exit::Sum, true, true, 48),
+            (Entry::Raw, Exit::NormSumRelu, true, true, 64),
+            (Entry::Raw, Exit::NormReluSum, false, false, 32),
+            (Entry::BranchActivated, Exit::NormSum, false, false, 32),
+            (Entry::Raw, Exit::SumNormRelu, true, true, 48),
         ] {
             let case = Case {
                 block,

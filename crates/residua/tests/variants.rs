@@ -3,12 +3,11 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use residua::data::Batch;
-use residua::nn::{Block, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig};
+use residua::nn::{Block, NamedTensors, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig};
 use residua::ops::Engine;
 use residua::run::OptimiserOptions;
 use residua::train::{Sgd, step};
 
-const ORDERINGS: [&str; 5] = ["original", "bn-after-add", "relu-before-add", "relu-preact", "preact"];
 const SHORTCUTS: [&str; 7] = [
     "identity",
     "scale:0.5,0.5",
@@ -21,7 +20,7 @@ const SHORTCUTS: [&str; 7] = [
 
 #[derive(Debug, Clone)]
 struct Variant {
-    ordering: &'static str,
+    ordering: Ordering,
     shortcut: &'static str,
     dimensions: &'static str,
     block: Block,
@@ -33,7 +32,7 @@ struct Variant {
 
 fn variants() -> impl Strategy<Value = Variant> {
     let kind = (
-        prop::sample::select(&ORDERINGS[..]),
+        prop::sample::select(Ordering::ALL),
         prop::sample::select(&SHORTCUTS[..]),
         prop::sample::select(&["a", "b"][..]),
         prop::sample::select(&[Block::Single, Block::Basic, Block::Bottleneck][..]),
@@ -60,7 +59,7 @@ impl Variant {
             Block::Bottleneck => 9,
         };
         let options = NetworkOptions {
-            ordering: Some(self.ordering.parse().unwrap()),
+            ordering: Some(self.ordering),
             shortcut: Some(self.shortcut.parse().unwrap()),
             dimensions: Some(self.dimensions.parse().unwrap()),
             block: Some(self.block),
@@ -123,7 +122,7 @@ proptest! {
 
 #[test]
 fn every_variant_trains_the_same_by_any_number_of_threads() {
-    for (index, ordering) in ORDERINGS.into_iter().enumerate() {
+    for (index, &ordering) in Ordering::ALL.iter().enumerate() {
         for shortcut in SHORTCUTS {
             let variant = Variant {
                 ordering,

@@ -12,7 +12,7 @@ use residua::data::Split;
 use residua::infer::choice::UnknownChoice;
 use residua::run::{RunError, RunState};
 use residua::study::paper::{
-    DataSet, Experiment, Outcome, Plan, Reproduction, Row, Trial, markdown, test_by_view,
+    DataSet, Experiment, Outcome, PlannedRun, Reproduction, Row, Trial, markdown, test_by_view,
 };
 use residua::train::{Ending, Machine, Trainer};
 
@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 
 /// A run to be done, and whose it is.
 struct Task {
-    plan: Plan,
+    plan: PlannedRun,
     trial: Trial,
     folder: PathBuf,
 }

@@ -7,8 +7,8 @@ use super::elementwise::{Combination, pool};
 use super::packed_weights::{Unpacked, Weights};
 use super::program::{Program, Slot, Step};
 use crate::network::{
-    ConvolutionPlan, Entry, NamedTensors, NetworkError, Ordering, ResNetConfig, Shortcut, TensorValues,
-    UnitPlan,
+    ConvolutionPlan, Entry, Exit, NamedTensors, NetworkError, NormPlan, ResNetConfig, TensorValues, UnitPlan,
+    Weighting,
 };
 
 impl Program {
@@ -74,11 +74,12 @@ struct Compiler {
     shape: MapShape,
 }
 
-/// How a unit's two paths come together.
-struct Junction {
+/// What a unit's two paths are multiplied by.
+struct Paths {
     residual: f64,
     shortcut: f64,
-    is_gated: bool,
+    /// Of a gate, whether it is exclusive.
+    gate: Option<bool>,
 }
 
 impl Compiler {
@@ -106,15 +107,9 @@ impl Compiler {
     }
 
     fn unit(&mut self, plan: &UnitPlan, name: &str) -> Result<(), NetworkError> {
-        let is_full = plan.ordering == Ordering::FullPreActivation;
-        let channels = self.shape.channels;
         let mut x = self.trunk;
-        if plan.entry == Entry::Activated {
-            let norm = if is_full {
-                Affine::of(&self.tensors, &format!("{name}.norm1"))?
-            } else {
-                Affine::identity(channels)
-            };
+        if plan.entry == Entry::BothActivated {
+            let norm = self.norm(name, plan.norms.entrance, self.shape.channels)?;
             self.steps.push(Step::Activate { from: x, shape: self.shape, norm, to: Slot::Activated });
             x = Slot::Activated;
         }
@@ -125,8 +120,8 @@ impl Compiler {
             ..self.shape
         };
         let signal = self.signal(plan, name, x, output)?;
-        let junction = Junction::of(plan.shortcut);
-        if let (true, Some(gate)) = (junction.is_gated, plan.gate) {
+        let paths = Paths::of(plan.weighting);
+        if let Some(gate) = plan.gate() {
             let identity = Affine::identity(gate.outputs);
             let convolution = self.packed(gate, &format!("{name}.gate.weight"), &identity, 1.)?;
             self.convolve(
@@ -138,9 +133,9 @@ impl Compiler {
             );
         }
         let to = self.other_trunk();
-        self.branch(plan, name, x, signal, &junction, to)?;
-        if junction.is_apart(plan.ordering) {
-            self.combine(plan, name, signal, &junction, output, to)?;
+        self.branch(plan, name, x, signal, &paths, to)?;
+        if paths.are_added_apart(plan.exit) {
+            self.combine(plan, name, signal, &paths, output, to)?;
         }
         (self.trunk, self.shape) = (to, output);
         Ok(())
@@ -183,26 +178,16 @@ impl Compiler {
         name: &str,
         x: Slot,
         signal: Slot,
-        junction: &Junction,
+        paths: &Paths,
         end: Slot,
     ) -> Result<(), NetworkError> {
-        let ordering = plan.ordering;
-        let is_full = ordering == Ordering::FullPreActivation;
         let last = plan.convolutions.len() - 1;
-        let is_apart = junction.is_apart(ordering);
+        let is_apart = paths.are_added_apart(plan.exit);
         let (mut from, mut shape) = (x, self.shape);
         for (index, &convolution) in plan.convolutions.iter().enumerate() {
             let is_last = index == last;
-            // The normalisation behind this convolution: its own, or, in full pre-activation, the next one's.
-            let behind = match (is_full, is_last) {
-                (true, true) => None,
-                (true, false) => Some(format!("{name}.norm{}", index + 2)),
-                (false, _) => Some(format!("{name}.norm{}", index + 1)),
-            };
-            let norm = match &behind {
-                Some(behind) => Affine::of(&self.tensors, behind)?,
-                None => Affine::identity(convolution.outputs),
-            };
+            let behind = if is_last { plan.norms.exit } else { Some(plan.norms.inner[index]) };
+            let norm = self.norm(name, behind, convolution.outputs)?;
             let weight = format!("{name}.conv{}.weight", index + 1);
             let ((packing, weights), epilogue, addend, to) = if !is_last {
                 let packed = self.packed(convolution, &weight, &norm, 1.)?;
@@ -210,16 +195,16 @@ impl Compiler {
             } else {
                 let (factor, shortcut, addend) = match is_apart {
                     true => (1., 0., None),
-                    false => (junction.residual, junction.shortcut, Some(signal)),
+                    false => (paths.residual, paths.shortcut, Some(signal)),
                 };
-                let (folded, epilogue) = exit(ordering, &norm, factor, shortcut, is_apart);
+                let (folded, epilogue) = exit(plan.exit, &norm, factor, shortcut, is_apart);
                 let packed = self.packed(convolution, &weight, &folded, factor)?;
                 (packed, epilogue, addend, if is_apart { Slot::Branch(index % 2 == 1) } else { end })
             };
-            let enters_raw = index == 0 && plan.entry == Entry::Raw && ordering.is_preactivated();
-            let before = match enters_raw && is_full {
-                true => Some(normalisation(&self.tensors, &format!("{name}.norm1"))?),
-                false => None,
+            let is_activated = index == 0 && plan.entry == Entry::BranchActivated;
+            let before = match plan.norms.entrance.filter(|_| is_activated) {
+                Some(norm) => Some(normalisation(&self.tensors, &format!("{name}.{}", norm.name()))?),
+                None => None,
             };
             let input = shape;
             shape = packing.output(shape);
@@ -227,7 +212,7 @@ impl Compiler {
                 from,
                 input,
                 norm: before,
-                is_activated: enters_raw,
+                is_activated,
                 packing,
                 weights,
                 epilogue,
@@ -245,37 +230,46 @@ impl Compiler {
         plan: &UnitPlan,
         name: &str,
         signal: Slot,
-        junction: &Junction,
+        paths: &Paths,
         shape: MapShape,
         to: Slot,
     ) -> Result<(), NetworkError> {
         let last = plan.convolutions.len() - 1;
-        let norm = match plan.ordering {
-            Ordering::BnAfterAddition => Affine::of(&self.tensors, &format!("{name}.norm{}", last + 1))?,
-            _ => Affine::identity(shape.channels),
+        let (norm, is_activated) = match plan.exit {
+            Exit::SumNormRelu => (plan.norms.exit, true),
+            Exit::NormSumRelu => (None, true),
+            Exit::Sum | Exit::NormSum | Exit::NormReluSum => (None, false),
         };
-        let gate = match (junction.is_gated, plan.shortcut) {
-            (true, shortcut) => {
-                let bias = values(&self.tensors, &format!("{name}.gate.bias"))?.to_vec();
-                Some((bias, matches!(shortcut, Shortcut::ExclusiveGating { .. })))
+        let norm = self.norm(name, norm, shape.channels)?;
+        let gate = match paths.gate {
+            Some(is_exclusive) => {
+                Some((values(&self.tensors, &format!("{name}.gate.bias"))?.to_vec(), is_exclusive))
             }
-            (false, _) => None,
+            None => None,
         };
         self.steps.push(Step::Combine {
             residual: Slot::Branch(last % 2 == 1),
             signal,
-            gate: junction.is_gated.then_some(Slot::Gate),
+            gate: paths.gate.map(|_| Slot::Gate),
             shape,
             combination: Combination {
-                shortcut: junction.shortcut as f32,
-                residual: junction.residual as f32,
+                shortcut: paths.shortcut as f32,
+                residual: paths.residual as f32,
                 gate,
                 norm,
-                is_activated: matches!(plan.ordering, Ordering::Original | Ordering::BnAfterAddition),
+                is_activated,
             },
             to,
         });
         Ok(())
+    }
+
+    /// A normalisation of a unit of this name, or none of a map of so many channels.
+    fn norm(&self, unit: &str, norm: Option<NormPlan>, channels: usize) -> Result<Affine, NetworkError> {
+        match norm {
+            Some(norm) => Affine::of(&self.tensors, &format!("{unit}.{}", norm.name())),
+            None => Ok(Affine::identity(channels)),
+        }
     }
 
     /// The packing of a convolution whose weights are multiplied by `factor`, each output's also by the scale of `norm`, and their number.
@@ -332,45 +326,38 @@ impl Compiler {
     }
 }
 
-impl Junction {
-    fn of(shortcut: Shortcut) -> Self {
-        let weighted = |residual, shortcut| Self { residual, shortcut, is_gated: false };
-        match shortcut {
-            Shortcut::Identity | Shortcut::Conv1x1 => weighted(1., 1.),
-            Shortcut::ConstantScaling { shortcut, residual } => weighted(residual, shortcut),
-            // At test the shortcut is multiplied by what was kept in training.
-            Shortcut::Dropout { probability } => weighted(1., 1. - probability),
-            Shortcut::ExclusiveGating { .. } | Shortcut::ShortcutOnlyGating { .. } => {
-                Self { is_gated: true, ..weighted(1., 1.) }
-            }
-        }
+impl Paths {
+    fn of(weighting: Weighting) -> Self {
+        let (residual, shortcut, gate) = match weighting {
+            Weighting::None => (1., 1., None),
+            Weighting::Constant { shortcut, residual } => (residual, shortcut, None),
+            Weighting::Mask { keep } => (1., keep, None),
+            Weighting::Gate { is_exclusive, .. } => (1., 1., Some(is_exclusive)),
+        };
+        Self { residual, shortcut, gate }
     }
 
     /// Whether the paths are added in a step of their own: a gate's weights differ from pixel to pixel, and a negative factor does not go
     /// through a ReLU.
-    fn is_apart(&self, ordering: Ordering) -> bool {
-        self.is_gated || (ordering == Ordering::ReluBeforeAddition && self.residual < 0.)
+    fn are_added_apart(&self, exit: Exit) -> bool {
+        self.gate.is_some() || (exit == Exit::NormReluSum && self.residual < 0.)
     }
 }
 
 /// What the last convolution's weights are multiplied by besides `factor`, and its epilogue.
-fn exit(ordering: Ordering, norm: &Affine, factor: f64, shortcut: f64, is_apart: bool) -> (Affine, Epilogue) {
+fn exit(exit: Exit, norm: &Affine, factor: f64, shortcut: f64, is_apart: bool) -> (Affine, Epilogue) {
     let identity = || Affine::identity(norm.scale.len());
-    match ordering {
-        Ordering::Original => {
+    match exit {
+        Exit::NormSumRelu => {
             let activation = if is_apart { Activation::None } else { Activation::After };
             (norm.clone(), shifted(norm, factor, shortcut, activation))
         }
-        Ordering::ReluBeforeAddition => (norm.clone(), shifted(norm, factor, shortcut, Activation::Before)),
-        Ordering::ReluOnlyPreActivation => (norm.clone(), shifted(norm, factor, shortcut, Activation::None)),
-        Ordering::FullPreActivation => (identity(), shifted(&identity(), 1., shortcut, Activation::None)),
-        Ordering::BnAfterAddition if is_apart => {
-            (identity(), shifted(&identity(), 1., shortcut, Activation::None))
+        Exit::NormReluSum => (norm.clone(), shifted(norm, factor, shortcut, Activation::Before)),
+        Exit::NormSum => (norm.clone(), shifted(norm, factor, shortcut, Activation::None)),
+        Exit::SumNormRelu if !is_apart => {
+            (identity(), Epilogue::new(&norm.scale, &norm.shift, shortcut as f32, Activation::After))
         }
-        Ordering::BnAfterAddition => {
-            let epilogue = Epilogue::new(&norm.scale, &norm.shift, shortcut as f32, Activation::After);
-            (identity(), epilogue)
-        }
+        Exit::Sum | Exit::SumNormRelu => (identity(), shifted(&identity(), 1., shortcut, Activation::None)),
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::NetworkError;
-use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
+use super::ordering::Ordering;
+use super::shortcut::Shortcut;
+use super::variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
 
 /// A residual network, fully specified.
 ///

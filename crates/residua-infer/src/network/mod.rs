@@ -3,19 +3,21 @@
 
 mod config;
 mod error;
+mod ordering;
 mod plan;
+mod shortcut;
 mod summary;
 mod tensors;
 mod variants;
 
 pub use config::{NetworkOptions, ResNetConfig};
 pub use error::NetworkError;
-pub use plan::{ConvolutionPlan, Entry, HeadPlan, Plan, StemPlan, UnitPlan};
+pub use ordering::{Arrangement, Exit, Ordering, Preactivation};
+pub use plan::{BranchNorms, ConvolutionPlan, Entry, HeadPlan, NormPlan, Plan, StemPlan, UnitPlan};
+pub use shortcut::{Shortcut, ShortcutError, Weighting};
 pub use summary::{LayerSummary, Summary, VALUE_BYTES};
 pub use tensors::{NamedTensors, TensorValues, check_tensors, is_trained};
-pub use variants::{
-    Block, DimensionChange, Layout, Ordering, Shortcut, ShortcutError, StridePlacement, Trunk,
-};
+pub use variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
 
 /// Added to a variance before its square root is taken, in every batch normalisation.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;

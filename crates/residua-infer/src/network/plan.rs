@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 
 use super::config::{ResNetConfig, imagenet_units};
 use super::error::NetworkError;
-use super::variants::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
+use super::ordering::{Arrangement, Exit, Preactivation};
+use super::shortcut::Weighting;
+use super::variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
 
 /// All layers of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,31 +51,48 @@ pub struct StemPlan {
 pub struct UnitPlan {
     /// The convolutions of the branch, in order.
     pub convolutions: Vec<ConvolutionPlan>,
-    /// Channels of the BN that belongs to each convolution: in front of it (full pre-activation) or behind it. `None`
-    /// where the activation in front of the unit has been made already.
-    pub norms: Vec<Option<usize>>,
+    /// The batch normalisations of the branch.
+    pub norms: BranchNorms,
     /// What the unit does with its input before the paths split.
     pub entry: Entry,
+    /// What follows the last convolution.
+    pub exit: Exit,
     /// The 1x1 convolution on the shortcut, if there is one, and whether BN follows it.
     pub projection: Option<(ConvolutionPlan, bool)>,
-    /// The 1x1 convolution (with bias) that makes the gate, if the shortcut is gated.
-    pub gate: Option<ConvolutionPlan>,
-    /// Placement of BN and ReLU.
-    pub ordering: Ordering,
-    /// What stands on the shortcut.
-    pub shortcut: Shortcut,
+    /// What the paths are multiplied by before they are added.
+    pub weighting: Weighting,
 }
 
-/// What a unit does with its input before it splits into branch and shortcut.
+/// The batch normalisations of a branch, by where they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchNorms {
+    /// In front of the first convolution.
+    pub entrance: Option<NormPlan>,
+    /// Between the convolutions, one less than there are of these.
+    pub inner: Vec<NormPlan>,
+    /// Behind the last convolution or the addition, as the exit says.
+    pub exit: Option<NormPlan>,
+}
+
+/// A batch normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormPlan {
+    /// Its number among those that such a branch has, from 1 on: it is named by it.
+    pub number: usize,
+    /// Channels of the map that it normalises.
+    pub channels: usize,
+}
+
+/// What the two paths of a unit read of its input `x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Both paths take the input as it is; a pre-activated branch makes its own first activation.
+    /// Both read `x`: units without pre-activation, and the first of an ImageNet pre-activation network, whose input is
+    /// activated already.
     Raw,
-    /// The input is activated once and feeds both paths: the first unit of a pre-activation network, and its units
-    /// that project.
-    Activated,
-    /// The input is activated already: the first unit of an ImageNet pre-activation network.
-    AlreadyActivated,
+    /// The branch reads `relu(norm(x))`, normalised where it has a norm at its entrance; the shortcut reads `x`.
+    BranchActivated,
+    /// Both read `relu(norm(x))`: the first unit of a CIFAR pre-activation network, and the units that project in any.
+    BothActivated,
 }
 
 /// Activation, global average pooling, classifier.
@@ -89,6 +108,40 @@ pub struct HeadPlan {
     pub classes: usize,
 }
 
+impl BranchNorms {
+    /// Those of a branch of these convolutions. A branch that is pre-activated with BN counts the one at its entrance even where
+    /// `has_entrance` says that it is made already.
+    fn of(
+        convolutions: &[ConvolutionPlan],
+        preactivation: Preactivation,
+        exit: Exit,
+        has_entrance: bool,
+    ) -> Self {
+        let maps = convolutions.iter().map(|convolution| convolution.inputs);
+        let behind = convolutions.last().map(|convolution| convolution.outputs);
+        let first = if preactivation.has_norm() { 1 } else { 0 };
+        let mut norms =
+            maps.chain(behind).enumerate().map(|(map, channels)| NormPlan { number: first + map, channels });
+        Self {
+            entrance: norms.next().filter(|_| preactivation.has_norm() && has_entrance),
+            inner: norms.by_ref().take(convolutions.len() - 1).collect(),
+            exit: norms.next().filter(|_| exit.has_norm()),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = NormPlan> {
+        self.entrance.iter().chain(&self.inner).chain(&self.exit).copied()
+    }
+}
+
+impl NormPlan {
+    /// Its name in weight files, within its unit: `norm1` and so on.
+    pub fn name(&self) -> String {
+        format!("norm{}", self.number)
+    }
+}
+
 impl UnitPlan {
     /// Channels of the unit's input.
     pub fn inputs(&self) -> usize {
@@ -102,7 +155,18 @@ impl UnitPlan {
 
     /// Whether branch and shortcut are added as they are, neither scaled nor gated nor dropped: units that are one operation.
     pub fn adds_paths_unweighted(&self) -> bool {
-        self.shortcut.adds_unweighted()
+        self.weighting == Weighting::None
+    }
+
+    /// The 1x1 convolution (with bias) that makes the gate, if the paths are gated.
+    pub fn gate(&self) -> Option<ConvolutionPlan> {
+        match self.weighting {
+            Weighting::Gate { .. } => {
+                let (inputs, outputs, stride) = (self.inputs(), self.outputs(), self.stride());
+                Some(ConvolutionPlan { inputs, outputs, size: 1, stride })
+            }
+            Weighting::None | Weighting::Constant { .. } | Weighting::Mask { .. } => None,
+        }
     }
 
     /// Stride of the whole unit.
@@ -127,7 +191,7 @@ impl ResNetConfig {
         if self.stride_placement == StridePlacement::Middle && self.block != Block::Bottleneck {
             return Err(NetworkError::NoMiddleConvolution { block: self.block });
         }
-        if self.trunk == Trunk::Bf16 && !self.shortcut.adds_unweighted() {
+        if self.trunk == Trunk::Bf16 && self.shortcut.weighting() != Weighting::None {
             return Err(NetworkError::Trunk { shortcut: self.shortcut.to_string() });
         }
         self.units_of_stages().map(drop)
@@ -158,14 +222,14 @@ impl ResNetConfig {
             }
             stages.push(stage_units);
         }
-        let is_full_preactivation = self.ordering == Ordering::FullPreActivation;
+        let before_pooling = self.ordering.arrangement().preactivation;
         Ok(Plan {
             stem: self.stem(first),
             stages,
             head: HeadPlan {
                 features: inputs,
-                has_norm: is_full_preactivation,
-                is_activated: self.ordering.is_preactivated(),
+                has_norm: before_pooling.has_norm(),
+                is_activated: before_pooling.is_activated(),
                 classes: self.classes,
             },
         })
@@ -252,11 +316,12 @@ impl ResNetConfig {
     }
 
     fn stem(&self, outputs: usize) -> StemPlan {
+        let of_units = self.ordering.arrangement().preactivation;
         match self.layout {
             Layout::Cifar => StemPlan {
                 convolution: ConvolutionPlan { inputs: 3, outputs, size: 3, stride: 1 },
-                has_norm: self.ordering != Ordering::FullPreActivation,
-                is_activated: !self.ordering.is_preactivated(),
+                has_norm: !of_units.has_norm(),
+                is_activated: !of_units.is_activated(),
                 has_pooling: false,
             },
             Layout::ImageNet => StemPlan {
@@ -288,36 +353,23 @@ impl ResNetConfig {
                 ]
             }
         };
+        let Arrangement { preactivation, exit } = self.ordering.arrangement();
         let changes = stride != 1 || inputs != outputs;
-        let projects =
-            self.shortcut == Shortcut::Conv1x1 || (changes && self.dimensions == DimensionChange::B);
-        let entry = match (self.ordering.is_preactivated(), is_first, self.layout) {
-            (true, true, Layout::ImageNet) => Entry::AlreadyActivated,
-            (true, true, Layout::Cifar) => Entry::Activated,
-            (true, false, _) if projects => Entry::Activated,
-            _ => Entry::Raw,
+        let projects = self.shortcut.projects() || (changes && self.dimensions == DimensionChange::B);
+        let entry = match (preactivation.is_activated(), is_first, self.layout) {
+            (false, ..) | (true, true, Layout::ImageNet) => Entry::Raw,
+            (true, true, Layout::Cifar) => Entry::BothActivated,
+            (true, false, _) if projects => Entry::BothActivated,
+            (true, false, _) => Entry::BranchActivated,
         };
-        let is_full_preactivation = self.ordering == Ordering::FullPreActivation;
-        let norms = convolutions
-            .iter()
-            .enumerate()
-            .map(|(index, convolution)| match (is_full_preactivation, index, entry) {
-                (true, 0, Entry::AlreadyActivated) => None,
-                (true, ..) => Some(convolution.inputs),
-                (false, ..) => Some(convolution.outputs),
-            })
-            .collect();
         let across = convolution(inputs, outputs, 1, stride);
-        let is_gated =
-            matches!(self.shortcut, Shortcut::ExclusiveGating { .. } | Shortcut::ShortcutOnlyGating { .. });
         UnitPlan {
+            norms: BranchNorms::of(&convolutions, preactivation, exit, entry != Entry::Raw),
             convolutions,
-            norms,
             entry,
-            projection: projects.then_some((across, self.ordering.normalises_branch_output())),
-            gate: is_gated.then_some(across),
-            ordering: self.ordering,
-            shortcut: self.shortcut,
+            exit,
+            projection: projects.then_some((across, exit.normalises_branch())),
+            weighting: self.shortcut.weighting(),
         }
     }
 }

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::config::ResNetConfig;
 use super::error::NetworkError;
+use super::ordering::Exit;
 use super::plan::{ConvolutionPlan, Entry, Plan, UnitPlan};
-use super::variants::{Ordering, Shortcut, Trunk};
+use super::shortcut::Weighting;
+use super::variants::Trunk;
 
 /// Bytes of a value of a feature map.
 pub const VALUE_BYTES: u64 = 4;
@@ -179,21 +181,20 @@ impl Count {
     /// The unit's own maps: those of its input are the previous layer's output and counted there.
     fn unit(&mut self, unit: &UnitPlan, input: Size, trunk: Trunk) -> Size {
         let output = input.strided(unit.stride());
-        if unit.entry == Entry::Activated {
+        if unit.entry == Entry::BothActivated {
             self.keep(unit.inputs(), input);
         }
         let mut size = input;
         let last = unit.convolutions.len() - 1;
-        let ends_in_convolution =
-            matches!(unit.ordering, Ordering::FullPreActivation | Ordering::BnAfterAddition);
+        let ends_in_convolution = !unit.exit.normalises_branch();
         for (index, convolution) in unit.convolutions.iter().enumerate() {
             size = self.convolution(convolution, size);
             if index < last || !ends_in_convolution {
                 self.keep(convolution.outputs, size);
             }
         }
-        for channels in unit.norms.iter().flatten() {
-            self.norm(*channels);
+        for norm in unit.norms.iter() {
+            self.norm(norm.channels);
         }
         if let Some((projection, has_norm)) = &unit.projection {
             self.convolution(projection, input);
@@ -202,24 +203,24 @@ impl Count {
                 self.keep(projection.outputs, output);
             }
         }
-        if let Some(gate) = &unit.gate {
-            self.convolution(gate, input);
+        if let Some(gate) = unit.gate() {
+            self.convolution(&gate, input);
             self.parameters += gate.outputs as u64;
         }
-        // The gate's logits, or the mask.
-        if matches!(
-            unit.shortcut,
-            Shortcut::ExclusiveGating { .. } | Shortcut::ShortcutOnlyGating { .. } | Shortcut::Dropout { .. }
-        ) {
-            self.keep(unit.outputs(), output);
+        match unit.weighting {
+            // The gate's logits, or the mask.
+            Weighting::Gate { .. } | Weighting::Mask { .. } => self.keep(unit.outputs(), output),
+            Weighting::None | Weighting::Constant { .. } => {}
         }
         // A weighted sum reads the last convolution's output, which otherwise is the sum.
         if !unit.adds_paths_unweighted() && ends_in_convolution {
             self.keep(unit.outputs(), output);
         }
         self.keep_on_trunk(trunk, unit.outputs(), output);
-        if unit.ordering == Ordering::BnAfterAddition {
-            self.keep(unit.outputs(), output);
+        match unit.exit {
+            // The sum, besides the output.
+            Exit::SumNormRelu => self.keep(unit.outputs(), output),
+            Exit::Sum | Exit::NormSum | Exit::NormReluSum | Exit::NormSumRelu => {}
         }
         output
     }

@@ -44,17 +44,18 @@ impl ResNetConfig {
         for (stage, units) in plan.stages.iter().enumerate() {
             for (index, unit) in units.iter().enumerate() {
                 let name = format!("stages.{stage}.{index}");
-                for (number, (convolution, channels)) in unit.convolutions.iter().zip(&unit.norms).enumerate()
-                {
-                    shapes.convolution(&format!("{name}.conv{}", number + 1), convolution);
-                    shapes.norm(&format!("{name}.norm{}", number + 1), *channels);
+                for (index, convolution) in unit.convolutions.iter().enumerate() {
+                    shapes.convolution(&format!("{name}.conv{}", index + 1), convolution);
+                }
+                for norm in unit.norms.iter() {
+                    shapes.norm(&format!("{name}.{}", norm.name()), Some(norm.channels));
                 }
                 if let Some((projection, has_norm)) = &unit.projection {
                     shapes.convolution(&format!("{name}.shortcut.conv"), projection);
                     shapes.norm(&format!("{name}.shortcut.norm"), has_norm.then_some(projection.outputs));
                 }
-                if let Some(gate) = &unit.gate {
-                    shapes.convolution(&format!("{name}.gate"), gate);
+                if let Some(gate) = unit.gate() {
+                    shapes.convolution(&format!("{name}.gate"), &gate);
                     shapes.0.insert(format!("{name}.gate.bias"), vec![gate.outputs]);
                 }
             }

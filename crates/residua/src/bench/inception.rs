@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::training::{BenchmarkMode, Measurement, random_batch, timed};
 use crate::evaluate::{images, to_host};
 use crate::nn::{InceptionV3, NetworkError};
-use crate::ops::{self, DescentOptions};
+use crate::ops::{self, SgdOptions};
 use crate::run::RunError;
 use crate::train::cross_entropy;
 
@@ -35,7 +35,7 @@ pub fn measure_inception(
         let images = images(&examples, &device);
         match mode {
             BenchmarkMode::Train => {
-                network = descend(network.clone(), images, &labels, &mut momentum)?;
+                network = step(network.clone(), images, &labels, &mut momentum)?;
             }
             BenchmarkMode::Infer => drop(to_host(network.forward(images)?)),
         }
@@ -47,7 +47,7 @@ const CLASSES: usize = 1000;
 /// What the auxiliary classifier's loss counts.
 const AUXILIARY: f32 = 0.4;
 
-fn descend(
+fn step(
     network: InceptionV3,
     images: Tensor<4>,
     labels: &[u16],
@@ -59,11 +59,11 @@ fn descend(
         cross_entropy(output.logits, labels) + cross_entropy(output.auxiliary_logits, labels) * AUXILIARY;
     let mut gradients = loss.backward();
     let mut network = network.absorb(output.statistics);
-    let options =
-        DescentOptions { learning_rate: 0.001, momentum: 0.9, weight_decay: 1e-4, is_nesterov: false };
+    let options = SgdOptions { learning_rate: 0.001, momentum: 0.9, weight_decay: 1e-4, is_nesterov: false };
     for (name, tensor) in network.trained_mut() {
         let Some(gradient) = tensor.grad_remove(&mut gradients) else { continue };
-        let (weight, buffer) = ops::descend(tensor.clone().inner(), gradient, momentum.remove(name), options);
+        let (weight, buffer) =
+            ops::sgd_step(tensor.clone().inner(), gradient, momentum.remove(name), options);
         momentum.extend(buffer.map(|buffer| (name.clone(), buffer)));
         *tensor = Tensor::from_inner(weight).require_grad();
     }

@@ -5,7 +5,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::initialise::Initialiser;
 use super::pass::Pass;
-use crate::ops::{self, Addition, MomentsSource, Normalise, Seam, TrackOptions, UnitNorm};
+use crate::ops::{self, Addition, MomentsSource, Normalise, RunningStatisticsOptions, Seam, UnitNorm};
 use residua_infer::network::ConvolutionPlan;
 
 /// How far one batch moves the running statistics.
@@ -160,9 +160,10 @@ impl BatchNorm {
     /// Notes what the running statistics become after a batch with these moments, each over `pixels` values.
     pub(super) fn note(&self, moments: &Tensor<3>, pixels: usize, pass: &mut Pass) {
         let pixels = pixels as f64;
-        let options = TrackOptions { momentum: MOMENTUM, correction: pixels / (pixels - 1.) };
+        let options = RunningStatisticsOptions { momentum: MOMENTUM, correction: pixels / (pixels - 1.) };
         let (mean, variance) = (self.running_mean.val(), self.running_var.val());
-        let (mean, variance) = ops::track(pass.engine(), mean, variance, moments.clone(), options);
+        let (mean, variance) =
+            ops::update_running_statistics(pass.engine(), mean, variance, moments.clone(), options);
         pass.running_statistics.insert(self.running_mean.id, mean);
         pass.running_statistics.insert(self.running_var.id, variance);
     }

@@ -219,7 +219,7 @@ impl UnitMaps {
         // The gradients of two neighbouring maps between the branch's convolutions are alive at once.
         let between = &inner[..inner.len() - 1];
         let branch = between.windows(2).map(|pair| pair[0] + pair[1]).max().or(between.first().copied());
-        let activation = if plan.entry == Entry::Activated { bytes(shape(input)) } else { 0 };
+        let activation = if plan.entry == Entry::BothActivated { bytes(shape(input)) } else { 0 };
         // A weighted sum's gradient becomes those of its terms and of a gate.
         let weighted = if plan.adds_paths_unweighted() { 0 } else { 3 * bytes(shape(unit)) };
         // The gradient of a normalised input is finished in f32 before it is rounded, but by 1x1 convolutions.

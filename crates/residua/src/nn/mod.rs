@@ -18,11 +18,12 @@ pub use memory::{Memory, MemoryPlan};
 pub use memory_choice::{MemoryChoice, MemoryChoiceError, MemoryError};
 pub use pass::{Pass, UnitTrace};
 pub use residua_infer::network::{
-    Block, ConvolutionPlan, DimensionChange, Entry, HeadPlan, LayerSummary, Layout, NamedTensors,
-    NetworkError, NetworkOptions, Ordering, Plan, ResNetConfig, Shortcut, ShortcutError, StemPlan,
-    StridePlacement, Summary, TensorValues, Trunk, UnitPlan, is_trained,
+    Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan, LayerSummary,
+    Layout, NamedTensors, NetworkError, NetworkOptions, NormPlan, Ordering, Plan, Preactivation,
+    ResNetConfig, Shortcut, ShortcutError, StemPlan, StridePlacement, Summary, TensorValues, Trunk, UnitPlan,
+    Weighting, is_trained,
 };
 pub use resnet::{ResNet, Stem};
-pub use unit::{Layer, ResidualUnit};
+pub use unit::ResidualUnit;
 pub(crate) use weights::values_of;
 pub use weights::{NamedMapper, NamedVisitor};

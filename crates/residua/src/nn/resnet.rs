@@ -11,7 +11,7 @@ use super::layers::{BatchNorm, Convolution, FeatureMap, Linear};
 use super::pass::Pass;
 use super::unit::ResidualUnit;
 use crate::ops::{self, Addition, Engine};
-use residua_infer::network::{NetworkError, Plan, ResNetConfig, Shortcut, StemPlan, Trunk};
+use residua_infer::network::{NetworkError, Plan, ResNetConfig, StemPlan, Trunk, Weighting};
 
 /// A residual network (paper section 3).
 ///
@@ -166,7 +166,8 @@ impl ResNet {
         if pass.is_training() {
             self.config.check_batch(batch, height, width)?;
             let units = self.units().count();
-            if let (Shortcut::Dropout { .. }, Some(given)) = (self.config.shortcut, pass.given_masks())
+            let weighting = self.config.shortcut.weighting();
+            if let (Weighting::Mask { .. }, Some(given)) = (weighting, pass.given_masks())
                 && given != units
             {
                 return Err(NetworkError::Masks { given, units });

@@ -8,34 +8,26 @@ use super::layers::{BatchNorm, Convolution, FeatureMap, Gate, Projection};
 use super::memory::Memory;
 use super::pass::{Pass, UnitTrace};
 use crate::ops::{
-    self, Addition, Engine, Exit, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions,
-    UnitProjection,
+    self, Addition, Engine, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
 };
-use residua_infer::network::{Entry, Ordering, Shortcut, UnitPlan};
+use residua_infer::network::{Entry, Exit, NormPlan, UnitPlan, Weighting};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
 ///
-/// F is the branch of convolutions, h the shortcut, f what follows the addition; [`Ordering`] says where BN and ReLU
-/// stand, [`Shortcut`] what h is. Weights are named as the layers are: `conv1`, `norm1`, ..., `shortcut`, `gate`.
+/// F is the branch of convolutions, h the shortcut, f what follows the addition; the [plan](UnitPlan) says where BN and ReLU
+/// stand, and what the paths are multiplied by. Weights are named as the layers are: `conv1`, `norm1`, ..., `shortcut`, `gate`.
 #[derive(Module, Debug)]
 pub struct ResidualUnit {
-    /// Convolutions of the branch, each with its BN.
-    pub layers: Vec<Layer>,
+    /// The convolutions of the branch.
+    pub convolutions: Vec<Convolution>,
+    /// The normalisations of the branch by number, counted from 0; `None` where one has been made already.
+    pub norms: Vec<Option<BatchNorm>>,
     /// The projection on the shortcut.
     pub shortcut: Option<Projection>,
-    /// The gate, if the shortcut is gated.
+    /// The gate, if the paths are gated.
     pub gate: Option<Gate>,
     #[module(skip)]
     plan: UnitPlan,
-}
-
-/// A convolution of the branch and the BN that belongs to it, in front of it or behind it by the ordering.
-#[derive(Module, Debug)]
-pub struct Layer {
-    /// The convolution.
-    pub conv: Convolution,
-    /// Its normalisation; `None` where it has been made already.
-    pub norm: Option<BatchNorm>,
 }
 
 impl ResidualUnit {
@@ -46,28 +38,26 @@ impl ResidualUnit {
         initialiser: &Initialiser,
     ) -> Self {
         let norm = |channels: usize| BatchNorm::init(channels, bn_group, initialiser);
-        let layers = plan
-            .convolutions
-            .iter()
-            .zip(&plan.norms)
-            .enumerate()
-            .map(|(index, (convolution, channels))| Layer {
-                conv: Convolution::init(convolution, &format!("{name}.conv{}", index + 1), initialiser),
-                norm: channels.map(norm),
-            })
-            .collect();
+        let convolution = |(index, convolution)| {
+            Convolution::init(convolution, &format!("{name}.conv{}", index + 1), initialiser)
+        };
+        let convolutions = plan.convolutions.iter().enumerate().map(convolution).collect();
+        let mut norms = Vec::new();
+        for NormPlan { number, channels } in plan.norms.iter() {
+            norms.resize(number - 1, None);
+            norms.push(Some(norm(channels)));
+        }
         let shortcut = plan.projection.as_ref().map(|(convolution, has_norm)| Projection {
             conv: Convolution::init(convolution, &format!("{name}.shortcut.conv"), initialiser),
             norm: has_norm.then(|| norm(convolution.outputs)),
         });
-        let gate = match plan.shortcut {
-            Shortcut::ExclusiveGating { bias } | Shortcut::ShortcutOnlyGating { bias } => plan
-                .gate
-                .as_ref()
-                .map(|convolution| Gate::init(convolution, bias, &format!("{name}.gate"), initialiser)),
+        let gate = match (plan.weighting, plan.gate()) {
+            (Weighting::Gate { bias, .. }, Some(convolution)) => {
+                Some(Gate::init(&convolution, bias, &format!("{name}.gate"), initialiser))
+            }
             _ => None,
         };
-        Self { layers, shortcut, gate, plan }
+        Self { convolutions, norms, shortcut, gate, plan }
     }
 
     /// The layers of this unit, counted.
@@ -88,8 +78,8 @@ impl ResidualUnit {
 
     fn forward_in_parts(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let x = match self.plan.entry {
-            Entry::Activated => self.activate(input.clone(), pass),
-            Entry::Raw | Entry::AlreadyActivated => input.clone(),
+            Entry::BothActivated => self.activate(input.clone(), pass),
+            Entry::Raw | Entry::BranchActivated => input.clone(),
         };
         let shortcut = self.skip(x.clone(), pass);
         let paths = self.paths(&x, pass);
@@ -116,34 +106,27 @@ impl ResidualUnit {
     /// The whole unit as one operation.
     fn run(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
         let [batch, height, width, _] = input.values.dims();
-        let ordering = self.plan.ordering;
         let mut strides = [1; 3];
-        for (stride, layer) in strides.iter_mut().zip(&self.layers) {
-            *stride = layer.conv.stride;
+        for (stride, convolution) in strides.iter_mut().zip(&self.convolutions) {
+            *stride = convolution.stride;
         }
-        let mut norms = self.layers.iter().filter_map(|layer| layer.norm.as_ref());
         let options = UnitOptions {
             strides,
-            is_activated: ordering.is_preactivated() && self.plan.entry == Entry::Raw,
-            is_activation_shared: self.plan.entry == Entry::Activated,
-            exit: exit(ordering),
+            entry: self.plan.entry,
+            exit: self.plan.exit,
             source: if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running },
-            groups: norms.next().map_or(1, |norm| norm.groups(batch)),
+            groups: self.norms.iter().flatten().next().map_or(1, |norm| norm.groups(batch)),
             keeps_first: pass.memory() != Memory::Balanced,
         };
-        // Full pre-activation has a norm in front of each convolution, the others one behind each.
-        let (entry, inner, exit) = match ordering {
-            Ordering::FullPreActivation => (self.layers[0].norm.as_ref(), &self.layers[1..], None),
-            _ => (None, &self.layers[..], self.layers.last().and_then(|layer| layer.norm.as_ref())),
-        };
-        let inner: Vec<&BatchNorm> = inner.iter().filter_map(|layer| layer.norm.as_ref()).collect();
-        let rest = self.layers[1..].iter().zip(&inner);
+        let inner: Vec<&BatchNorm> = self.inner_norms().collect();
+        let exit = self.norm(self.plan.norms.exit);
+        let rest = self.convolutions[1..].iter().zip(&inner);
         let rest = rest
-            .map(|(layer, norm)| UnitLayer { norm: norm.inside(pass), weight: layer.conv.weight.val() })
+            .map(|(conv, norm)| UnitLayer { norm: norm.inside(pass), weight: conv.weight.val() })
             .collect();
         let branch = UnitBranch {
-            norm: entry.map(|norm| norm.prepare_map(&input, pass)),
-            weight: self.layers[0].conv.weight.val(),
+            norm: self.norm(self.plan.norms.entrance).map(|norm| norm.prepare_map(&input, pass)),
+            weight: self.convolutions[0].weight.val(),
             rest,
             exit: exit.map(|norm| norm.inside(pass)),
         };
@@ -175,70 +158,58 @@ impl ResidualUnit {
     /// F(x), or with an addition the unit's output: the addition and what follows it then ride in the last operation.
     fn branch(&self, mut x: Tensor<4>, addition: Option<Addition>, pass: &mut Pass) -> Tensor<4> {
         let is_whole = addition.is_some();
+        let exit = self.plan.exit;
         // A convolution adds without weights.
-        let (mut addend, addition) = match (self.plan.ordering, addition) {
-            (Ordering::FullPreActivation | Ordering::BnAfterAddition, Some(Addition::Plain(addend))) => {
-                (Some(addend), Addition::None)
-            }
-            (_, addition) => (None, addition.unwrap_or(Addition::None)),
+        let (mut addend, addition) = match addition {
+            Some(Addition::Plain(addend)) if !exit.normalises_branch() => (Some(addend), Addition::None),
+            addition => (None, addition.unwrap_or(Addition::None)),
         };
-        let is_activated_at_entry = self.plan.entry != Entry::Raw;
-        let last = self.layers.len() - 1;
-        // The normalisation that the next operation has still to apply, for orderings with BN behind a convolution.
-        let mut pending: Option<&BatchNorm> = None;
-        for (index, Layer { conv, norm }) in self.layers.iter().enumerate() {
-            let is_first = index == 0;
-            x = match self.plan.ordering {
-                Ordering::FullPreActivation => {
-                    let is_activated = !(is_first && is_activated_at_entry);
-                    let norm = norm.as_ref().filter(|_| is_activated);
-                    conv.forward(x, norm, is_activated, addend.take_if(|_| index == last), pass)
-                }
-                Ordering::ReluOnlyPreActivation => {
-                    let is_activated = !(is_first && is_activated_at_entry);
-                    conv.forward(x, pending, is_activated, None, pass)
-                }
-                Ordering::BnAfterAddition => {
-                    conv.forward(x, pending, !is_first, addend.take_if(|_| index == last), pass)
-                }
-                Ordering::Original | Ordering::ReluBeforeAddition => {
-                    conv.forward(x, pending, !is_first, None, pass)
-                }
-            };
-            pending = norm.as_ref();
+        let last = self.convolutions.len() - 1;
+        // What the next convolution has still to apply to what it reads.
+        let (mut norm, mut is_activated) = match self.plan.entry {
+            Entry::BranchActivated => (self.norm(self.plan.norms.entrance), true),
+            Entry::Raw | Entry::BothActivated => (None, false),
+        };
+        let mut inner = self.inner_norms();
+        for (index, conv) in self.convolutions.iter().enumerate() {
+            x = conv.forward(x, norm, is_activated, addend.take_if(|_| index == last), pass);
+            (norm, is_activated) = (inner.next(), true);
         }
-        match (self.plan.ordering, pending) {
-            (Ordering::Original, Some(norm)) => return norm.merge(x, false, addition, is_whole, pass),
-            (Ordering::ReluBeforeAddition, Some(norm)) => return norm.merge(x, true, addition, false, pass),
-            (Ordering::ReluOnlyPreActivation, Some(norm)) => {
-                return norm.merge(x, false, addition, false, pass);
+        let norm = self.norm(self.plan.norms.exit);
+        match exit {
+            Exit::NormSum => merge(x, norm, false, addition, false, pass),
+            Exit::NormReluSum => merge(x, norm, true, addition, false, pass),
+            Exit::NormSumRelu => merge(x, norm, false, addition, is_whole, pass),
+            Exit::Sum | Exit::SumNormRelu => {
+                if !matches!(addition, Addition::None) {
+                    x = merge(x, None, false, addition, false, pass);
+                }
+                if is_whole { self.after_addition(x, pass) } else { x }
             }
-            _ => {}
-        }
-        if !matches!(addition, Addition::None) {
-            x = ops::merge(pass.engine(), x, None, false, addition, false);
-        }
-        match self.plan.ordering {
-            Ordering::BnAfterAddition if is_whole => self.after_addition(x, pass),
-            _ => x,
         }
     }
 
     /// f: what follows the addition.
     fn after_addition(&self, y: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        match (self.plan.ordering, self.layers.last().and_then(|layer| layer.norm.as_ref())) {
-            (Ordering::Original, _) => ops::merge(pass.engine(), y, None, true, Addition::None, false),
-            (Ordering::BnAfterAddition, Some(norm)) => norm.merge(y, true, Addition::None, false, pass),
-            _ => y,
+        match self.plan.exit {
+            Exit::Sum | Exit::NormSum | Exit::NormReluSum => y,
+            Exit::NormSumRelu => merge(y, None, true, Addition::None, false, pass),
+            Exit::SumNormRelu => merge(y, self.norm(self.plan.norms.exit), true, Addition::None, false, pass),
         }
     }
 
     /// The activation in front of the first convolution of a pre-activation unit.
     fn activate(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        match (self.plan.ordering, &self.layers[0].norm) {
-            (Ordering::FullPreActivation, Some(norm)) => norm.merge(x, true, Addition::None, false, pass),
-            _ => ops::merge(pass.engine(), x, None, true, Addition::None, false),
-        }
+        merge(x, self.norm(self.plan.norms.entrance), true, Addition::None, false, pass)
+    }
+
+    fn norm(&self, norm: Option<NormPlan>) -> Option<&BatchNorm> {
+        self.norms[norm?.number - 1].as_ref()
+    }
+
+    /// Between the convolutions.
+    fn inner_norms(&self) -> impl Iterator<Item = &BatchNorm> {
+        self.plan.norms.inner.iter().filter_map(|&norm| self.norm(Some(norm)))
     }
 
     /// The shortcut's signal: the identity, a projection, or every stride-th pixel with zero channels appended.
@@ -260,20 +231,17 @@ impl ResidualUnit {
 
     /// What the two paths are multiplied by before they are added.
     fn paths(&self, x: &Tensor<4>, pass: &mut Pass) -> Paths {
-        match (self.plan.shortcut, &self.gate) {
-            (Shortcut::ConstantScaling { shortcut, residual }, _) => Paths::Scaled { shortcut, residual },
-            (Shortcut::ExclusiveGating { .. }, Some(gate)) => Paths::gated(gate, true, x, pass),
-            (Shortcut::ShortcutOnlyGating { .. }, Some(gate)) => Paths::gated(gate, false, x, pass),
-            (Shortcut::Dropout { probability }, _) if pass.is_training() => {
+        match (self.plan.weighting, &self.gate) {
+            (Weighting::Constant { shortcut, residual }, _) => Paths::Scaled { shortcut, residual },
+            (Weighting::Gate { is_exclusive, .. }, Some(gate)) => Paths::gated(gate, is_exclusive, x, pass),
+            (Weighting::Mask { keep }, _) if pass.is_training() => {
                 let [batch, height, width, _] = x.dims();
                 let stride = self.plan.stride();
                 let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), self.plan.outputs()];
-                Paths::Masked(pass.mask(shape, 1. - probability, &x.device()))
+                Paths::Masked(pass.mask(shape, keep, &x.device()))
             }
-            (Shortcut::Dropout { probability }, _) => {
-                Paths::Scaled { shortcut: 1. - probability, residual: 1. }
-            }
-            _ => Paths::Plain,
+            (Weighting::Mask { keep }, _) => Paths::Scaled { shortcut: keep, residual: 1. },
+            (Weighting::None, _) | (Weighting::Gate { .. }, None) => Paths::Plain,
         }
     }
 }
@@ -322,17 +290,15 @@ impl Paths {
     }
 }
 
-/// What follows the last convolution.
-fn exit(ordering: Ordering) -> Exit {
-    let norm_then_sum = |is_activated_before, is_activated_after| Exit::NormThenSum {
-        is_activated_before,
-        is_activated_after,
-    };
-    match ordering {
-        Ordering::Original => norm_then_sum(false, true),
-        Ordering::BnAfterAddition => Exit::SumThenNorm,
-        Ordering::ReluBeforeAddition => norm_then_sum(true, false),
-        Ordering::ReluOnlyPreActivation => norm_then_sum(false, false),
-        Ordering::FullPreActivation => Exit::Sum,
-    }
+/// `relu(relu(norm(x)) + addend)`, each part optional; see [`ops::merge`].
+fn merge(
+    x: Tensor<4>,
+    norm: Option<&BatchNorm>,
+    is_activated_before: bool,
+    addition: Addition,
+    is_activated_after: bool,
+    pass: &mut Pass,
+) -> Tensor<4> {
+    let norm = norm.map(|norm| norm.prepare(&x, pass));
+    ops::merge(pass.engine(), x, norm, is_activated_before, addition, is_activated_after)
 }

@@ -53,7 +53,7 @@ impl ResNet {
     }
 
     /// Names and shapes of all parameters and running statistics.
-    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+    pub fn tensor_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let mut shapes = Shapes(BTreeMap::new());
         self.visit_named(&mut shapes);
         shapes.0
@@ -61,7 +61,7 @@ impl ResNet {
 
     /// Trained values of the network: weights, biases, gammas and betas; running statistics do not count.
     pub fn parameters(&self) -> usize {
-        let shapes = self.shapes().into_iter().filter(|(name, _)| is_trained(name));
+        let shapes = self.tensor_shapes().into_iter().filter(|(name, _)| is_trained(name));
         shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
@@ -70,7 +70,7 @@ impl ResNet {
     /// # Errors
     /// When a tensor is missing, has another shape, or does not belong to this network.
     pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self, NetworkError> {
-        check_tensors(&self.shapes(), tensors)?;
+        check_tensors(&self.tensor_shapes(), tensors)?;
         Ok(self.map_named(&mut Replacer(tensors)))
     }
 }
@@ -146,19 +146,21 @@ impl<M: NamedMapper> ModuleMapper for Named<'_, M> {
     }
 }
 
-/// The name that a tensor has in weight files, for its path through the modules: `layers.0.conv.weight` of a unit is
+/// The name that a tensor has in weight files, for its path through the modules: `convolutions.0.weight` of a unit is
 /// its `conv1.weight`.
 fn name_of(path: &[String]) -> String {
     let mut name = Vec::with_capacity(path.len());
     let mut parts = path.iter();
     while let Some(part) = parts.next() {
-        if part == "layers" {
+        let mut numbered = |layer: &str| {
             let index: usize = parts.next().and_then(|index| index.parse().ok()).unwrap_or_default();
-            let layer = parts.next().map(String::as_str).unwrap_or_default();
-            name.push(format!("{layer}{}", index + 1));
-        } else {
-            name.push(part.clone());
-        }
+            format!("{layer}{}", index + 1)
+        };
+        name.push(match part.as_str() {
+            "convolutions" => numbered("conv"),
+            "norms" => numbered("norm"),
+            other => other.to_owned(),
+        });
     }
     name.join(".")
 }
@@ -190,7 +192,7 @@ mod tests {
                 let network = ResNet::init(&config, 1, &Device::flex()).unwrap();
                 assert_eq!(
                     config.tensor_shapes().unwrap(),
-                    network.shapes(),
+                    network.tensor_shapes(),
                     "{model} {ordering} {shortcut}"
                 );
             }

@@ -10,28 +10,32 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
 use super::extension::{
-    Addend, Convolved, GateGradients, Norm, NormGradients, Optional, ResidualBackend, Tracked,
+    Addend, Convolved, GateGradients, Norm, NormGradients, Optional, ResidualBackend, RunningStatistics,
 };
 use super::unit::{
     Branch, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Seams, Skip, UnitMaps, UnitOptions, UnitOutput,
 };
-use super::{ConvolveOptions, MergeOptions, PoolOptions, TrackOptions};
+use super::{ConvolveOptions, MergeOptions, PoolOptions, RunningStatisticsOptions};
 
 impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, C> {
     fn moments(x: FloatTensor<Self>, groups: usize) -> FloatTensor<Self> {
         FloatTensor::<Self>::new(B::moments(x.into_primitive(), groups))
     }
 
-    fn track(
+    fn update_running_statistics(
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         moments: FloatTensor<Self>,
-        options: TrackOptions,
-    ) -> Tracked<Self> {
+        options: RunningStatisticsOptions,
+    ) -> RunningStatistics<Self> {
         let [mean, variance, moments] = [mean, variance, moments].map(FloatTensor::<Self>::into_primitive);
-        let Tracked { mean, variance } = B::track(mean, variance, moments, options);
-        Tracked { mean: FloatTensor::<Self>::new(mean), variance: FloatTensor::<Self>::new(variance) }
+        let RunningStatistics { mean, variance } =
+            B::update_running_statistics(mean, variance, moments, options);
+        RunningStatistics {
+            mean: FloatTensor::<Self>::new(mean),
+            variance: FloatTensor::<Self>::new(variance),
+        }
     }
 
     fn convolve(

@@ -7,11 +7,12 @@ use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
 use super::extension::{
-    Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
-    Optional, PoolGradients, Tracked,
+    Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
+    PoolGradients, RunningStatistics, Stepped,
 };
 use super::{
-    ConvolveOptions, DescentOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, Pooling, TrackOptions,
+    ConvolveOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions,
+    SgdOptions,
 };
 
 /// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
@@ -255,13 +256,13 @@ pub(super) fn subsample_backward<B: Backend>(
     B::float_slice_assign(zeros, &strided(&shape, stride), at_pixels)
 }
 
-pub(super) fn track<B: Backend>(
+pub(super) fn update_running_statistics<B: Backend>(
     mean: FloatTensor<B>,
     variance: FloatTensor<B>,
     moments: FloatTensor<B>,
-    options: TrackOptions,
-) -> Tracked<B> {
-    let TrackOptions { momentum, correction } = options;
+    options: RunningStatisticsOptions,
+) -> RunningStatistics<B> {
+    let RunningStatisticsOptions { momentum, correction } = options;
     let moments = B::float_detach(moments);
     let row = |row: usize| {
         let [_, _, channels] = moments.shape().dims();
@@ -273,15 +274,15 @@ pub(super) fn track<B: Backend>(
         B::float_add(kept, B::float_mul_scalar(observed, momentum.into()))
     };
     let unbiased = B::float_mul_scalar(row(1), correction.into());
-    Tracked { mean: moved(mean, row(0)), variance: moved(variance, unbiased) }
+    RunningStatistics { mean: moved(mean, row(0)), variance: moved(variance, unbiased) }
 }
 
-pub(super) fn descend<B: Backend>(
+pub(super) fn sgd_step<B: Backend>(
     weight: FloatTensor<B>,
     gradient: FloatTensor<B>,
     momentum: Optional<B>,
-    options: DescentOptions,
-) -> Descended<B> {
+    options: SgdOptions,
+) -> Stepped<B> {
     let shape = weight.shape();
     let flat = Shape::new([shape.num_elements()]);
     let mut direction = gradient;
@@ -303,7 +304,7 @@ pub(super) fn descend<B: Backend>(
         };
     }
     let step = B::float_mul_scalar(direction, options.learning_rate.into());
-    Descended { weight: B::float_sub(weight, step), momentum: buffer }
+    Stepped { weight: B::float_sub(weight, step), momentum: buffer }
 }
 
 /// `[batch, height, width, channels]` as `[groups, pixels, channels]`.

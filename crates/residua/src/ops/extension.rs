@@ -5,7 +5,7 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::composed;
 use super::unit::{self, Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
-use super::{ConvolveOptions, DescentOptions, MergeOptions, PoolOptions, TrackOptions};
+use super::{ConvolveOptions, MergeOptions, PoolOptions, RunningStatisticsOptions, SgdOptions};
 
 /// The normalisation in front of an operation.
 #[derive(Debug, Clone, ExtensionType)]
@@ -143,9 +143,9 @@ pub struct PoolGradients<B: Backend> {
     pub norm: NormGradients<B>,
 }
 
-/// The result of [`ResidualBackend::descend`].
+/// The result of [`ResidualBackend::sgd_step`].
 #[derive(Debug, Clone, ExtensionType)]
-pub struct Descended<B: Backend> {
+pub struct Stepped<B: Backend> {
     /// The weights after the step.
     pub weight: FloatTensor<B>,
     /// The momentum buffer after the step, if there is momentum.
@@ -153,9 +153,9 @@ pub struct Descended<B: Backend> {
     pub momentum: Optional<B>,
 }
 
-/// The result of [`ResidualBackend::track`].
+/// The result of [`ResidualBackend::update_running_statistics`].
 #[derive(Debug, Clone, ExtensionType)]
-pub struct Tracked<B: Backend> {
+pub struct RunningStatistics<B: Backend> {
     /// The running mean, `[channels]`.
     pub mean: FloatTensor<B>,
     /// The running variance, `[channels]`.
@@ -179,13 +179,13 @@ pub trait ResidualBackend: Backend {
     }
 
     /// Running statistics, moved towards the moments of a batch; they carry no gradient.
-    fn track(
+    fn update_running_statistics(
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         moments: FloatTensor<Self>,
-        options: TrackOptions,
-    ) -> Tracked<Self> {
-        composed::track::<Self>(mean, variance, moments, options)
+        options: RunningStatisticsOptions,
+    ) -> RunningStatistics<Self> {
+        composed::update_running_statistics::<Self>(mean, variance, moments, options)
     }
 
     /// `weight * relu(norm(x)) + addend`, with the result's moments if they are asked for.
@@ -299,13 +299,13 @@ pub trait ResidualBackend: Backend {
         composed::subsample_backward::<Self>(gradient, stride, [height, width, inputs])
     }
 
-    /// A step of gradient descent; `momentum`, flat, is absent at a tensor's first step.
-    fn descend(
+    /// A step of stochastic gradient descent; `momentum`, flat, is absent at a tensor's first step.
+    fn sgd_step(
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         #[extension_type] momentum: Optional<Self>,
-        options: DescentOptions,
-    ) -> Descended<Self> {
-        composed::descend::<Self>(weight, gradient, momentum, options)
+        options: SgdOptions,
+    ) -> Stepped<Self> {
+        composed::sgd_step::<Self>(weight, gradient, momentum, options)
     }
 }

@@ -19,13 +19,13 @@ use residua_kernels::{
 
 use super::composed;
 use super::extension::{
-    Addend, ConvolveGradients, Convolved, Descended, MergeGradients, Norm, NormGradients, Optional,
-    PoolGradients, ResidualBackend, Tracked,
+    Addend, ConvolveGradients, Convolved, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+    ResidualBackend, RunningStatistics, Stepped,
 };
 use super::memory::{Buffer, IntoTensor};
 use super::unit::{Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{
-    ConvolveOptions, DescentOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, TrackOptions,
+    ConvolveOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions, SgdOptions,
 };
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{MapBuffer, contiguous, map, map_shape, shape, small, values, values_mut};
@@ -42,14 +42,14 @@ impl ResidualBackend for Flex {
         small(moments, &[groups, 2, map.channels])
     }
 
-    fn track(
+    fn update_running_statistics(
         mut mean: FlexTensor,
         mut variance: FlexTensor,
         moments: FlexTensor,
-        options: TrackOptions,
-    ) -> Tracked<Self> {
+        options: RunningStatisticsOptions,
+    ) -> RunningStatistics<Self> {
         if mean.dtype() != DType::F32 {
-            return composed::track::<Self>(mean, variance, moments, options);
+            return composed::update_running_statistics::<Self>(mean, variance, moments, options);
         }
         [mean, variance] = [mean, variance].map(contiguous);
         let moments = contiguous(moments);
@@ -63,7 +63,7 @@ impl ResidualBackend for Flex {
         for (running, observed) in values_mut(&mut variance).iter_mut().zip(variances) {
             *running = *running * kept + observed * correction * taken;
         }
-        Tracked { mean, variance }
+        RunningStatistics { mean, variance }
     }
 
     fn convolve(
@@ -236,17 +236,17 @@ impl ResidualBackend for Flex {
         unit::unit_backward(x, branch, skip, maps, y, gradient, options, seams)
     }
 
-    fn descend(
+    fn sgd_step(
         mut weight: FlexTensor,
         gradient: FlexTensor,
         momentum: Optional<Self>,
-        options: DescentOptions,
-    ) -> Descended<Self> {
+        options: SgdOptions,
+    ) -> Stepped<Self> {
         if weight.dtype() != DType::F32 {
-            return composed::descend::<Self>(weight, gradient, momentum, options);
+            return composed::sgd_step::<Self>(weight, gradient, momentum, options);
         }
         let len = weight.layout().num_elements();
-        let DescentOptions { learning_rate, momentum: factor, weight_decay, is_nesterov } = options;
+        let SgdOptions { learning_rate, momentum: factor, weight_decay, is_nesterov } = options;
         let is_first = matches!(momentum, Optional::Absent);
         let mut buffer = match momentum {
             Optional::Present(momentum) => contiguous(momentum),
@@ -264,7 +264,7 @@ impl ResidualBackend for Flex {
         };
         sgd.step(&mut [tensor], Instructions::current());
         let momentum = if factor == 0. { Optional::Absent } else { Optional::Present(buffer) };
-        Descended { weight, momentum }
+        Stepped { weight, momentum }
     }
 
     fn subsample(x: FlexTensor, stride: usize, outputs: usize) -> FlexTensor {

@@ -5,7 +5,7 @@
 //!
 //! - [`moments`]: mean and variance of each channel, the only thing that batch normalisation needs to know of a
 //!   feature map beforehand;
-//! - [`track`]: running statistics, moved by one batch;
+//! - [`update_running_statistics`]: running statistics, moved by one batch;
 //! - [`convolve`]: `W * relu(norm(x)) + addend`, normalisation, ReLU and addend each optional;
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional, both terms perhaps scaled, gated or masked: what ends a
 //!   unit that does not end in a convolution;
@@ -35,13 +35,13 @@ use serde::{Deserialize, Serialize};
 
 pub use backward::{RootBackend, backward};
 pub use extension::{
-    Addend, ConvolveGradients, Convolved, Descended, GateGradients, MergeGradients, Norm, NormGradients,
-    Optional, PoolGradients, ResidualBackend, Tracked,
+    Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
+    PoolGradients, ResidualBackend, RunningStatistics, Stepped,
 };
 pub(crate) use threads::with_threads_awake;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 pub use unit::{
-    Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
+    Branch, Entry, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
@@ -171,18 +171,18 @@ pub struct PoolOptions {
     pub source: MomentsSource,
 }
 
-/// The constants of [`track`].
+/// The constants of [`update_running_statistics`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TrackOptions {
+pub struct RunningStatisticsOptions {
     /// Share of the batch in the new statistics.
     pub momentum: f64,
     /// The unbiased variance over the biased one, `n / (n - 1)` for `n` values.
     pub correction: f64,
 }
 
-/// The constants of [`descend`].
+/// The constants of [`sgd_step`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DescentOptions {
+pub struct SgdOptions {
     /// Factor of the step.
     pub learning_rate: f64,
     /// Factor of the momentum; zero for none.
@@ -215,17 +215,17 @@ pub fn moments(engine: Engine, x: Tensor<4>, groups: usize) -> Tensor<3> {
 
 /// Running statistics `[channels]` after a batch with these moments, `[groups, 2, channels]`:
 /// `(1 - momentum) * running + momentum * batch's`, of the first group's mean and unbiased variance.
-pub fn track(
+pub fn update_running_statistics(
     engine: Engine,
     mean: Tensor<1>,
     variance: Tensor<1>,
     moments: Tensor<3>,
-    options: TrackOptions,
+    options: RunningStatisticsOptions,
 ) -> (Tensor<1>, Tensor<1>) {
     let (mean, variance, moments) = (mean.into_dispatch(), variance.into_dispatch(), moments.into_dispatch());
-    let Tracked { mean, variance } = match engine {
-        Engine::Fused => Dispatch::track(mean, variance, moments, options),
-        Engine::Composed => composed::track::<Dispatch>(mean, variance, moments, options),
+    let RunningStatistics { mean, variance } = match engine {
+        Engine::Fused => Dispatch::update_running_statistics(mean, variance, moments, options),
+        Engine::Composed => composed::update_running_statistics::<Dispatch>(mean, variance, moments, options),
     };
     (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
@@ -325,18 +325,18 @@ pub fn merge(
     })
 }
 
-/// A step of gradient descent with momentum: `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - learning_rate * v`
+/// A step of stochastic gradient descent with momentum: `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - learning_rate * v`
 /// (with Nesterov's momentum: `w - learning_rate * (d + momentum * v)`). Returns `w` and `v`, which is flat, and `None`
 /// before the first step and without momentum.
-pub fn descend<const D: usize>(
+pub fn sgd_step<const D: usize>(
     weight: Tensor<D>,
     gradient: Tensor<D>,
     momentum: Option<Tensor<1>>,
-    options: DescentOptions,
+    options: SgdOptions,
 ) -> (Tensor<D>, Option<Tensor<1>>) {
     let (weight, gradient) = (weight.into_dispatch(), gradient.into_dispatch());
-    let Descended { weight, momentum } =
-        Dispatch::descend(weight, gradient, optional_dispatch(momentum), options);
+    let Stepped { weight, momentum } =
+        Dispatch::sgd_step(weight, gradient, optional_dispatch(momentum), options);
     let momentum = match momentum {
         Optional::Absent => None,
         Optional::Present(momentum) => Some(Tensor::from_dispatch(momentum)),

@@ -2,12 +2,10 @@
 //!
 //! ```text
 //! m_1 = W_1 * relu(norm_1(x))    m_2 = W_2 * relu(norm_2(m_1))    ...    z = W_n * relu(norm_n(m_(n-1)))
-//! y = z + shortcut(x)                       full pre-activation
-//! y = relu(relu(norm(z)) + shortcut(x))     normalised, then added, with the ReLUs that there are
-//! y = relu(norm(z + shortcut(x)))           added, then normalised
+//! y = z + shortcut(x)                       and so on, as the exit says
 //! ```
 //!
-//! Between its convolutions every ordering is the same; they differ in what precedes the first ([`Entrance`]) and in what
+//! Between its convolutions every ordering is the same; they differ in what precedes the first ([`Entry`]) and in what
 //! follows the last ([`Exit`]). The shortcut is the identity, subsampled and padded with channels of zeros where dimensions
 //! change, or a 1x1 convolution, normalised or not. Where the input's activation feeds the shortcut too, `relu(norm_1(x))`
 //! stands for `x` on both paths. The feature maps kept for the backward pass are `x`, the inner maps `m`, and what is
@@ -30,6 +28,7 @@ use burn::backend::{Backend, ExtensionType};
 use super::extension::{Norm, NormGradients, Optional, ResidualBackend};
 use super::{ConvolveOptions, MergeOptions, MomentsSource};
 pub(super) use passes::{Entrance, backward, entrance_backward, forward, shortcut_backward};
+pub use residua_infer::network::{Entry, Exit};
 pub use seam::{Seam, Seams};
 
 /// What a unit computes, apart from its tensors.
@@ -37,10 +36,8 @@ pub use seam::{Seam, Seams};
 pub struct UnitOptions {
     /// Of each convolution, in order; 1 behind the last.
     pub strides: [usize; 3],
-    /// Whether the first convolution reads `relu(norm(x))`, the normalisation optional, or `x` as it is.
-    pub is_activated: bool,
-    /// Whether the activated input feeds the shortcut too, not the branch alone.
-    pub is_activation_shared: bool,
+    /// What branch and shortcut read of the input.
+    pub entry: Entry,
     /// What follows the last convolution.
     pub exit: Exit,
     /// Where the moments of all normalisations come from.
@@ -50,22 +47,6 @@ pub struct UnitOptions {
     /// Whether the first convolution's output is kept for the backward pass, not computed again: the same values, in
     /// more memory and less time.
     pub keeps_first: bool,
-}
-
-/// What follows a unit's last convolution, whose output is `z`; the shortcut's signal is `s`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// `y = z + s`.
-    Sum,
-    /// `y = relu(relu(norm(z)) + s)`, with the ReLUs that there are.
-    NormThenSum {
-        /// Whether there is one before the addition.
-        is_activated_before: bool,
-        /// Whether there is one after it.
-        is_activated_after: bool,
-    },
-    /// `y = relu(norm(z + s))`.
-    SumThenNorm,
 }
 
 /// The branch of a unit: its convolutions, and the normalisations that belong to them.
@@ -275,30 +256,29 @@ impl UnitOptions {
 
     /// Of the normalisation at the exit, if there is one.
     pub(super) fn exit(&self) -> Option<MergeOptions> {
-        let source = self.source;
-        match self.exit {
-            Exit::Sum => None,
-            Exit::NormThenSum { is_activated_before, is_activated_after } => {
-                Some(MergeOptions { is_activated_before, is_activated_after, source })
-            }
-            Exit::SumThenNorm => {
-                Some(MergeOptions { is_activated_before: true, is_activated_after: false, source })
-            }
-        }
+        let (is_activated_before, is_activated_after) = match self.exit {
+            Exit::Sum => return None,
+            Exit::NormSum => (false, false),
+            Exit::NormReluSum => (true, false),
+            Exit::NormSumRelu => (false, true),
+            // The sum is what is normalised; nothing is added to that.
+            Exit::SumNormRelu => (true, false),
+        };
+        Some(MergeOptions { is_activated_before, is_activated_after, source: self.source })
     }
 
     /// Whether a ReLU follows the addition at once.
     pub(super) fn ends_in_relu(&self) -> bool {
-        matches!(self.exit, Exit::NormThenSum { is_activated_after: true, .. })
+        matches!(self.exit, Exit::NormSumRelu)
     }
 
     /// Whether the shortcut's signal is added in the last convolution.
     fn adds_in_convolution(&self) -> bool {
-        !matches!(self.exit, Exit::NormThenSum { .. })
+        !self.exit.normalises_branch()
     }
 
     /// Of the activation that both paths share.
-    pub(super) fn entry(&self) -> MergeOptions {
+    pub(super) fn activation(&self) -> MergeOptions {
         MergeOptions { is_activated_before: true, is_activated_after: false, source: self.source }
     }
 }

@@ -1,6 +1,6 @@
 //! The paper's experiments: each table and figure as recipes, with the published numbers beside what runs of them come to.
 //!
-//! An [`Experiment`] has [`Row`]s; a [`Budget`] makes of a row's [`Trial`] and a seed a [`Plan`]: a recipe and the name of its
+//! An [`Experiment`] has [`Row`]s; a [`Budget`] makes of a row's [`Trial`] and a seed a [`PlannedRun`]: a recipe and the name of its
 //! run. A [`Reproduction`] reads what the runs in a folder have come to, and is shown as a page, as Markdown, as a picture
 //! or as JSON.
 
@@ -19,7 +19,7 @@ mod view_test;
 
 pub(crate) use agreement::median;
 pub use agreement::{Agreement, Ranked, agreement};
-pub use budget::{Budget, Plan, Sources};
+pub use budget::{Budget, PlannedRun, Sources};
 pub use experiment::{Experiment, Panel};
 pub use markdown::markdown;
 #[cfg(feature = "reports")]

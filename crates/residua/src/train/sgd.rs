@@ -5,7 +5,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 
 use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues, values_of};
-use crate::ops::{self, DescentOptions};
+use crate::ops::{self, SgdOptions};
 use crate::run::{DecayScope, OptimiserOptions};
 
 /// The optimiser's state: a momentum buffer for each trained tensor.
@@ -31,7 +31,7 @@ impl Sgd {
 
     /// The momentum buffers, by the names of the tensors they belong to.
     pub fn tensors(&self, network: &ResNet) -> NamedTensors {
-        let shapes = network.shapes();
+        let shapes = network.tensor_shapes();
         let shape = |name: &str, values: &Tensor<1>| {
             shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec())
         };
@@ -70,14 +70,14 @@ impl NamedMapper for Step<'_> {
                 // BN parameters and biases are the tensors of one axis.
                 DecayScope::Weights => D > 1,
             };
-            let options = DescentOptions {
+            let options = SgdOptions {
                 learning_rate: self.learning_rate,
                 momentum,
                 weight_decay: if decays { weight_decay } else { 0. },
                 is_nesterov,
             };
             let buffer = self.sgd.momentum.remove(&name);
-            let (weight, buffer) = ops::descend(weight, gradient, buffer, options);
+            let (weight, buffer) = ops::sgd_step(weight, gradient, buffer, options);
             if let Some(buffer) = buffer {
                 self.sgd.momentum.insert(name, buffer);
             }

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::ops::extension::{NormGradients, ResidualBackend};
     use crate::ops::flex::tensors::small;
-    use crate::ops::unit::{Branch, ExitNorm, InnerNorm, Seams, Skip, UnitGradients};
+    use crate::ops::unit::{Branch, Entry, ExitNorm, InnerNorm, Seams, Skip, UnitGradients};
     use crate::ops::{MomentsSource, RestGradients};
 
     /// The map between the units has left the caches before it is read again: two passes over it would be two readings.
@@ -147,8 +147,7 @@ mod tests {
     fn options() -> UnitOptions {
         UnitOptions {
             strides: [1; 3],
-            is_activated: true,
-            is_activation_shared: false,
+            entry: Entry::BranchActivated,
             exit: Exit::Sum,
             source: MomentsSource::Batch,
             groups: 1,

@@ -14,7 +14,7 @@ use super::tensors::{MapBuffer, contiguous, is_bf16, map, map_shape, shape, smal
 use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
 use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::unit::{
-    self, Branch, Entrance, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Seams, Skip,
+    self, Branch, Entrance, Entry, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Seams, Skip,
     UnitGradients, UnitMaps, UnitOptions,
 };
 use crate::ops::{MergeOptions, MomentsSource, composed};
@@ -92,7 +92,7 @@ pub(super) fn unit_backward(
     } else {
         // What both paths share is normalised behind this, in f32.
         let mut output =
-            MapBuffer::of(first.convolution.input.len(), is_rounded && !options.is_activation_shared);
+            MapBuffer::of(first.convolution.input.len(), is_rounded && options.entry != Entry::BothActivated);
         let addend = Some(map(&of_shortcut));
         first.backward(through.get(), InputGradient::Complete { output: output.values(), addend });
         (output.into_tensor(shape(first.convolution.input)), NormGradients::Absent)
@@ -136,7 +136,7 @@ fn exit_backward(
         return AtExit { through, of_signal: gradient, norm: NormGradients::Absent };
     };
     let (z, norm) = map.expect(norm);
-    if options.exit == Exit::SumThenNorm {
+    if options.exit == Exit::SumNormRelu {
         let found = Flex::merge_backward(z, norm, Addend::Absent, y, gradient, exit);
         let through = Through { values: found.x.clone(), norm: None };
         return AtExit { through, of_signal: found.x, norm: found.norm };

@@ -6,8 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, FloatDType};
 
 use super::{
-    Branch, Exit, ExitMap, ExitNorm, InnerGradients, InnerMap, InnerMaps, RestGradients, Skip, UnitGradients,
-    UnitMaps, UnitOptions, UnitOutput,
+    Branch, Entry, Exit, ExitMap, ExitNorm, InnerGradients, InnerMap, InnerMaps, RestGradients, Skip,
+    UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 use crate::ops::extension::{Addend, Norm, NormGradients, Optional, ResidualBackend};
 use crate::ops::{ConvolveOptions, composed};
@@ -21,11 +21,14 @@ pub(in crate::ops) struct Entrance<B: Backend> {
 
 impl<B: ResidualBackend> Entrance<B> {
     pub(in crate::ops) fn new(x: FloatTensor<B>, norm: &Norm<B>, options: &UnitOptions) -> Self {
-        if options.is_activation_shared {
-            let x = B::merge(x, norm.clone(), Addend::Absent, options.entry());
-            return Self { x, norm: Norm::Absent, is_activated: false };
+        match options.entry {
+            Entry::Raw => Self { x, norm: norm.clone(), is_activated: false },
+            Entry::BranchActivated => Self { x, norm: norm.clone(), is_activated: true },
+            Entry::BothActivated => {
+                let x = B::merge(x, norm.clone(), Addend::Absent, options.activation());
+                Self { x, norm: Norm::Absent, is_activated: false }
+            }
         }
-        Self { x, norm: norm.clone(), is_activated: options.is_activated }
     }
 }
 
@@ -155,11 +158,11 @@ pub(in crate::ops) fn entrance_backward<B: ResidualBackend>(
     known: NormGradients<B>,
     options: &UnitOptions,
 ) -> (FloatTensor<B>, NormGradients<B>) {
-    if !options.is_activation_shared {
+    if options.entry != Entry::BothActivated {
         return (gradient, known);
     }
     // Without a ReLU behind the addition the output is not looked at.
-    let found = B::merge_backward(x.clone(), norm, Addend::Absent, x, gradient, options.entry());
+    let found = B::merge_backward(x.clone(), norm, Addend::Absent, x, gradient, options.activation());
     (found.x, found.norm)
 }
 

@@ -30,7 +30,7 @@ pub struct UnitLayer {
 /// The branch of a [`unit`](unit()).
 #[derive(Debug, Clone)]
 pub struct UnitBranch {
-    /// In front of the first convolution, for full pre-activation.
+    /// In front of the first convolution, for orderings that have one there.
     pub norm: Option<Normalise>,
     /// Of the first convolution.
     pub weight: Tensor<4>,
@@ -64,7 +64,7 @@ pub struct UnitResult {
     pub projected: Option<Tensor<3>>,
 }
 
-/// A residual unit, by the backend extension: formulas in [`Exit`](crate::ops::Exit).
+/// A residual unit, by the backend extension: formulas in [`Entry`](crate::ops::Entry) and [`Exit`](crate::ops::Exit).
 ///
 /// Consecutive units that share a [`Seam`](crate::ops::Seam) may be faster backward.
 ///

@@ -53,7 +53,7 @@ pub struct Sources {
 
 /// A run that is part of a reproduction.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct PlannedRun {
     /// What is trained.
     pub recipe: Recipe,
     /// The folder's name of the run.
@@ -65,7 +65,7 @@ const BEGINNING: u64 = 300;
 /// Training images of ImageNet's 1000 classes over a mini-batch of 256.
 const IMAGENET_EPOCH: u64 = 5005;
 
-impl Plan {
+impl PlannedRun {
     /// What this run has come to in `folder`; none if it has not begun.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl Budget {
     ///
     /// # Errors
     /// When the trial's network is impossible.
-    pub fn plan(self, trial: &Trial, sources: &Sources, seed: u64) -> Result<Plan, NetworkError> {
+    pub fn plan(self, trial: &Trial, sources: &Sources, seed: u64) -> Result<PlannedRun, NetworkError> {
         let mut network = trial.network(self.depth(trial));
         network.block = self.block(trial);
         let is_beginning = trial.is_about_the_beginning && self == Self::Short;
@@ -225,7 +225,7 @@ impl Budget {
         if is_beginning {
             name = format!("{name}-first-{BEGINNING}");
         }
-        Ok(Plan { recipe, name: format!("{name}-seed{seed}") })
+        Ok(PlannedRun { recipe, name: format!("{name}-seed{seed}") })
     }
 
     /// A small bottleneck network may have the depth of a basic one.
@@ -286,13 +286,13 @@ mod tests {
     use super::*;
     use crate::nn::{Ordering, Shortcut};
 
-    fn plan(budget: Budget, trial: &Trial) -> Plan {
+    fn plan(budget: Budget, trial: &Trial) -> PlannedRun {
         budget.plan(trial, &Sources::from_list(vec!["cifar10:data".parse().unwrap()]), 3).unwrap()
     }
 
     #[test]
     fn full_is_the_papers_recipe() {
-        let Plan { recipe, name } = plan(Budget::Full, &Trial::original(110, Block::Basic));
+        let PlannedRun { recipe, name } = plan(Budget::Full, &Trial::original(110, Block::Basic));
         assert_eq!(name, "resnet110-seed3");
         let mut paper = Recipe::named(NamedRecipe::PaperCifar);
         paper.seed = 3;
@@ -309,23 +309,23 @@ mod tests {
             shortcut: Some(Shortcut::ExclusiveGating { bias: -6. }),
             ..Trial::original(110, Block::Basic)
         };
-        let Plan { recipe, name } = plan(Budget::Short, &gated);
+        let PlannedRun { recipe, name } = plan(Budget::Short, &gated);
         assert_eq!(name, "resnet56-exclusive-gate--6-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (3000, vec![1500, 2250]));
         assert_eq!(recipe.schedule.warmup, Some(Warmup::gradual(400, 0.01)));
 
         let deepest = Trial { batch: 64, ..Trial::proposed(1001, Block::Bottleneck) };
-        let Plan { recipe, name } = plan(Budget::Short, &deepest);
+        let PlannedRun { recipe, name } = plan(Budget::Short, &deepest);
         assert_eq!(name, "preresnet290-bottleneck-batch-64-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.network.bn_group), (6000, None));
         assert_eq!(recipe.schedule.warmup, Some(Warmup::gradual(400, 0.01)));
         let first = Trial { is_about_the_beginning: true, ..Trial::proposed(1001, Block::Bottleneck) };
-        let Plan { recipe, name } = plan(Budget::Short, &first);
+        let PlannedRun { recipe, name } = plan(Budget::Short, &first);
         assert_eq!(name, "preresnet1001-first-300-seed3");
         assert_eq!(recipe.schedule.warmup, Some(Warmup::constant(400, 0.01)));
         assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (300, vec![32_000, 48_000]));
 
-        let Plan { recipe, name } = plan(Budget::Deep, &gated);
+        let PlannedRun { recipe, name } = plan(Budget::Deep, &gated);
         assert_eq!(name, "resnet110-exclusive-gate--6-seed3");
         assert_eq!((recipe.schedule.iterations, recipe.schedule.decay_at), (3000, vec![1500, 2250]));
         assert_eq!(recipe.schedule.warmup, Some(Warmup::gradual(400, 0.01)));

@@ -22,7 +22,7 @@ use burn::tensor::Tensor;
 
 use super::{Propagation, StagePropagation, UnitPropagation, largest};
 use crate::evaluate::to_host;
-use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, Shortcut, UnitPlan, UnitTrace};
+use crate::nn::{Entry, FeatureMap, NetworkError, Pass, ResNet, UnitPlan, UnitTrace, Weighting};
 use crate::ops;
 use crate::train::cross_entropy;
 
@@ -187,7 +187,7 @@ impl Measured<'_> {
 fn breaks_chain(plan: &UnitPlan) -> bool {
     plan.stride() != 1
         || plan.inputs() != plan.outputs()
-        || plan.entry == Entry::Activated && plan.projection.is_none()
+        || plan.entry == Entry::BothActivated && plan.projection.is_none()
 }
 
 /// Eq. 5's two terms, from the end of a chain down to a unit.
@@ -232,9 +232,10 @@ impl Sums {
         let Products { trace, .. } = products;
         self.residuals = self.residuals.clone() + trace.residual.clone();
         self.terms.add(measured, unit, products);
-        let factor = match (measured.network.config().shortcut, trace.attenuation.as_ref()) {
-            (Shortcut::ConstantScaling { shortcut, .. }, _) => Some(shortcut),
-            (Shortcut::Conv1x1, _) => None,
+        let shortcut = measured.network.config().shortcut;
+        let factor = match (shortcut.weighting(), trace.attenuation.as_ref()) {
+            _ if shortcut.projects() => None,
+            (Weighting::Constant { shortcut, .. }, _) => Some(shortcut),
             (_, Some(attenuation)) => Some(f64::from(to_host(attenuation.clone().mean())[0])),
             (_, None) => Some(1.),
         };
