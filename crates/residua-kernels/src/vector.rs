@@ -24,6 +24,17 @@ use crate::view::{View, ViewMut};
 /// Numbers in a [`Vector`]: channels are processed in blocks of this many.
 pub(crate) const LANES: usize = 16;
 
+/// Makes the frame of the function that this is inlined into begin at a cache line. LLVM does that only for values that want
+/// it from the start, not for registers that it comes to store there later: they would lie across two lines, or two pages.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn align_frame() {
+    #[repr(align(64))]
+    struct Line(#[expect(dead_code, reason = "only its address is taken")] std::mem::MaybeUninit<[u8; 64]>);
+    let line = Line(std::mem::MaybeUninit::uninit());
+    std::hint::black_box(&line);
+}
+
 /// A block of [`LANES`] f32.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{Vector, align_frame};
 use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
@@ -34,6 +34,7 @@ macro_rules! each {
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
 unsafe fn call(work: impl Work<Avx2>) {
+    align_frame();
     // SAFETY: as the caller promises.
     unsafe { work.run() }
 }

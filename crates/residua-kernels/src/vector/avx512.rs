@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{Vector, align_frame};
 use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
@@ -17,6 +17,7 @@ fn mask(count: usize) -> __mmask16 {
 #[target_feature(enable = "avx512f,avx2,fma")]
 #[inline(never)]
 unsafe fn call(work: impl Work<Avx512>) {
+    align_frame();
     // SAFETY: as the caller promises.
     unsafe { work.run() }
 }
