@@ -73,7 +73,7 @@ fn both_engines_round_the_same() {
             // What rounding moves gradients and logits by, and what of it the engines do not agree on.
             let effects = [distance(&fused_gradients, &f32_gradients), distance(&fused, &f32)];
             let errors = [distance(&fused_gradients, &composed_gradients), distance(&fused, &composed)];
-            println!("{name}: rounding {effects:.1e?}, engines {errors:.1e?}");
+            println!("{name}: rounding {effects:?}, engines {errors:?}");
             let ranges = [0.02..0.2, 1e-3..1e-2];
             for ((effect, error), range) in effects.into_iter().zip(errors).zip(ranges) {
                 assert!(range.contains(&effect), "{name}: rounding moves by {effect}");

@@ -359,8 +359,7 @@ mod tests {
         };
         let total = between(">total</th>", "</tr>");
         let cells: Vec<_> = total.split("<td").filter_map(|cell| cell.split_once('>')).collect();
-        let cells = cells.into_iter().map(|(_, cell)| cell.split_once('<').unwrap().0);
-        let of_table = cells.skip(2).next().unwrap().to_owned();
+        let of_table = cells[2].1.split_once('<').unwrap().0.to_owned();
         (between("<dt>parameters</dt><dd>", "</dd>"), of_table)
     }
 
