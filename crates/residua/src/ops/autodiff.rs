@@ -9,9 +9,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::extension::{
-    Addend, Convolved, GateGradients, Norm, NormGradients, Optional, ResidualBackend, RunningStatistics,
-};
+use super::extension::ResidualBackend;
+use super::operands::{Addend, Convolved, GateGradients, Norm, NormGradients, Optional, RunningStatistics};
 use super::unit::{
     Branch, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Seams, Skip, UnitMaps, UnitOptions, UnitOutput,

@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
-use super::extension::{
+use super::operands::{
     Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
     PoolGradients, RunningStatistics, Stepped,
 };

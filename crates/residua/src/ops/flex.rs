@@ -18,11 +18,12 @@ use residua_kernels::{
 };
 
 use super::composed;
-use super::extension::{
-    Addend, ConvolveGradients, Convolved, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
-    ResidualBackend, RunningStatistics, Stepped,
-};
+use super::extension::ResidualBackend;
 use super::memory::{Buffer, IntoTensor};
+use super::operands::{
+    Addend, ConvolveGradients, Convolved, MergeGradients, Norm, NormGradients, Optional, PoolGradients,
+    RunningStatistics, Stepped,
+};
 use super::unit::{Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{
     ConvolveOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions, SgdOptions,

@@ -25,6 +25,7 @@ mod cube;
 mod extension;
 mod flex;
 mod memory;
+mod operands;
 mod threads;
 mod unit;
 
@@ -34,9 +35,10 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use backward::{RootBackend, backward};
-pub use extension::{
+pub use extension::ResidualBackend;
+pub use operands::{
     Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
-    PoolGradients, ResidualBackend, RunningStatistics, Stepped,
+    PoolGradients, RunningStatistics, Stepped,
 };
 pub(crate) use threads::with_threads_awake;
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};

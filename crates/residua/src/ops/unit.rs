@@ -25,7 +25,8 @@ mod seam;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};
 
-use super::extension::{Norm, NormGradients, Optional, ResidualBackend};
+use super::extension::ResidualBackend;
+use super::operands::{Norm, NormGradients, Optional};
 use super::{ConvolveOptions, MergeOptions, MomentsSource};
 pub(super) use passes::{Entrance, backward, entrance_backward, forward, shortcut_backward};
 pub use residua_infer::network::{Entry, Exit};

@@ -8,8 +8,8 @@ use residua_kernels::{
 };
 
 use super::tensors::{self, MapBuffer, contiguous, map_shape, shape, small, values};
-use crate::ops::extension::{Norm, NormGradients};
 use crate::ops::memory::{Buffer, IntoTensor};
+use crate::ops::operands::{Norm, NormGradients};
 use crate::ops::unit::Seam;
 use crate::ops::{ConvolveOptions, EPSILON, MomentsSource};
 

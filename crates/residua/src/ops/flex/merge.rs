@@ -8,8 +8,8 @@ use residua_kernels::{
 
 use super::layer::{input, norm_gradients, normalisation};
 use super::tensors::{contiguous, map_shape, shape, small, values};
-use crate::ops::extension::{Addend, GateGradients, MergeGradients, Norm, NormGradients};
 use crate::ops::memory::{Buffer, IntoTensor};
+use crate::ops::operands::{Addend, GateGradients, MergeGradients, Norm, NormGradients};
 use crate::ops::{MergeOptions, MomentsSource, composed};
 
 pub(super) fn forward(

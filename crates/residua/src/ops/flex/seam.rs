@@ -9,8 +9,8 @@ use residua_kernels::{Beginning, Finishing, Junction, NormalisationGradient, Out
 use super::layer::Layer;
 use super::tensors::{MapBuffer, contiguous, shape, values};
 use crate::ops::ConvolveOptions;
-use crate::ops::extension::{Norm, Optional};
 use crate::ops::memory::{Buffer, IntoTensor};
+use crate::ops::operands::{Norm, Optional};
 use crate::ops::unit::{Exit, InnerLayer, InnerMaps, Rest, Seam, UnitOptions, UnitOutput};
 
 /// A unit's last convolution, for the backward pass of the next unit.
@@ -114,8 +114,9 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::extension::{NormGradients, ResidualBackend};
+    use crate::ops::extension::ResidualBackend;
     use crate::ops::flex::tensors::small;
+    use crate::ops::operands::NormGradients;
     use crate::ops::unit::{Branch, Entry, ExitNorm, InnerNorm, Seams, Skip, UnitGradients};
     use crate::ops::{MomentsSource, RestGradients};
 

@@ -11,8 +11,9 @@ use residua_kernels::{
 use super::layer::{Layer, input, norm_gradients, normalisation};
 use super::seam::{self, Passed};
 use super::tensors::{MapBuffer, contiguous, is_bf16, map, map_shape, shape, small, values};
-use crate::ops::extension::{Addend, NormGradients, Optional, ResidualBackend};
+use crate::ops::extension::ResidualBackend;
 use crate::ops::memory::{Buffer, IntoTensor};
+use crate::ops::operands::{Addend, NormGradients, Optional};
 use crate::ops::unit::{
     self, Branch, Entrance, Entry, Exit, ExitMap, ExitNorm, InnerGradients, RestGradients, Seams, Skip,
     UnitGradients, UnitMaps, UnitOptions,

@@ -9,7 +9,8 @@ use super::{
     Branch, Entry, Exit, ExitMap, ExitNorm, InnerGradients, InnerMap, InnerMaps, RestGradients, Skip,
     UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
-use crate::ops::extension::{Addend, Norm, NormGradients, Optional, ResidualBackend};
+use crate::ops::extension::ResidualBackend;
+use crate::ops::operands::{Addend, Norm, NormGradients, Optional};
 use crate::ops::{ConvolveOptions, composed};
 
 /// What the two paths read, and the normalisation and activation that the branch has still to apply to it.

@@ -4,7 +4,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use super::{Branch, ExitMap, ExitNorm, InnerLayer, InnerNorm, Rest, Seams, Skip, UnitOptions, UnitOutput};
-use crate::ops::extension::{Optional, ResidualBackend};
+use crate::ops::extension::ResidualBackend;
+use crate::ops::operands::Optional;
 use crate::ops::{Normalise, norm_dispatch, optional_dispatch};
 
 /// A normalisation of a map that a [`unit`](unit()) itself makes.
