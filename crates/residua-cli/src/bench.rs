@@ -15,7 +15,7 @@ use crate::machine::{MachineArguments, MemoryArguments};
 use crate::measure::{Measured, Request, Subject, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, threads};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE", value_parser = words::<BenchmarkMode>())]
     mode: BenchmarkMode,
     /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
-    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     callers: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArguments,
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "load", help_heading = "Loading")]
     colour: bool,
     /// Threads that make them.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Loading")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = threads, help_heading = "Loading")]
     workers: NonZeroUsize,
     /// Print one line of JSON.
     #[arg(long)]

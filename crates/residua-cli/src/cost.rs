@@ -19,7 +19,7 @@ use crate::network::{ImageArguments, parse_network};
 use crate::output::{print, tell};
 use crate::remedy::explain;
 use crate::table::table;
-use crate::usage::{UsageError, count};
+use crate::usage::{UsageError, count, threads};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     )]
     device: DeviceChoice,
     /// Threads that compute [default: one for each core].
-    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     threads: Option<NonZeroUsize>,
     /// What training keeps in memory, as in `residua bench`.
     #[arg(

@@ -10,7 +10,7 @@ use residua::nn::{Memory, MemoryChoice};
 use residua::ops::Engine;
 use serde::{Deserialize, Serialize};
 
-use crate::usage::count;
+use crate::usage::threads;
 use crate::words::words;
 
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) struct MachineArguments {
     #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE", value_parser = words::<DeviceChoice>())]
     pub(crate) device: DeviceChoice,
     /// Threads that compute [default: one for each core].
-    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Implementation of the operations.
     #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE", value_parser = words::<Engine>())]

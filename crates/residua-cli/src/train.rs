@@ -23,7 +23,7 @@ use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
-use crate::usage::{UsageError, count, impossible_run, whole};
+use crate::usage::{UsageError, count, impossible_run, threads, whole};
 use crate::watch::Watch;
 use crate::words::words;
 
@@ -82,7 +82,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = threads, help_heading = "Machine")]
     workers: NonZeroUsize,
 }
 

@@ -1,7 +1,7 @@
 //! Options that cannot be meant, beyond what the parser sees: answered by the options' flags, with exit code 2.
 
 use std::fmt::Display;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 
 use residua::nn::{MemoryError, NetworkError};
@@ -107,6 +107,12 @@ pub(crate) fn count<T: TryFrom<NonZeroU64>>(text: &str) -> Result<T, &'static st
     // More of anything would only overflow what is counted with it.
     let is_countable = number.get() <= u64::from(u32::MAX);
     T::try_from(number).ok().filter(|_| is_countable).ok_or("write a smaller number")
+}
+
+/// A number of threads. Thousands, more than any machine has cores, would only wait for each other.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {
+    let threads: NonZeroUsize = count(text)?;
+    if threads.get() <= 1024 { Ok(threads) } else { Err("write a number up to 1024") }
 }
 
 /// A number that may be 0, or is looked at later.

@@ -22,7 +22,7 @@ use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::remedy::explain;
-use crate::usage::{UsageError, count, impossible_run};
+use crate::usage::{UsageError, impossible_run, threads};
 use crate::words::words;
 
 /// Run what is missing of tables and figures, resume what was interrupted, and report.
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
     /// Threads that make batches ahead of the step; the batches do not depend on it.
-    #[arg(long, default_value = "1", value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Machine")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = threads, help_heading = "Machine")]
     workers: NonZeroUsize,
 }
 

@@ -1,6 +1,6 @@
 //! What is left between convolutions: few units have any of it, so it is plain loops.
 
-use residua_kernels::MapShape;
+use residua_kernels::{MapShape, Subsampling};
 
 use super::affine::Affine;
 
@@ -13,17 +13,12 @@ pub(super) fn activate(x: &[f32], Affine { scale, shift }: &Affine, to: &mut [f3
     }
 }
 
-/// Every stride-th pixel of every stride-th row, zero channels appended (option A).
+/// The shortcut where dimensions change and nothing projects, of the whole batch.
 pub(super) fn subsample(input: MapShape, x: &[f32], output: MapShape, to: &mut [f32]) {
     let stride = input.height.div_ceil(output.height);
-    let rows = (0..output.batch).flat_map(|image| (0..output.height).map(move |row| (image, row * stride)));
-    for ((image, row), to) in rows.zip(to.chunks_exact_mut(output.width * output.channels)) {
-        for (column, to) in to.chunks_exact_mut(output.channels).enumerate() {
-            let at = ((image * input.height + row) * input.width + column * stride) * input.channels;
-            let (copied, appended) = to.split_at_mut(input.channels);
-            copied.copy_from_slice(&x[at..at + input.channels]);
-            appended.fill(0.);
-        }
+    let subsampling = Subsampling { input, stride, outputs: output.channels };
+    for (row, to) in to.chunks_exact_mut(output.width * output.channels).enumerate() {
+        subsampling.row(x, row, to);
     }
 }
 

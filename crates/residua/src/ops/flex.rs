@@ -14,7 +14,8 @@ use burn_flex::FlexTensor;
 use burn_std::DType;
 use rayon::prelude::*;
 use residua_kernels::{
-    AveragePool, InputGradient, Instructions, MapShape, MaxPool, OutputGradient, TrainedTensor, ValuesMut,
+    AveragePool, InputGradient, Instructions, MapShape, MaxPool, OutputGradient, Subsampling, TrainedTensor,
+    ValuesMut,
 };
 
 use super::composed;
@@ -273,20 +274,13 @@ impl ResidualBackend for Flex {
             return composed::subsample::<Self>(x, stride, outputs);
         }
         let x = contiguous(x);
-        let from = map_shape(&x);
-        let (height, width) = (from.height.div_ceil(stride), from.width.div_ceil(stride));
-        let to = MapShape { height, width, channels: outputs, ..from };
+        let subsampling = Subsampling { input: map_shape(&x), stride, outputs };
+        let to = subsampling.output();
         let mut y = Buffer::of(to.len());
         let x = values(&x);
-        y.par_chunks_exact_mut(to.width * outputs).enumerate().for_each(|(row, pixels)| {
-            let row = row / to.height * from.height + row % to.height * stride;
-            for (column, pixel) in pixels.chunks_exact_mut(outputs).enumerate() {
-                let at = (row * from.width + column * stride) * from.channels;
-                let (kept, new) = pixel.split_at_mut(from.channels);
-                kept.copy_from_slice(&x[at..at + from.channels]);
-                new.fill(0.);
-            }
-        });
+        y.par_chunks_exact_mut(to.width * outputs)
+            .enumerate()
+            .for_each(|(row, pixels)| subsampling.row(x, row, pixels));
         y.into_tensor(shape(to))
     }
 
@@ -301,26 +295,14 @@ impl ResidualBackend for Flex {
             return composed::subsample_backward::<Self>(gradient, stride, [height, width, inputs]);
         }
         let gradient = contiguous(gradient);
-        let from = map_shape(&gradient);
-        let to = MapShape { batch: from.batch, height, width, channels: inputs };
-        let mut x = Buffer::of(to.len());
+        let MapShape { batch, channels: outputs, .. } = map_shape(&gradient);
+        let input = MapShape { batch, height, width, channels: inputs };
+        let subsampling = Subsampling { input, stride, outputs };
+        let mut x = Buffer::of(input.len());
         let gradient = values(&gradient);
-        x.par_chunks_exact_mut(width * inputs).enumerate().for_each(|(row, pixels)| {
-            let (image, row) = (row / height, row % height);
-            if !row.is_multiple_of(stride) {
-                pixels.fill(0.);
-                return;
-            }
-            for (column, pixel) in pixels.chunks_exact_mut(inputs).enumerate() {
-                if column.is_multiple_of(stride) {
-                    let row = image * from.height + row / stride;
-                    let at = (row * from.width + column / stride) * from.channels;
-                    pixel.copy_from_slice(&gradient[at..at + inputs]);
-                } else {
-                    pixel.fill(0.);
-                }
-            }
-        });
-        x.into_tensor(shape(to))
+        x.par_chunks_exact_mut(width * inputs)
+            .enumerate()
+            .for_each(|(row, pixels)| subsampling.gradient_row(gradient, row, pixels));
+        x.into_tensor(shape(input))
     }
 }
