@@ -69,7 +69,7 @@ impl Direct {
         for (to, weights) in square.iter_mut().zip(of_outputs) {
             match *places {
                 // A 1x1 convolution's lie together.
-                [Some(from), .., Some(last)] if last - from == LANES - 1 => {
+                [Some(from), .., Some(last)] if last == from + LANES - 1 => {
                     to.copy_from_slice(&weights[from..=last]);
                 }
                 _ => *to = places.map(|place| place.map_or(0., |at| weights[at])),
