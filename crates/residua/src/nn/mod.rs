@@ -25,5 +25,5 @@ pub use residua_infer::network::{
 };
 pub use resnet::{ResNet, Stem};
 pub use unit::ResidualUnit;
-pub(crate) use weights::values_of;
-pub use weights::{NamedMapper, NamedVisitor};
+pub use weights::NamedVisitor;
+pub(crate) use weights::{NamedMapper, values_of};

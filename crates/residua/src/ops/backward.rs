@@ -11,7 +11,7 @@ use burn::tensor::{Gradients, Shape, Tensor};
 /// The gradients of all that `output` was computed from, given the gradient of `output`.
 ///
 /// `output` must be tracked by autodiff; `gradient` has its shape and is used as it is, to the bit.
-pub fn backward(output: Tensor<4>, gradient: Tensor<4>) -> Gradients {
+pub(crate) fn backward(output: Tensor<4>, gradient: Tensor<4>) -> Gradients {
     let root = Dispatch::root(output.into_dispatch(), gradient.inner().into_dispatch());
     Tensor::<1>::from_dispatch(root).backward()
 }
@@ -22,7 +22,7 @@ pub fn backward(output: Tensor<4>, gradient: Tensor<4>) -> Gradients {
     Flex,
     Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu")),
 )]
-pub trait RootBackend: Backend {
+pub(crate) trait RootBackend: Backend {
     /// A tensor of one value whose backward pass gives `x` the gradient `gradient`.
     fn root(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         drop(gradient);

@@ -34,14 +34,18 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use backward::{RootBackend, backward};
+pub(crate) use backward::backward;
 pub use extension::ResidualBackend;
+/// What the extension's methods take and give, for those who write one.
+#[doc(hidden)]
 pub use operands::{
     Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
     PoolGradients, RunningStatistics, Stepped,
 };
 pub(crate) use threads::with_threads_awake;
+#[doc(hidden)]
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
+#[doc(hidden)]
 pub use unit::{
     Branch, Entry, Exit, ExitMap, ExitNorm, InnerGradients, InnerLayer, InnerMap, InnerMaps, InnerNorm, Rest,
     RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,

@@ -117,7 +117,7 @@ impl Record {
 
 /// The metrics of a run that is going on, open for more lines.
 #[derive(Debug)]
-pub struct MetricsLog {
+pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
     length: u64,
@@ -128,7 +128,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// When the file holds metrics already, or cannot be written.
-    pub fn create(path: &Path) -> Result<Self, MetricsError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, MetricsError> {
         match path.metadata() {
             Ok(file) if file.len() > 0 => Err(MetricsError::Exists { path: path.to_owned() }),
             _ => Self::begin_with(path, &[]),
@@ -141,7 +141,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// When a line is damaged, or the file cannot be read or written.
-    pub fn resume(path: &Path, iteration: u64) -> Result<Self, MetricsError> {
+    pub(crate) fn resume(path: &Path, iteration: u64) -> Result<Self, MetricsError> {
         let bytes = if path.exists() { read_file(path)? } else { Vec::new() };
         let mut kept = Vec::new();
         for (line, record) in parse(path, &bytes)? {
@@ -161,7 +161,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// When a number is not finite (the line is not written then), or the file cannot be written.
-    pub fn append(&mut self, record: &Record) -> Result<(), MetricsError> {
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), MetricsError> {
         if let Some((name, value)) = record.not_finite() {
             let (iteration, name) = (record.iteration(), name.to_owned());
             return Err(MetricsError::NotFinite { iteration, name, value });
@@ -181,7 +181,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// When the operating system cannot.
-    pub fn sync(&self) -> Result<(), MetricsError> {
+    pub(crate) fn sync(&self) -> Result<(), MetricsError> {
         Ok(self.file.sync_all().map_err(FileError::cannot("write", &self.path))?)
     }
 

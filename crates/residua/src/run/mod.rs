@@ -21,8 +21,8 @@ pub use checkpoint_store::{CheckpointStore, Resumed, stored_weights};
 pub use error::RunError;
 pub use failure::Failure;
 pub use measurement::{Measured, Measurement};
-pub(crate) use metrics::now;
-pub use metrics::{MetricsError, MetricsLog, Record, read_metrics};
+pub use metrics::{MetricsError, Record, read_metrics};
+pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
     DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, OptionProblem, Recipe,
     RecipeError, RecipeOption,
