@@ -9,7 +9,7 @@ use crate::vector::portable::Portable;
 
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
 
 /// The environment variable that forces an instruction set: `avx512`, `avx2`, `neon` or `portable`.
@@ -81,9 +81,9 @@ impl Instructions {
     /// Whether this machine has it.
     pub fn is_available(self) -> bool {
         match self {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Self::Avx2 => {
                 std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
             }
@@ -114,10 +114,10 @@ impl Instructions {
         assert!(self.is_available(), "this machine has no {}", self.name());
         match self {
             // SAFETY: a machine with the instructions, as `is_available` has found.
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Self::Avx512 => unsafe { Avx512::call(Whole(task)) },
             // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Self::Avx2 => unsafe { Avx2::call(Whole(task)) },
             // SAFETY: every aarch64 machine that the standard library supports has NEON.
             #[cfg(target_arch = "aarch64")]
