@@ -56,28 +56,25 @@ impl Request {
     pub(crate) fn run(&self, threads: NonZeroUsize) -> anyhow::Result<Measured> {
         let Self { subject, mode, machine, .. } = self;
         let (batch, steps) = (self.batch.get(), self.steps.get());
+        let device = machine.open_device()?;
         let (network, size) = match subject {
             Subject::Residual { network, size } => (network, *size),
             Subject::Inception => {
-                let device = machine.open_device()?;
-                let measured = measure_inception(*mode, batch, Subject::INCEPTION_SIDE, steps, &device)?;
-                return Ok(Measured { measurement: measured, memory: Memory::default() });
+                let measurement = measure_inception(*mode, batch, Subject::INCEPTION_SIDE, steps, &device)?;
+                return Ok(Measured { measurement, memory: Memory::default() });
             }
         };
-        let device = machine.open_device()?;
-        let (measured, memory) = match mode {
-            BenchmarkMode::Infer if machine.infers_without_tensors() => {
-                (measure_classifier(network, batch, size, steps, threads), Memory::default())
-            }
-            BenchmarkMode::Infer => {
-                (self.benchmark(network, size, Memory::default()).run(&device), Memory::default())
-            }
+        let memory = match mode {
+            BenchmarkMode::Infer => Memory::default(),
             BenchmarkMode::Train => {
                 let [height, width] = size;
                 let memory = self.memory.resolve(network, batch, height, width, free_memory(&device));
-                let memory = memory.map_err(|error| impossible_training(&error))?;
-                (self.benchmark(network, size, memory).run(&device), memory)
+                memory.map_err(|error| impossible_training(&error))?
             }
+        };
+        let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
+            true => measure_classifier(network, batch, size, steps, threads),
+            false => self.benchmark(network, size, memory).run(&device),
         };
         Ok(Measured { measurement: measured.map_err(impossible_inference)?, memory })
     }

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use residua::infer::choice::{Choices, nearest};
+use residua::data::View;
+use residua::infer::choice::{Choices, nearest, suggestion};
 use residua::nn::{
     Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
     ShortcutError, StridePlacement, Trunk,
@@ -105,10 +106,9 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
 fn no_refinement(part: &str) -> String {
     let words = [Ordering::words(), Shortcut::words(), Block::words(), DimensionChange::words()].concat();
     let word = part.split(':').next().unwrap_or_default();
-    let suggestion =
-        nearest(word, &words).map(|word| format!(" (did you mean '{word}'?)")).unwrap_or_default();
     format!(
-        "'{part}' is no ordering, shortcut, block or dimension change{suggestion}; see residua train --help"
+        "'{part}' is no ordering, shortcut, block or dimension change{}; see residua train --help",
+        suggestion(nearest(word, &words))
     )
 }
 
@@ -152,13 +152,11 @@ pub(crate) fn impossible(options: &NetworkOptions, error: &NetworkError) -> Usag
     UsageError::new(format_args!("--model {}: {error}", visible(&options.model)))
 }
 
-const LARGEST_SIDE: usize = 16_384;
-
 /// A height and width, such as 32x32; one number means a square.
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     match (height.parse(), width.parse()) {
-        (Ok(height @ 1..=LARGEST_SIDE), Ok(width @ 1..=LARGEST_SIDE)) => Ok([height, width]),
-        _ => Err(format!("write HEIGHTxWIDTH in pixels, 1 to {LARGEST_SIDE} each, such as 32x32")),
+        (Ok(height @ 1..=View::LARGEST_SIDE), Ok(width @ 1..=View::LARGEST_SIDE)) => Ok([height, width]),
+        _ => Err(format!("write HEIGHTxWIDTH in pixels, 1 to {} each, such as 32x32", View::LARGEST_SIDE)),
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// A word that is none of the choices it was read as.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("unknown {what} '{given}'{}; choose one of: {}", suggestion(.nearest), .choices.join(", "))]
+#[error("unknown {what} '{given}'{}; choose one of: {}", suggestion(.nearest.as_deref()), .choices.join(", "))]
 #[non_exhaustive]
 pub struct UnknownChoice {
     /// What the word should have named, such as `ordering`.
@@ -41,8 +41,9 @@ pub fn nearest<'a>(given: &str, choices: &[&'a str]) -> Option<&'a str> {
         .map(|(_, choice)| choice)
 }
 
-fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|choice| format!(" (did you mean '{choice}'?)")).unwrap_or_default()
+/// The question with which an error offers what may have been meant, to be said right behind what was given; nothing without.
+pub fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|choice| format!(" (did you mean '{choice}'?)")).unwrap_or_default()
 }
 
 /// One of the words that a value may be.

@@ -76,6 +76,9 @@ impl FromStr for Crops {
 }
 
 impl View {
+    /// The longest side that pictures may have, scaled or as they are, in pixels.
+    pub const LARGEST_SIDE: usize = 16_384;
+
     /// The largest part of a picture that has the shape of `height` x `width`: its middle, nothing lost on two sides.
     pub fn full(height: usize, width: usize) -> Self {
         Self { height, width, shorter_side: height.min(width), crops: Crops::Centre }
@@ -100,8 +103,9 @@ impl View {
     /// A [`ViewError`] for sides of 0 or more than 16,384 pixels, and crops larger than the scaled picture.
     pub fn check(&self) -> Result<(), ViewError> {
         let Self { height, width, shorter_side, .. } = *self;
-        let problem = if height == 0 || width == 0 || height.max(width).max(shorter_side) > LARGEST_SIDE {
-            format!("sides must be 1 to {LARGEST_SIDE} pixels")
+        let problem = if height == 0 || width == 0 || height.max(width).max(shorter_side) > Self::LARGEST_SIDE
+        {
+            format!("sides must be 1 to {} pixels", Self::LARGEST_SIDE)
         } else if shorter_side < height.min(width) {
             format!("a picture scaled to {shorter_side} is smaller than a crop of {height}x{width}")
         } else {
@@ -110,8 +114,6 @@ impl View {
         Err(ViewError { height, width, shorter_side, problem })
     }
 }
-
-const LARGEST_SIDE: usize = 16_384;
 
 /// A view that no picture can be seen by.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -8,7 +8,7 @@
 //! The methods are unsafe for two reasons: they take pointers, and they may only run on a machine that has the
 //! instructions, inside a function compiled for them (see [`crate::instructions`]), into which they are inlined.
 
-// Fuzzers try what reads files: for them the portable path alone is compiled, in a tenth of the time.
+// Fuzzers try what reads files: for them the portable path alone is compiled, much sooner.
 #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 pub(crate) mod avx2;
 #[cfg(all(target_arch = "x86_64", not(fuzzing)))]

@@ -9,9 +9,10 @@ use std::{
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 
 use super::error::PictureError;
+use crate::view::View;
 
 /// Largest width and height that is decoded, in pixels, and the most memory that decoding may take.
-const LARGEST_SIDE: u32 = 16_384;
+const LARGEST_SIDE: u32 = View::LARGEST_SIDE as u32;
 const LARGEST_MEMORY: u64 = 1 << 30;
 
 /// Extensions of the files that are taken for pictures, in lower case.

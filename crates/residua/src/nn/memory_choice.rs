@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::memory::{Memory, MemoryPlan};
-use residua_infer::choice::{Choice, Choices, nearest};
+use residua_infer::choice::{Choice, Choices, nearest, suggestion};
 use residua_infer::network::{NetworkError, Plan, ResNetConfig};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub enum MemoryChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "'{given}' is neither a mode nor a size{}; write auto, fast, balanced, lean, or a size such as 4GiB, 2.5GB or 800MB",
-    nearest(.given, &MemoryChoice::words()).map(|mode| format!(" (did you mean '{mode}'?)")).unwrap_or_default()
+    suggestion(nearest(.given, &MemoryChoice::words()))
 )]
 #[non_exhaustive]
 pub struct MemoryChoiceError {

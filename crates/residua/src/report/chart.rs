@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::run_summary::RunSummary;
-use crate::run::Record;
+use crate::run::{Measurement, Record};
 
 /// A chart: curves over the iterations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,7 +77,9 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
     let mut propagation =
         Chart::new("Gradient of the first unit's input over the last unit's", gradients, None);
     propagation.add(runs, "early / late gradient", false, false, |record| match record {
-        Record::Measurement(measured) if measured.kind == "propagation" => measured.number("early_over_late"),
+        Record::Measurement(measured) if measured.kind == Measurement::PROPAGATION => {
+            measured.number("early_over_late")
+        }
         _ => None,
     });
     let mut charts = vec![learning, training, rates, speed, memory, propagation];

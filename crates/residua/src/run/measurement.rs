@@ -40,9 +40,6 @@ pub enum Measured {
     List(Vec<f64>),
 }
 
-/// The kind of measurements that the file does not name, as they were before there were others.
-const UNNAMED: &str = "propagation";
-
 /// Names that lines of other kinds have.
 const RESERVED: [&str; 12] = [
     "iteration",
@@ -60,6 +57,9 @@ const RESERVED: [&str; 12] = [
 ];
 
 impl Measurement {
+    /// The kind that files do not name, as it was the only one once: how gradients propagate.
+    pub const PROPAGATION: &str = "propagation";
+
     /// A measurement of this kind, of nothing as yet, after `iteration` finished iterations; made now.
     pub fn new(kind: impl Into<String>, iteration: u64) -> Self {
         Self { iteration, kind: kind.into(), values: Values(Vec::new()), time: super::metrics::now() }
@@ -120,11 +120,11 @@ impl From<Vec<f64>> for Measured {
 }
 
 fn unnamed() -> String {
-    UNNAMED.to_owned()
+    Measurement::PROPAGATION.to_owned()
 }
 
 fn is_unnamed(kind: &str) -> bool {
-    kind == UNNAMED
+    kind == Measurement::PROPAGATION
 }
 
 /// Values in their order, at least one.

@@ -118,7 +118,7 @@ impl Propagation {
     /// The measurement as a line of a run's metrics; lists have a value for each unit.
     pub fn record(&self, iteration: u64) -> Record {
         let of = |value: fn(&UnitPropagation) -> f64| self.units.iter().map(value).collect::<Vec<_>>();
-        let measurement = Measurement::new("propagation", iteration)
+        let measurement = Measurement::new(Measurement::PROPAGATION, iteration)
             .with("early_over_late", self.early_over_late)
             .with("equation_4_error", self.worst(|unit| unit.forward_error))
             .with("equation_5_error", self.worst(|unit| unit.backward_error))

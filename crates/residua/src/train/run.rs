@@ -17,7 +17,7 @@ use super::ready::Ready;
 use super::run_files::RunFiles;
 use super::sgd::Sgd;
 use super::step::backward_on_this_thread;
-use crate::data::{Batch, Loader, evaluation_batches};
+use crate::data::{Batch, Images, Loader, evaluation_batches};
 use crate::device::peak_memory_bytes;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::nn::{Memory, NamedTensors, NetworkError, Pass};
@@ -136,12 +136,7 @@ impl Run {
                 measured.iter().try_for_each(|record| self.files.record(record))?;
                 clock.pause(started);
             }
-            self.ready
-                .images
-                .training()
-                .take_newly_unreadable()
-                .iter()
-                .for_each(|reason| observer.skipped(reason));
+            tell_of_unreadable(self.ready.images.training(), observer);
 
             let is_last = iteration == iterations;
             if iteration.is_multiple_of(intervals.log) || is_last {
@@ -154,12 +149,7 @@ impl Run {
                 let result = self.evaluate()?;
                 is_best = self.note(&result)?;
                 observer.evaluated(iteration, &result);
-                self.ready
-                    .images
-                    .test()
-                    .take_newly_unreadable()
-                    .iter()
-                    .for_each(|reason| observer.skipped(reason));
+                tell_of_unreadable(self.ready.images.test(), observer);
                 evaluation = Some(result);
                 clock.pause(started);
             }
@@ -314,6 +304,10 @@ impl Run {
             checkpoint: self.last_checkpoint.clone().unwrap_or_else(|| self.files.folder.clone()),
         }
     }
+}
+
+fn tell_of_unreadable(images: &Images, observer: &mut dyn Observer) {
+    images.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
 }
 
 fn first_not_finite(tensors: &NamedTensors) -> Option<&String> {
