@@ -14,18 +14,20 @@ use serde_json::json;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
+use crate::weights::WeightsArguments;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua eval --checkpoint runs/preresnet20-shapes
   residua eval --checkpoint weights.safetensors --data cifar10:data --json
+  residua eval --checkpoint resnet20-12fca82f.th --data cifar10:data
   residua eval --checkpoint runs/preresnet50-flowers --size 320 --scale 320 --crops 10";
 
 /// Measure a trained network on a data set's test images.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
+    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
     /// The data set [default: the one that the run was trained on].
@@ -51,13 +53,17 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    weights: WeightsArguments,
+    #[command(flatten)]
     machine: MachineArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { checkpoint, data, batch, json, machine, max_unreadable, .. } = arguments;
+    let Arguments { checkpoint, data, batch, json, weights, machine, max_unreadable, .. } = arguments;
     let threads = machine.start_threads()?;
-    let trained = Trained::load(checkpoint, &machine.open_device()?)?;
+    let device = machine.open_device()?;
+    let (weights, _) = weights.open(checkpoint, None, None)?;
+    let trained = Trained::of(weights, &device)?;
     let source = match data {
         Some(source) => source.clone(),
         None => trained_on(checkpoint)?,

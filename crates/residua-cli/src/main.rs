@@ -6,6 +6,7 @@ mod cost;
 mod destination;
 mod download;
 mod evaluate;
+mod import;
 mod interrupt;
 mod machine;
 mod measure;
@@ -23,6 +24,7 @@ mod table;
 mod train;
 mod usage;
 mod watch;
+mod weights;
 mod words;
 
 use std::any::TypeId;
@@ -55,6 +57,7 @@ enum Action {
     Train(Box<train::Arguments>),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Import(import::Arguments),
     Summary(summary::Arguments),
     Cost(cost::Arguments),
     Paper(paper::Arguments),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
+        Action::Import(arguments) => import::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
         Action::Cost(arguments) => cost::run(&arguments),
         Action::Paper(arguments) => paper::run(arguments),

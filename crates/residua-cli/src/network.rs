@@ -8,7 +8,7 @@ use residua::data::View;
 use residua::infer::choice::{Choices, nearest, suggestion};
 use residua::nn::{
     Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
-    ShortcutError, StridePlacement, Trunk,
+    ShortcutError, StemPooling, StridePlacement, Trunk,
 };
 
 use crate::usage::{UsageError, count};
@@ -40,6 +40,9 @@ pub(crate) struct NetworkArguments {
     /// Which convolution of a bottleneck unit has the stride [default: first].
     #[arg(long, value_name = "PLACE", value_parser = words::<StridePlacement>())]
     stride_placement: Option<StridePlacement>,
+    /// Order of an ImageNet network's stem [default: pool-last].
+    #[arg(long = "stem", value_name = "ORDER", value_parser = words::<StemPooling>())]
+    stem_pooling: Option<StemPooling>,
     /// Images over which batch normalisation takes statistics in training [default: the whole batch].
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     bn_group: Option<NonZeroUsize>,
@@ -49,6 +52,11 @@ pub(crate) struct NetworkArguments {
 }
 
 impl NetworkArguments {
+    /// Whether any of them was.
+    pub(crate) fn are_given(&self) -> bool {
+        self.refine(&NetworkOptions::default()) != NetworkOptions::default()
+    }
+
     /// The network meant, where `options` is what holds if nothing is said.
     ///
     /// Another model than that of `options` is taken without its refinements.
@@ -67,6 +75,7 @@ impl NetworkArguments {
             block: self.block.or(base.block),
             layout: self.layout.or(base.layout),
             stride_placement: self.stride_placement.or(base.stride_placement),
+            stem_pooling: self.stem_pooling.or(base.stem_pooling),
             bn_group: self.bn_group.map(NonZeroUsize::get).or(base.bn_group),
             trunk: self.trunk.or(base.trunk),
         }

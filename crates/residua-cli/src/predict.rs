@@ -13,14 +13,15 @@ use rayon::prelude::*;
 use residua::data::{DataError, read_image};
 use residua::evaluate::Trained;
 use residua::infer::{Classifier, Prediction, WeightsInfo};
-use residua::run::{RunError, stored_weights};
+use residua::run::RunError;
 use serde_json::json;
 
 use self::pictures::pictures;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::remedy::explain;
-use crate::usage::count;
+use crate::usage::{count, whole};
+use crate::weights::WeightsArguments;
 
 const EXAMPLES: &str = "Examples:
   residua predict --checkpoint runs/preresnet20-cifar10 cat.jpg dog.png
@@ -38,7 +39,7 @@ pub(crate) struct Arguments {
     /// input, one on each line.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
+    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
     /// How many classes to name.
@@ -53,6 +54,16 @@ pub(crate) struct Arguments {
     /// Print comma-separated values, a line for each class named: image,rank,class,probability.
     #[arg(long)]
     csv: bool,
+    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
+    /// custom].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    size: Option<usize>,
+    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
+    /// --size].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    scale: Option<usize>,
+    #[command(flatten)]
+    weights: WeightsArguments,
     #[command(flatten)]
     machine: MachineArguments,
 }
@@ -60,12 +71,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { images, checkpoint, machine, .. } = arguments;
     let threads = machine.start_threads()?;
-    let network = match machine.infers_without_tensors() {
-        true => {
-            let (classifier, info) = Classifier::of(stored_weights(checkpoint)?, threads)?;
+    let device = (!machine.infers_without_tensors()).then(|| machine.open_device()).transpose()?;
+    let (weights, _) = arguments.weights.open(checkpoint, arguments.size, arguments.scale)?;
+    let network = match device {
+        None => {
+            let (classifier, info) = Classifier::of(weights, threads)?;
             Network::Folded(Box::new(classifier), Box::new(info))
         }
-        false => Network::Tensors(Box::new(Trained::load(checkpoint, &machine.open_device()?)?)),
+        Some(device) => Network::Tensors(Box::new(Trained::of(weights, &device)?)),
     };
     let found = pictures(images)?;
     if found.is_empty() {

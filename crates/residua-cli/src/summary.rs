@@ -1,26 +1,33 @@
 //! `residua summary`: what a network is made of and what it costs.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use residua::data::Normalisation;
 use residua::device::{Device, free_memory};
+use residua::infer::WeightsInfo;
 use residua::nn::{Memory, MemoryChoice, MemoryError, MemoryPlan, ResNetConfig};
 use residua::report::network_table;
 use serde::Serialize;
 
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
-use crate::usage::{count, impossible_images, impossible_training};
+use crate::usage::{UsageError, count, impossible_images, impossible_training};
+use crate::weights::FamilyArgument;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua summary --model preresnet164
   residua summary --model resnet110 --shortcut exclusive-gate:-6 --dimensions b
   residua summary --model preresnet1001 --batch 128
-  residua summary --model preresnet200 --size 320x320 --json";
+  residua summary --model preresnet200 --size 320x320 --json
+  residua summary --checkpoint resnet50-11ad3fa6.pth";
 
 /// Show a network's stages and units: output shape, parameters, multiply-adds, feature maps kept for training.
+///
+/// With --checkpoint, what a run or a weight file holds: Residua's, or one of others.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -28,6 +35,11 @@ pub(crate) struct Arguments {
     network: NetworkArguments,
     #[command(flatten)]
     images: ImageArguments,
+    /// Show the network of a run, a checkpoint or a weight file, and what the file says of it.
+    #[arg(long, value_name = "RUN|FILE")]
+    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    family: FamilyArgument,
     /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: Option<NonZeroUsize>,
@@ -40,8 +52,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let options = arguments.network.options("preresnet20");
-    let (config, [height, width]) = arguments.images.resolve(&options)?;
+    let Asked { model, config, size: [height, width], weights } = arguments.asked()?;
     let summary = config.summary(height, width).map_err(|error| impossible_images(&error))?;
     let training =
         arguments.batch.map(|batch| plans(&config, batch.get(), [height, width], arguments.memory));
@@ -52,6 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             model: &'a str,
             network: &'a residua::nn::ResNetConfig,
             input: [usize; 3],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            weights: Option<&'a WeightsInfo>,
             #[serde(flatten)]
             summary: &'a residua::nn::Summary,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,9 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             training_memory: Option<Vec<MemoryPlan>>,
         }
         let report = Report {
-            model: &options.model,
+            model: &model,
             network: &config,
             input: [3, height, width],
+            weights: weights.as_ref(),
             summary: &summary,
             batch: arguments.batch,
             training_memory: training,
@@ -72,15 +86,60 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let title = format!(
         "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, input 3x{height}x{width}\n",
-        options.model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
+        model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
     );
     print(format_args!("{title}\n{}", table(&network_table(&summary))))?;
+    if let Some(info) = &weights {
+        print(format_args!("\n{}", in_words(info)))?;
+    }
     if let (Some(batch), Some(plans)) = (arguments.batch, training) {
         let head = ["memory", "keeps", "maps", "gradients", "other", "peak"].map(str::to_owned);
         let rows: Vec<_> = [head].into_iter().chain(plans.iter().map(plan_row)).collect();
         print(format_args!("\nTraining on batches of {batch}, predicted:\n\n{}", table(&rows)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The network that is meant.
+struct Asked {
+    model: String,
+    config: ResNetConfig,
+    size: [usize; 2],
+    /// What its file says of it.
+    weights: Option<WeightsInfo>,
+}
+
+impl Arguments {
+    fn asked(&self) -> anyhow::Result<Asked> {
+        let Some(path) = &self.checkpoint else {
+            let options = self.network.options("preresnet20");
+            let (config, size) = self.images.resolve(&options)?;
+            return Ok(Asked { model: options.model, config, size, weights: None });
+        };
+        if self.network.are_given() || self.images.are_given() {
+            let given = "--checkpoint says which network it is; leave the options of the network out";
+            return Err(UsageError::new(given).into());
+        }
+        let info = self.family.open(path)?.info()?;
+        let (model, config, size) = (info.network.name(), info.network.clone(), [info.height, info.width]);
+        Ok(Asked { model, config, size, weights: Some(info) })
+    }
+}
+
+/// What a weight file says of itself, besides its network.
+fn in_words(info: &WeightsInfo) -> String {
+    let WeightsInfo { classes, height, width, shorter_side, normalisation, .. } = info;
+    let names = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if classes.len() > 5 { format!(", ...: {}", classes.len()) } else { String::new() };
+    let normalisation = match normalisation {
+        Normalisation::PerChannel { mean, deviation } => {
+            format!("mean {mean:?}, deviation {deviation:?} of pixel / 255")
+        }
+        Normalisation::PerPixelMean { .. } => "less the mean image".to_owned(),
+    };
+    format!(
+        "classes: {names}{more}\npictures: scaled to {shorter_side}, cropped to {height}x{width}\nnormalisation: {normalisation}"
+    )
 }
 
 /// What training takes: in the mode chosen, or in each.

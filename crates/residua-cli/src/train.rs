@@ -11,9 +11,7 @@ use residua::data::{Augmentation, NormalisationKind, Source};
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
 use residua::nn::NetworkError;
-use residua::run::{
-    DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe, stored_weights,
-};
+use residua::run::{DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe};
 use residua::train::{Ending, Machine, Run, RunImages, Trainer};
 use serde_json::json;
 
@@ -25,6 +23,7 @@ use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::usage::{UsageError, count, impossible_run, threads, whole};
 use crate::watch::Watch;
+use crate::weights::FamilyArgument;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -59,9 +58,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Start from these weights, of the same network, instead of random ones: another run's folder (its last
-    /// checkpoint), a checkpoint's folder, or a weights.safetensors.
+    /// checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
+    #[command(flatten)]
+    family: FamilyArgument,
     /// Write no file of events for TensorBoard into the run's folder.
     #[arg(long)]
     no_tensorboard: bool,
@@ -197,7 +198,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(folder) => (folder.clone(), resume(trainer, folder)?),
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
-            let run = begin(trainer, arguments.init.as_deref(), &folder)?;
+            let weights = arguments.init.as_deref().map(|path| arguments.family.open(path)).transpose()?;
+            let run = begin(trainer, arguments.init.as_deref().zip(weights), &folder)?;
             (folder, run)
         }
     };
@@ -416,10 +418,9 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
 }
 
 /// Begins a run, from the weights in a file if one is given.
-fn begin(trainer: Trainer, weights: Option<&Path>, folder: &Path) -> anyhow::Result<Run> {
-    let Some(path) = weights else { return trainer.start(folder).map_err(impossible_run) };
-    let tensors = stored_weights(path)?.tensors;
-    trainer.start_from(&tensors, folder).map_err(|error| match error {
+fn begin(trainer: Trainer, weights: Option<(&Path, StoredWeights)>, folder: &Path) -> anyhow::Result<Run> {
+    let Some((path, weights)) = weights else { return trainer.start(folder).map_err(impossible_run) };
+    trainer.start_from(&weights.tensors, folder).map_err(|error| match error {
         // Weights of another network are an error of the file that they came from.
         RunError::Network(error @ NetworkError::Weights(_)) => StoredWeights::refused(path, error).into(),
         error => impossible_run(error),

@@ -43,6 +43,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Block => "--block",
         RecipeOption::Layout => "--layout",
         RecipeOption::StridePlacement => "--stride-placement",
+        RecipeOption::StemPooling => "--stem",
         RecipeOption::BnGroup => "--bn-group",
         RecipeOption::Trunk => "--trunk",
         RecipeOption::Source => "--data",

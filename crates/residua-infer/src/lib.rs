@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod choice;
+pub mod cifar_classes;
 pub mod classifier;
 pub mod file;
+pub mod foreign;
 pub mod network;
 pub mod normalisation;
 #[cfg(feature = "pictures")]

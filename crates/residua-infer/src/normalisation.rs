@@ -1,7 +1,11 @@
 //! Shifting and scaling pixels so that the training images are centred at 0 (paper, section 5).
 
+mod known;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use known::KnownNormalisation;
 
 use crate::view::CHANNELS;
 use crate::words;

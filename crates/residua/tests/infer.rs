@@ -103,6 +103,14 @@ fn deep_and_imagenet_networks_agree() {
     };
     let worst = difference(both(&middle, 1, [64, 64], 5));
     assert!(worst < 2e-5, "{worst}");
+    for model in ["preresnet18", "preresnet50"] {
+        let pool_first = NetworkOptions {
+            stem_pooling: Some("pool-first".parse().unwrap()),
+            ..NetworkOptions::named(model)
+        };
+        let worst = difference(both(&pool_first, 2, [64, 32], 5));
+        assert!(worst < 2e-5, "{model}: {worst}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use residua::data::Batch;
-use residua::nn::{Block, NamedTensors, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig};
+use residua::nn::{Block, NamedTensors, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig, StemPooling};
 use residua::ops::Engine;
 use residua::run::OptimiserOptions;
 use residua::train::{Sgd, step};
@@ -28,6 +28,8 @@ struct Variant {
     groups: usize,
     group: usize,
     size: usize,
+    /// An ImageNet network instead.
+    imagenet: Option<(&'static str, StemPooling)>,
 }
 
 fn variants() -> impl Strategy<Value = Variant> {
@@ -47,12 +49,17 @@ fn variants() -> impl Strategy<Value = Variant> {
             groups,
             group,
             size: 4 * quarters,
+            imagenet: None,
         },
     )
 }
 
 impl Variant {
     fn config(&self) -> ResNetConfig {
+        if let Some((model, stem_pooling)) = self.imagenet {
+            let options = NetworkOptions { stem_pooling: Some(stem_pooling), ..NetworkOptions::named(model) };
+            return options.resolve(10).unwrap();
+        }
         let layers = match self.block {
             Block::Single => 3,
             Block::Basic => 6,
@@ -121,6 +128,26 @@ proptest! {
 }
 
 #[test]
+fn either_stem_of_imagenet_networks_trains_alike_with_both_engines() {
+    for stem_pooling in StemPooling::ALL {
+        let variant = Variant {
+            ordering: Ordering::FullPreActivation,
+            shortcut: "identity",
+            dimensions: "b",
+            block: Block::Basic,
+            units: 2,
+            groups: 1,
+            group: 3,
+            size: 64,
+            imagenet: Some(("preresnet18", *stem_pooling)),
+        };
+        let errors: Vec<_> =
+            (1..=8).map(|seed| worst_error(&variant, seed)).take_while(|error| error.0 > 1e-3).collect();
+        assert!(errors.len() < 8, "{stem_pooling}: {errors:?}");
+    }
+}
+
+#[test]
 fn every_variant_trains_the_same_by_any_number_of_threads() {
     for (index, &ordering) in Ordering::ALL.iter().enumerate() {
         for shortcut in SHORTCUTS {
@@ -133,6 +160,7 @@ fn every_variant_trains_the_same_by_any_number_of_threads() {
                 groups: 1,
                 group: 5,
                 size: 8,
+                imagenet: None,
             };
             let bits = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

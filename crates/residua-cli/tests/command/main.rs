@@ -9,6 +9,7 @@ mod cost;
 mod download;
 mod file_systems;
 mod help;
+mod import;
 mod kept_runs;
 mod output;
 mod paper;

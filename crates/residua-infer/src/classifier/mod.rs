@@ -24,6 +24,7 @@ use permits::Permits;
 use program::{Program, Workspace};
 use thiserror::Error;
 
+use crate::foreign::{Description, ForeignError};
 use crate::network::{NamedTensors, NetworkError, ResNetConfig};
 use crate::normalisation::{Normalisation, NormalisationError};
 use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
@@ -54,10 +55,11 @@ const TOGETHER: usize = 4;
 const MANY_PIXELS: usize = 64 * 64;
 
 impl Classifier {
-    /// The network of a `.safetensors` file written by Residua, and what that says of itself. Images are of the size in there.
+    /// The network of a weight file, and what that says of itself. Images are of the size in there. Of files that Residua has not
+    /// written, the network is [recognised](crate::foreign), and the rest is its family's custom.
     ///
     /// # Errors
-    /// When there is no such file or it is damaged.
+    /// When there is no such file, it is damaged, or its weights are no network's that is known.
     pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
         let weights = StoredWeights::read(path).map_err(WeightsError::from)?;
         Self::of(weights, threads)
@@ -68,6 +70,7 @@ impl Classifier {
     /// # Errors
     /// When they do not say it, or are not those of that network.
     pub fn of(weights: StoredWeights, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
+        let (weights, _) = weights.recognised(&Description::default())?;
         let info = weights.info()?;
         let StoredWeights { path, tensors, .. } = weights;
         match Self::new(&info.network, tensors, [info.height, info.width], threads) {
@@ -225,6 +228,9 @@ pub enum ClassifierError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The weights of others.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The system gives no threads.
     #[error("cannot start {threads} threads: {reason}; try fewer")]
     Threads {

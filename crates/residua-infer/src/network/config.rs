@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::NetworkError;
 use super::ordering::Ordering;
 use super::shortcut::Shortcut;
-use super::variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
+use super::variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
 
 /// A residual network, fully specified.
 ///
@@ -34,6 +34,9 @@ pub struct ResNetConfig {
     pub dimensions: DimensionChange,
     /// Where a bottleneck unit has its stride.
     pub stride_placement: StridePlacement,
+    /// Where an ImageNet network's stem has its max pooling.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stem_pooling: StemPooling,
     /// Outputs of the classifier.
     pub classes: usize,
     /// Images over which batch statistics are taken in training; the whole batch if `None` (paper section 5:
@@ -73,6 +76,9 @@ pub struct NetworkOptions {
     /// Where a bottleneck unit has its stride; the first convolution if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride_placement: Option<StridePlacement>,
+    /// Where an ImageNet network's stem has its max pooling; last if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem_pooling: Option<StemPooling>,
     /// Images over which batch statistics are taken; the whole batch if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bn_group: Option<usize>,
@@ -118,6 +124,7 @@ impl NetworkOptions {
             shortcut: self.shortcut.unwrap_or(Shortcut::Identity),
             dimensions: self.dimensions.unwrap_or(default_dimensions),
             stride_placement: self.stride_placement.unwrap_or(StridePlacement::First),
+            stem_pooling: self.stem_pooling.unwrap_or_default(),
             classes,
             bn_group: self.bn_group,
             trunk: self.trunk.unwrap_or_default(),
@@ -140,10 +147,34 @@ impl NetworkOptions {
             layout: Some(config.layout),
             stride_placement: Some(config.stride_placement),
             bn_group: config.bn_group,
-            // Written out only where it is not what every network has.
+            // Written out only where they are not what every network has.
+            stem_pooling: (config.stem_pooling != StemPooling::default()).then_some(config.stem_pooling),
             trunk: (config.trunk != Trunk::default()).then_some(config.trunk),
         })
     }
+}
+
+impl ResNetConfig {
+    /// The name of the network, refinements left out: `resnet50`, `preresnet110`.
+    pub fn name(&self) -> String {
+        let prefix = if self.ordering == Ordering::FullPreActivation { "pre" } else { "" };
+        format!("{prefix}resnet{}", self.depth)
+    }
+
+    /// The depth of the ImageNet network of such units, so many in each stage.
+    pub(crate) fn imagenet_depth(block: Block, units: &[usize]) -> Option<usize> {
+        let is_meant = |&depth: &usize| {
+            imagenet_units(depth).is_some_and(|(known, of_stages)| known == block && of_stages == units)
+        };
+        IMAGENET_DEPTHS.into_iter().find(is_meant)
+    }
+}
+
+const IMAGENET_DEPTHS: [usize; 6] = [18, 34, 50, 101, 152, 200];
+
+/// Whether it is what networks have that do not say otherwise.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The block of the ImageNet network of this depth and its units in each of the four stages.
@@ -258,6 +289,18 @@ mod tests {
             ..NetworkOptions::named("resnet20")
         };
         assert!(matches!(resolve(middle), Err(NetworkError::NoMiddleConvolution { .. })));
+        for (model, ordering) in [
+            ("preresnet20", None),
+            ("resnet50", None),
+            ("preresnet50", Some(Ordering::ReluOnlyPreActivation)),
+        ] {
+            let pool_first = NetworkOptions {
+                ordering,
+                stem_pooling: Some(StemPooling::First),
+                ..NetworkOptions::named(model)
+            };
+            assert!(matches!(resolve(pool_first), Err(NetworkError::PoolFirst { .. })), "{model}");
+        }
         let gated = NetworkOptions {
             shortcut: Some(Shortcut::ExclusiveGating { bias: -6. }),
             trunk: Some(Trunk::Bf16),

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::ordering::Ordering;
 use super::variants::{Block, Layout};
 use crate::choice::nearest;
 
@@ -69,6 +70,17 @@ pub enum NetworkError {
     NoMiddleConvolution {
         /// The block of the network.
         block: Block,
+    },
+    /// A stem that pools first leaves BN and ReLU to the first unit.
+    #[error(
+        "a stem that pools first is for ImageNet networks whose units begin with BN and ReLU (ordering preact), not for \
+         layout {layout} with ordering {ordering}"
+    )]
+    PoolFirst {
+        /// Layout of the network.
+        layout: Layout,
+        /// Ordering of its units.
+        ordering: Ordering,
     },
     /// A number that must be positive is zero.
     #[error("{what} must be at least 1")]

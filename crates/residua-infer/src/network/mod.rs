@@ -17,7 +17,7 @@ pub use plan::{BranchNorms, ConvolutionPlan, Entry, HeadPlan, NormPlan, Plan, St
 pub use shortcut::{Shortcut, ShortcutError, Weighting};
 pub use summary::{LayerSummary, Summary, VALUE_BYTES};
 pub use tensors::{NamedTensors, TensorValues, check_tensors, is_trained};
-pub use variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
+pub use variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
 
 /// Added to a variance before its square root is taken, in every batch normalisation.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;

@@ -7,7 +7,7 @@ use super::config::{ResNetConfig, imagenet_units};
 use super::error::NetworkError;
 use super::ordering::{Arrangement, Exit, Preactivation};
 use super::shortcut::Weighting;
-use super::variants::{Block, DimensionChange, Layout, StridePlacement, Trunk};
+use super::variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
 
 /// All layers of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +33,7 @@ pub struct ConvolutionPlan {
     pub stride: usize,
 }
 
-/// Stand-alone convolution, optional BN and ReLU, optional max pooling (3x3, stride 2).
+/// Stand-alone convolution, optional BN and ReLU, optional max pooling (3x3, stride 2, padded by 1), in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StemPlan {
     /// The first convolution.
@@ -86,8 +86,8 @@ pub struct NormPlan {
 /// What the two paths of a unit read of its input `x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Both read `x`: units without pre-activation, and the first of an ImageNet pre-activation network, whose input is
-    /// activated already.
+    /// Both read `x`: units without pre-activation, and the first of an ImageNet pre-activation network whose stem activates
+    /// its input.
     Raw,
     /// The branch reads `relu(norm(x))`, normalised where it has a norm at its entrance; the shortcut reads `x`.
     BranchActivated,
@@ -190,6 +190,12 @@ impl ResNetConfig {
         }
         if self.stride_placement == StridePlacement::Middle && self.block != Block::Bottleneck {
             return Err(NetworkError::NoMiddleConvolution { block: self.block });
+        }
+        let has_whole_preactivation = self.ordering.arrangement().preactivation.has_norm();
+        if self.stem_pooling == StemPooling::First
+            && (self.layout != Layout::ImageNet || !has_whole_preactivation)
+        {
+            return Err(NetworkError::PoolFirst { layout: self.layout, ordering: self.ordering });
         }
         if self.trunk == Trunk::Bf16 && self.shortcut.weighting() != Weighting::None {
             return Err(NetworkError::Trunk { shortcut: self.shortcut.to_string() });
@@ -326,8 +332,8 @@ impl ResNetConfig {
             },
             Layout::ImageNet => StemPlan {
                 convolution: ConvolutionPlan { inputs: 3, outputs, size: 7, stride: 2 },
-                has_norm: true,
-                is_activated: true,
+                has_norm: self.stem_pooling == StemPooling::Last,
+                is_activated: self.stem_pooling == StemPooling::Last,
                 has_pooling: true,
             },
         }
@@ -356,11 +362,12 @@ impl ResNetConfig {
         let Arrangement { preactivation, exit } = self.ordering.arrangement();
         let changes = stride != 1 || inputs != outputs;
         let projects = self.shortcut.projects() || (changes && self.dimensions == DimensionChange::B);
-        let entry = match (preactivation.is_activated(), is_first, self.layout) {
-            (false, ..) | (true, true, Layout::ImageNet) => Entry::Raw,
-            (true, true, Layout::Cifar) => Entry::BothActivated,
-            (true, false, _) if projects => Entry::BothActivated,
-            (true, false, _) => Entry::BranchActivated,
+        let activates_both = projects || (is_first && self.layout == Layout::Cifar);
+        let entry = match preactivation.is_activated() {
+            false => Entry::Raw,
+            true if is_first && self.stem(inputs).is_activated => Entry::Raw,
+            true if activates_both => Entry::BothActivated,
+            true => Entry::BranchActivated,
         };
         let across = convolution(inputs, outputs, 1, stride);
         UnitPlan {

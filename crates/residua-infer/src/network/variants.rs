@@ -73,6 +73,21 @@ words!(Layout, "layout", {
     ImageNet => "imagenet": "a 7x7 convolution, pooling, four stages",
 });
 
+/// Where an ImageNet network's stem has its max pooling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum StemPooling {
+    /// Behind the stem's BN and ReLU; the first pre-activation unit has none of its own.
+    #[default]
+    Last,
+    /// Right behind the stem's convolution; BN and ReLU are the first unit's, as in timm's `resnetv2` networks.
+    First,
+}
+
+words!(StemPooling, "stem", {
+    Last => "pool-last": "convolution, BN, ReLU, max pooling",
+    First => "pool-first": "convolution, max pooling; the first unit has BN and ReLU of its own, as in timm's resnetv2",
+});
+
 /// What training stores the feature maps between units in, and their gradients. Arithmetic is in f32, as are the maps inside
 /// a unit, and all of evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -27,6 +27,9 @@ pub struct WeightsInfo {
     pub normalisation: Normalisation,
 }
 
+/// The key of the metadata that says which network the weights belong to.
+pub(super) const NETWORK: &str = "residua.network";
+
 impl WeightsInfo {
     /// How a picture of any size is shown to the network.
     pub fn view(&self) -> View {
@@ -38,7 +41,7 @@ impl WeightsInfo {
     pub fn to_metadata(&self) -> BTreeMap<String, String> {
         let json = |value: serde_json::Result<String>| value.expect("plain structs can be written as JSON");
         BTreeMap::from([
-            ("residua.network".to_owned(), json(serde_json::to_string(&self.network))),
+            (NETWORK.to_owned(), json(serde_json::to_string(&self.network))),
             ("residua.classes".to_owned(), json(serde_json::to_string(&self.classes))),
             ("residua.size".to_owned(), json(serde_json::to_string(&[self.height, self.width]))),
             ("residua.shorter_side".to_owned(), json(serde_json::to_string(&self.shorter_side))),
@@ -62,7 +65,7 @@ impl WeightsInfo {
         };
         let info = Self {
             shorter_side,
-            network: read(metadata, "residua.network")?,
+            network: read(metadata, NETWORK)?,
             classes: read(metadata, "residua.classes")?,
             height,
             width,

@@ -1,7 +1,10 @@
 //! Weight files: what is in them, and what they say of themselves.
 
 mod info;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 mod safetensors;
+mod tensor_file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,29 +12,45 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use info::WeightsInfo;
-pub use safetensors::{TensorFileError, decode, encode, read_weights};
+pub use safetensors::{decode, encode};
+pub use tensor_file::{Container, TensorFile, TensorFileError};
 
 use crate::network::{NamedTensors, NetworkError};
 
 /// A network's tensors, and the file that they come from.
 #[derive(Debug)]
 pub struct StoredWeights {
-    /// The `.safetensors` file.
+    /// The file.
     pub path: PathBuf,
-    /// What is in it.
+    /// How it is built.
+    pub container: Container,
+    /// Its tensors of floating-point numbers.
     pub tensors: NamedTensors,
+    /// Names of its other tensors.
+    pub others: Vec<String>,
     /// What it says of itself.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl StoredWeights {
-    /// Reads a `.safetensors` file.
+    /// Reads a safetensors file; with the feature `pytorch` also what `torch.save` writes. Whose network it is, says
+    /// [`recognised`](Self::recognised).
     ///
     /// # Errors
-    /// When it cannot be read or is no such file.
+    /// When it cannot be read or is neither.
     pub fn read(path: &Path) -> Result<Self, TensorFileError> {
-        let (tensors, metadata) = read_weights(path)?;
-        Ok(Self { path: path.to_owned(), tensors, metadata })
+        Ok(Self::of(path.to_owned(), TensorFile::read(path)?))
+    }
+
+    /// The weights that a file has been found to hold.
+    pub fn of(path: PathBuf, file: TensorFile) -> Self {
+        let TensorFile { container, tensors, others, metadata } = file;
+        Self { path, container, tensors, others, metadata }
+    }
+
+    /// Whether they say which network they belong to, as Residua's own do.
+    pub fn says_its_network(&self) -> bool {
+        self.metadata.contains_key(info::NETWORK)
     }
 
     /// What the file says of itself: enough to classify a picture.
@@ -66,7 +85,7 @@ pub enum WeightsError {
         error: NetworkError,
     },
     /// The file does not say which network its weights belong to.
-    #[error("{}: no weights that residua has written: {reason}; give a run folder, or a weights.safetensors of one", .path.display())]
+    #[error("{}: {reason}; save the weights again, or import those that they were made of", .path.display())]
     Unknown {
         /// The file.
         path: PathBuf,

@@ -1,23 +1,14 @@
-//! Weights in safetensors files, read and written.
+//! Tensors in safetensors files, read and written.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
-use thiserror::Error;
 
-use crate::file::{FileError, read_file};
+use super::tensor_file::{Container, TensorFile, TensorFileError};
 use crate::network::{NamedTensors, TensorValues};
-
-/// Reads a safetensors file: its tensors, those of 16 and 64 bits converted to `f32`, and its metadata.
-///
-/// # Errors
-/// When the file cannot be read, is truncated or otherwise no safetensors file, or holds tensors of integers.
-pub fn read_weights(path: &Path) -> Result<(NamedTensors, BTreeMap<String, String>), TensorFileError> {
-    decode(path, &read_file(path)?)
-}
 
 /// The bytes of a safetensors file of `f32` tensors and metadata; equal ones give equal bytes. `path` is where errors say that it stands.
 ///
@@ -55,14 +46,11 @@ pub fn encode(
     Ok(bytes)
 }
 
-/// What is in the bytes of the safetensors file that `path` names.
+/// What is in the bytes of the safetensors file that `path` names. Numbers of 16 and 64 bits are converted to `f32`.
 ///
 /// # Errors
-/// When they are truncated or otherwise no safetensors file, or hold tensors of integers.
-pub fn decode(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<(NamedTensors, BTreeMap<String, String>), TensorFileError> {
+/// When they are truncated or otherwise no safetensors file.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<TensorFile, TensorFileError> {
     let damaged = |error: safetensors::SafeTensorError| TensorFileError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -71,16 +59,18 @@ pub fn decode(
     let data = &bytes[size_of::<u64>() + header_len..];
     let metadata =
         header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
-    let tensors = header.tensors().into_iter().map(|(name, info)| {
+    let mut file = TensorFile { container: Container::Safetensors, metadata, ..TensorFile::default() };
+    for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
-        let values = values(info.dtype, &data[begin..end]).ok_or_else(|| TensorFileError::Tensor {
-            path: path.to_owned(),
-            name: name.clone(),
-            problem: format!("its numbers are of type {}; convert them to F32", info.dtype),
-        })?;
-        Ok((name, TensorValues { shape: info.shape.clone(), values }))
-    });
-    Ok((tensors.collect::<Result<_, TensorFileError>>()?, metadata))
+        match values(info.dtype, &data[begin..end]) {
+            Some(values) => {
+                file.tensors.insert(name, TensorValues { shape: info.shape.clone(), values });
+            }
+            None => file.others.push(name),
+        }
+    }
+    file.others.sort();
+    Ok(file)
 }
 
 /// A tensor's values as `f32`; none if they are not floating-point numbers that we know.
@@ -96,33 +86,6 @@ fn values(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 
 fn convert<const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()
-}
-
-/// A safetensors file that cannot be read or written.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum TensorFileError {
-    /// The file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The file is not a whole safetensors file.
-    #[error("{} is not a whole safetensors file: {reason}; fetch or save it again", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A tensor cannot be used.
-    #[error("{}, tensor '{name}': {problem}", .path.display())]
-    Tensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 #[cfg(test)]
@@ -159,7 +122,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         fs::write(&path, encode(&path, &tensors(), &metadata()).unwrap()).unwrap();
-        assert_eq!(read_weights(&path).unwrap(), (tensors(), metadata()));
+        let file = TensorFile::read(&path).unwrap();
+        assert_eq!((file.tensors, file.metadata, file.others), (tensors(), metadata(), vec![]));
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes, encode(&path, &tensors(), &metadata()).unwrap());
         assert_eq!(u64::from_le_bytes(*bytes.first_chunk().unwrap()) % 8, 0);
@@ -178,32 +142,35 @@ mod tests {
             .map(|(name, dtype, bytes)| (*name, TensorView::new(*dtype, vec![1], bytes).unwrap()))
             .collect();
         let bytes = safetensors::serialize(views, None).unwrap();
-        let (tensors, metadata) = decode(Path::new("x"), &bytes).unwrap();
+        let TensorFile { tensors, metadata, .. } = decode(Path::new("x"), &bytes).unwrap();
         let values: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.values[0])).collect();
         assert_eq!(values, [("bf16", -2.0), ("f16", 1.5), ("f32", 0.1), ("f64", 0.1)]);
         assert!(metadata.is_empty());
     }
 
     #[test]
-    fn integers_are_refused_by_name() {
-        let view = TensorView::new(Dtype::I64, vec![], &[0; 8]).unwrap();
-        let bytes = safetensors::serialize([("bn.num_batches_tracked", view)], None).unwrap();
-        let message = decode(Path::new("some/file"), &bytes).unwrap_err().to_string();
-        assert!(message.starts_with("some/file, tensor 'bn.num_batches_tracked'"), "{message}");
-        assert!(message.contains("I64"), "{message}");
+    fn integers_are_told_of_and_left_out() {
+        let views = ["a", "bn.num_batches_tracked"]
+            .map(|name| (name, TensorView::new(Dtype::I64, vec![], &[0; 8]).unwrap()));
+        let file = decode(Path::new("x"), &safetensors::serialize(views, None).unwrap()).unwrap();
+        assert_eq!(file.others, ["a", "bn.num_batches_tracked"]);
+        assert!(file.tensors.is_empty());
     }
 
     #[test]
     fn what_is_no_safetensors_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        assert!(read_weights(&path).unwrap_err().to_string().contains("w.safetensors"));
+        assert!(TensorFile::read(&path).unwrap_err().to_string().contains("w.safetensors"));
         let whole = encode(&path, &tensors(), &metadata()).unwrap();
-        for bytes in
-            [&b""[..], b"PK\x03\x04 a zip file, as PyTorch writes it", &whole[..whole.len() - 1], &whole[..9]]
-        {
+        let (mut longer, mut huge) = (whole.clone(), whole.clone());
+        longer.push(0);
+        huge[..8].copy_from_slice(&(1u64 << 62).to_le_bytes());
+        let overlapping = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#;
+        let overlapping = [&(overlapping.len() as u64).to_le_bytes()[..], overlapping, &[0; 6]].concat();
+        for bytes in [&b""[..], &whole[..whole.len() - 1], &whole[..9], &longer, &huge, &overlapping] {
             fs::write(&path, bytes).unwrap();
-            let message = read_weights(&path).unwrap_err().to_string();
+            let message = TensorFile::read(&path).unwrap_err().to_string();
             assert!(message.contains("w.safetensors is not a whole safetensors file: "), "{message}");
         }
         let odd = BTreeMap::from([("a".to_owned(), TensorValues { shape: vec![2, 2], values: vec![1.0] })]);

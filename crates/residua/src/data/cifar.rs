@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use residua_infer::cifar_classes;
+
 use super::{
-    cifar_classes,
     dataset::{Dataset, Split},
     error::DataError,
 };

@@ -12,7 +12,6 @@
 mod augmentation;
 mod batch;
 mod cifar;
-mod cifar_classes;
 mod dataset;
 #[cfg(feature = "download")]
 mod download;

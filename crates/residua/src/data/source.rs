@@ -5,7 +5,6 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    cifar_classes,
     dataset::Split,
     downloadable::Downloadable,
     error::DataError,
@@ -14,6 +13,7 @@ use super::{
     shapes::{SHAPES_CLASSES, shapes},
 };
 use residua_infer::choice::{Choice, Choices, UnknownChoice, nearest};
+use residua_infer::cifar_classes;
 
 /// Where images come from: `shapes`, `cifar10`, `cifar10:DIR`, `cifar100`, `cifar100:DIR` or `folder:DIR`; in the recipe of a
 /// run on images that the program itself gives, `own:NAME`.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use residua_infer::foreign::Description;
 use residua_infer::{Prediction, StoredWeights, WeightsInfo, likeliest};
 
 use super::host::to_host;
@@ -23,12 +24,20 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Reads a run's folder (its last checkpoint), a checkpoint's folder, or a `.safetensors` file written by Residua.
+    /// Reads a run's folder (its last checkpoint), a checkpoint's folder, or a weight file, Residua's or others'.
     ///
     /// # Errors
-    /// When there is no such file, it is damaged, or it does not say which network it belongs to.
+    /// When there is no such file, it is damaged, or its weights are no network's that is known.
     pub fn load(path: &Path, device: &Device) -> Result<Self, RunError> {
-        let weights = stored_weights(path)?;
+        let (weights, _) = stored_weights(path)?.recognised(&Description::default())?;
+        Self::of(weights, device)
+    }
+
+    /// The network of weights that say which it is.
+    ///
+    /// # Errors
+    /// When they do not, or do not fit it.
+    pub fn of(weights: StoredWeights, device: &Device) -> Result<Self, RunError> {
         let info = weights.info()?;
         let StoredWeights { path, tensors, .. } = weights;
         let network = ResNet::init(&info.network, 0, &device.clone().inner())?;

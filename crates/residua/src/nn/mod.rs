@@ -20,8 +20,8 @@ pub use pass::{Pass, UnitTrace};
 pub use residua_infer::network::{
     Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan, LayerSummary,
     Layout, NamedTensors, NetworkError, NetworkOptions, NormPlan, Ordering, Plan, Preactivation,
-    ResNetConfig, Shortcut, ShortcutError, StemPlan, StridePlacement, Summary, TensorValues, Trunk, UnitPlan,
-    Weighting, is_trained,
+    ResNetConfig, Shortcut, ShortcutError, StemPlan, StemPooling, StridePlacement, Summary, TensorValues,
+    Trunk, UnitPlan, Weighting, is_trained,
 };
 pub use resnet::{ResNet, Stem};
 pub use unit::ResidualUnit;

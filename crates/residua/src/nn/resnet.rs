@@ -179,7 +179,8 @@ impl ResNet {
 
 impl Stem {
     fn forward(&self, images: Tensor<4>, groups: usize, pass: &mut Pass) -> FeatureMap {
-        if self.norm.is_none() && pass.is_training() && pass.engine() == Engine::Fused {
+        let ends_in_convolution = self.norm.is_none() && !self.plan.has_pooling;
+        if ends_in_convolution && pass.is_training() && pass.engine() == Engine::Fused {
             let (weight, stride) = (self.conv.weight.val(), self.conv.stride);
             let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
             return FeatureMap { values, moments: Some(moments), seam: None };

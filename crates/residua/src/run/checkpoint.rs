@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::recipe::{Recipe, RecipeError, RecipeOption};
 use crate::files::{FileError, NewFolder, read_file};
 use crate::nn::NamedTensors;
-use residua_infer::weights::{TensorFileError, decode, encode};
+use residua_infer::weights::{TensorFile, TensorFileError, decode, encode};
 
 /// A run as it stands after some iteration.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,11 +120,12 @@ impl Checkpoint {
     /// Every defect is one: a missing, altered or truncated file, or another version's format.
     pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
         let files = Files::read(folder)?;
-        let (weights, weights_metadata) = decode(&folder.join(WEIGHTS), files.bytes(WEIGHTS))?;
-        let (momentum, _) = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?;
+        let weights = decode(&folder.join(WEIGHTS), files.bytes(WEIGHTS))?;
+        let momentum = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?.tensors;
         let recipe = Recipe::parse(&String::from_utf8_lossy(files.bytes(RECIPE)), &folder.join(RECIPE))?;
         let StateFile { state, .. } = serde_json::from_slice(files.bytes(STATE))
             .map_err(|error| CheckpointError::damaged(&folder.join(STATE), error.to_string()))?;
+        let TensorFile { tensors: weights, metadata: weights_metadata, .. } = weights;
         Ok(Self { weights, weights_metadata, momentum, recipe, state })
     }
 
@@ -132,7 +133,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When they are not as they were saved, or have another version's format.
-    pub fn load_weights(folder: &Path) -> Result<(NamedTensors, BTreeMap<String, String>), CheckpointError> {
+    pub fn load_weights(folder: &Path) -> Result<TensorFile, CheckpointError> {
         check_version(folder)?;
         let (bytes, stored) = (read(folder, WEIGHTS)?, read(folder, CHECKSUMS)?);
         let path = folder.join(WEIGHTS);

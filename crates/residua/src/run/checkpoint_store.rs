@@ -122,8 +122,8 @@ pub(super) fn latest_iteration(run_folder: &Path) -> Option<u64> {
     list(&run_folder.join(CHECKPOINTS)).ok()?.pop().map(|(iteration, _)| iteration)
 }
 
-/// The weights that are meant by `path`: a `.safetensors` file, a checkpoint's folder, or a run's folder, whose
-/// latest checkpoint is taken. Those of a checkpoint (also when their file is given) are checked for damage, and
+/// The weights that are meant by `path`: a file, Residua's or others', a checkpoint's folder, or a run's folder, whose latest
+/// checkpoint is taken. Those of a checkpoint (also when their file is given) are checked for damage, and
 /// damaged ones are not passed over in silence.
 ///
 /// # Errors
@@ -146,8 +146,7 @@ pub fn stored_weights(path: &Path) -> Result<StoredWeights, CheckpointError> {
         let latest = list(if inner.is_dir() { &inner } else { path })?.pop();
         latest.ok_or_else(|| no_weights("there is no checkpoint in this folder"))?.1
     };
-    let (tensors, metadata) = Checkpoint::load_weights(&folder)?;
-    Ok(StoredWeights { path: folder.join(WEIGHTS), tensors, metadata })
+    Ok(StoredWeights::of(folder.join(WEIGHTS), Checkpoint::load_weights(&folder)?))
 }
 
 /// The folder of a run that holds its checkpoints.

@@ -14,6 +14,7 @@ use crate::device::DeviceError;
 use crate::files::FileError;
 use crate::nn::{MemoryError, NetworkError};
 use residua_infer::ClassifierError;
+use residua_infer::foreign::ForeignError;
 use residua_infer::weights::{TensorFileError, WeightsError};
 
 /// A run that cannot begin or go on.
@@ -53,6 +54,9 @@ pub enum RunError {
     /// Weights that cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Weights of others that cannot be used.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// A classifier that cannot be made.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),

@@ -21,6 +21,8 @@ pub enum RecipeOption {
     Layout,
     /// Where a bottleneck unit has its stride.
     StridePlacement,
+    /// Where an ImageNet network's stem has its max pooling.
+    StemPooling,
     /// Images over which batch statistics are taken.
     BnGroup,
     /// What the feature maps between units are stored in.
@@ -86,6 +88,7 @@ words!(RecipeOption, "option", {
     Block => "network.block",
     Layout => "network.layout",
     StridePlacement => "network.stride_placement",
+    StemPooling => "network.stem_pooling",
     BnGroup => "network.bn_group",
     Trunk => "network.trunk",
     Source => "data.source",
@@ -134,6 +137,7 @@ impl RecipeOption {
             | Self::Block
             | Self::Layout
             | Self::StridePlacement
+            | Self::StemPooling
             | Self::BnGroup
             | Self::Trunk
             | Self::Source
@@ -164,7 +168,9 @@ mod tests {
 
     use super::*;
     use crate::data::Augmentation;
-    use crate::nn::{Block, DimensionChange, Layout, Ordering, Shortcut, StridePlacement, Trunk};
+    use crate::nn::{
+        Block, DimensionChange, Layout, Ordering, Shortcut, StemPooling, StridePlacement, Trunk,
+    };
     use crate::run::{NamedRecipe, Recipe, Warmup};
 
     #[test]
@@ -176,6 +182,7 @@ mod tests {
         recipe.network.block = Some(Block::Basic);
         recipe.network.layout = Some(Layout::Cifar);
         recipe.network.stride_placement = Some(StridePlacement::First);
+        recipe.network.stem_pooling = Some(StemPooling::Last);
         recipe.network.bn_group = Some(64);
         recipe.network.trunk = Some(Trunk::F32);
         recipe.data.size = Some(32);

@@ -1,12 +1,12 @@
-//! The official class names of CIFAR, for folders without the file that lists them.
+//! The official class names of CIFAR-10 and CIFAR-100.
 
 /// Classes of CIFAR-10, by label.
-pub(super) const CIFAR_10: &[&str] =
+pub const CIFAR_10: &[&str] =
     &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Fine classes of CIFAR-100, by label.
 #[rustfmt::skip]
-pub(super) const CIFAR_100: &[&str] = &[
+pub const CIFAR_100: &[&str] = &[
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl",
     "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair",
     "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin",

@@ -1,0 +1,83 @@
+//! `residua import`: others' weights as a file of Residua's.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use residua::files::{check_writable, write_file};
+use residua::infer::weights::encode;
+use serde_json::json;
+
+use crate::output::{print, tell};
+use crate::usage::{UsageError, whole};
+use crate::weights::{WeightsArguments, what};
+
+const EXAMPLES: &str = "Examples:
+  residua import resnet50-11ad3fa6.pth --out resnet50.safetensors --classes imagenet.txt
+  residua import resnet20-12fca82f.th --out resnet20.safetensors
+  residua import model.safetensors --out mine.safetensors --family torchvision --normalisation half";
+
+/// Turn weights that PyTorch trained into a weight file of Residua's, which says all that is needed to classify.
+///
+/// PyTorch's files (.pth, .pt, .th) and safetensors are read; no code in them is run. Which network it is, is recognised by
+/// names and shapes. eval, predict and train --init take the same files directly.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The file with the weights.
+    file: PathBuf,
+    /// The file to write.
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: PathBuf,
+    #[command(flatten)]
+    weights: WeightsArguments,
+    /// Height and width of what the network sees of a picture [default: 224, for CIFAR networks 32].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    size: Option<usize>,
+    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: 8/7 of the size, 256 for
+    /// 224; the size itself up to 64].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    scale: Option<usize>,
+    /// Print one line of JSON: the file, family, network, what was skipped and assumed.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { file, out, weights, size, scale, json } = arguments;
+    if is_same(file, out) {
+        return Err(UsageError::new(format_args!(
+            "--out {}: it is the file to import; name another",
+            out.display()
+        ))
+        .into());
+    }
+    check_writable(out)?;
+    let (weights, recognition) = weights.open(file, *size, *scale)?;
+    let bytes = encode(out, &weights.tensors, &weights.metadata)?;
+    write_file(out, &bytes)?;
+    if *json {
+        let info = weights.info()?;
+        print(json!({
+            "file": out,
+            "family": recognition.family,
+            "model": info.network.name(),
+            "network": info.network,
+            "classes": info.classes.len(),
+            "size": [info.height, info.width],
+            "shorter_side": info.shorter_side,
+            "normalisation": info.normalisation,
+            "tensors": weights.tensors.len(),
+            "skipped": recognition.skipped.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "assumed": recognition.assumed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        tell(format_args!("{} holds {}", out.display(), what(&weights, &recognition)?));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}

@@ -1,0 +1,131 @@
+//! Weight files on the command line: whose they are, and what is said of them beside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use residua::infer::StoredWeights;
+use residua::infer::foreign::{Description, Family, ForeignError, Misfit, Recognition};
+use residua::infer::normalisation::KnownNormalisation;
+use residua::run::{RunError, stored_weights};
+
+use crate::output::tell;
+use crate::usage::UsageError;
+use crate::words::words;
+
+/// What a weight file of others leaves unsaid.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Weights of others")]
+pub(crate) struct WeightsArguments {
+    #[command(flatten)]
+    family: FamilyArgument,
+    /// What pixels are shifted and scaled by [default: what the file says, else the family's custom].
+    #[arg(long, value_name = "NORMALISATION", value_parser = words::<KnownNormalisation>())]
+    normalisation: Option<KnownNormalisation>,
+    /// A file with the names of the classes, a line each, in the order of the outputs [default: what the file says, else
+    /// CIFAR's or numbers].
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+}
+
+/// Whose network a weight file of others is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Weights of others")]
+pub(crate) struct FamilyArgument {
+    /// Whose network the file is, if it is not Residua's [default: recognised by names and shapes].
+    #[arg(long, value_name = "FAMILY", value_parser = words::<Family>())]
+    family: Option<Family>,
+}
+
+impl WeightsArguments {
+    /// The weights that are meant by a path, with all that is needed to classify said, and what became of them. It is told too.
+    pub(crate) fn open(
+        &self,
+        path: &Path,
+        size: Option<usize>,
+        shorter_side: Option<usize>,
+    ) -> anyhow::Result<(StoredWeights, Recognition)> {
+        let Self { family, normalisation, classes } = self;
+        let classes = classes.as_deref().map(class_names).transpose()?;
+        let family = family.family;
+        open(path, &Description { family, normalisation: *normalisation, classes, size, shorter_side })
+    }
+}
+
+impl FamilyArgument {
+    /// The weights that are meant by a path, for what counts tensors alone.
+    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<StoredWeights> {
+        let weights = stored_weights(path).map_err(RunError::from)?;
+        if weights.says_its_network() && self.family.is_none() {
+            return Ok(weights);
+        }
+        let (weights, recognition) =
+            recognised(weights, &Description { family: self.family, ..Description::default() })?;
+        tell(format_args!("{}: {}", path.display(), what(&weights, &recognition)?));
+        Ok(weights)
+    }
+}
+
+fn open(path: &Path, description: &Description) -> anyhow::Result<(StoredWeights, Recognition)> {
+    let weights = stored_weights(path).map_err(RunError::from)?;
+    let (weights, recognition) = recognised(weights, description)?;
+    if recognition.family.is_some() {
+        let assumed: Vec<String> = recognition.assumed.iter().map(ToString::to_string).collect();
+        let assumed = match assumed.is_empty() {
+            true => String::new(),
+            false => format!("; taken: {} (other: --normalisation, --classes, --size)", assumed.join(", ")),
+        };
+        tell(format_args!("{}: {}{assumed}", path.display(), what(&weights, &recognition)?));
+    } else if !recognition.skipped.is_empty() {
+        tell(format_args!("{}: {}", path.display(), what(&weights, &recognition)?));
+    }
+    Ok((weights, recognition))
+}
+
+/// What weights are, in a line: `torchvision resnet50, 1000 classes, of a PyTorch file (zip); skipped: 53 num_batches_tracked`.
+pub(crate) fn what(weights: &StoredWeights, recognition: &Recognition) -> anyhow::Result<String> {
+    let info = weights.info()?;
+    let family = recognition.family.map_or(String::new(), |family| format!("{family} "));
+    let (name, classes) = (info.network.name(), info.classes.len());
+    let skipped: Vec<String> = recognition.skipped.iter().map(ToString::to_string).collect();
+    let skipped = match skipped.is_empty() {
+        true => String::new(),
+        false => format!("; skipped: {}", skipped.join(", ")),
+    };
+    Ok(format!("{family}{name}, {classes} classes, from a {}{skipped}", weights.container))
+}
+
+/// What was said wrongly of weights is a usage error, as far as an option says it.
+fn recognised(
+    weights: StoredWeights,
+    description: &Description,
+) -> anyhow::Result<(StoredWeights, Recognition)> {
+    weights.recognised(description).map_err(|error| match error {
+        ForeignError::Misfit { misfit: misfit @ Misfit::Classes { .. }, .. } => {
+            UsageError::new(format_args!("--classes: {misfit}")).into()
+        }
+        ForeignError::Misfit { misfit: misfit @ Misfit::Own { .. }, .. } => {
+            UsageError::new(format_args!("--family: {misfit}")).into()
+        }
+        ForeignError::Misfit { misfit: misfit @ (Misfit::View(_) | Misfit::Network(_)), .. } => {
+            UsageError::new(format_args!("--size, --scale: {misfit}")).into()
+        }
+        error => error.into(),
+    })
+}
+
+/// The names in a file, a line each. Empty lines at its end count for nothing.
+fn class_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        UsageError::new(format_args!(
+            "--classes {}: {reason}; give a text file with a name a line",
+            path.display()
+        ))
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    if let Some(line) = names.iter().position(String::is_empty) {
+        return Err(wrong(&format_args!("line {} is empty", line + 1)).into());
+    }
+    Ok(names)
+}

@@ -1,0 +1,145 @@
+//! Which network of which family tensors are, by their names and shapes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::channels::{Direction, reorder};
+use super::family::{Family, Frame};
+use crate::network::{
+    Block, Layout, NamedTensors, NetworkError, NetworkOptions, Ordering, Plan, ResNetConfig, TensorValues,
+};
+
+/// How well tensors fit the network of a family that they are nearest to.
+#[derive(Debug)]
+pub(super) struct Fit {
+    pub(super) family: Family,
+    pub(super) network: ResNetConfig,
+    /// Tensors whose names are right.
+    named: usize,
+    /// What does not fit.
+    pub(super) problems: Vec<String>,
+}
+
+impl Fit {
+    /// The family that tensors fit best, of one or of all; none where they have no likeness.
+    pub(super) fn best(tensors: &NamedTensors, family: Option<Family>) -> Option<Self> {
+        let families = Family::ALL.iter().filter(|known| family.is_none_or(|family| family == **known));
+        let fits = families.filter_map(|&family| Self::of(tensors, family));
+        fits.max_by_key(|fit| (fit.problems.is_empty(), fit.named))
+    }
+
+    fn of(tensors: &NamedTensors, family: Family) -> Option<Self> {
+        let network = network(tensors, family)?;
+        let mut problems = Vec::new();
+        let expected = shapes(&network, family).ok()?;
+        let mut named = 0;
+        for (name, shape) in &expected {
+            match tensors.get(name) {
+                None => problems.push(format!("'{name}' is missing")),
+                Some(tensor) => {
+                    named += 1;
+                    if !is_shape(&tensor.shape, shape) {
+                        problems.push(format!("'{name}' has shape {:?}, not {shape:?}", tensor.shape));
+                    }
+                }
+            }
+        }
+        let strangers = tensors.keys().filter(|name| !expected.contains_key(*name));
+        problems.extend(strangers.map(|name| format!("'{name}' is unknown")));
+        Some(Self { family, network, named, problems }).filter(|fit| fit.named > 0)
+    }
+}
+
+/// A family's names and shapes of a network's tensors.
+fn shapes(network: &ResNetConfig, family: Family) -> Result<BTreeMap<String, Vec<usize>>, NetworkError> {
+    let of_ours = |(name, mut shape): (String, Vec<usize>)| {
+        if family == Family::TimmV2 && name == "classifier.weight" {
+            shape.extend([1, 1]);
+        }
+        (family.name_of(&name), shape)
+    };
+    Ok(network.tensor_shapes()?.into_iter().map(of_ours).collect())
+}
+
+/// Whether a shape is what is expected; a classifier may be a matrix or a convolution of 1x1.
+fn is_shape(found: &[usize], expected: &[usize]) -> bool {
+    found == expected || expected.strip_suffix(&[1, 1]) == Some(found)
+}
+
+/// The family's network that is nearest by the units of each stage and the classes.
+fn network(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
+    let mut stages: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    let mut block = Block::Basic;
+    for name in tensors.keys() {
+        if let Some((stage, unit, layer)) = family.unit_of(name) {
+            stages.entry(stage).or_default().insert(unit);
+            if layer == "conv3.weight" {
+                block = Block::Bottleneck;
+            }
+        }
+    }
+    let units: Vec<usize> = stages.values().map(BTreeSet::len).collect();
+    let classes = *tensors.get(&family.name_of("classifier.weight"))?.shape.first()?;
+    let Frame { layout, ordering, dimensions, stem_pooling } = family.frame();
+    let depth = match layout {
+        Layout::Cifar => {
+            block = Block::Basic;
+            units.first()? * 3 * block.convolutions() + 2
+        }
+        Layout::ImageNet => ResNetConfig::imagenet_depth(block, &units)?,
+    };
+    let model =
+        format!("{}{depth}", if ordering == Ordering::FullPreActivation { "preresnet" } else { "resnet" });
+    let options = NetworkOptions {
+        layout: Some(layout),
+        block: Some(block),
+        ordering: Some(ordering),
+        dimensions: Some(dimensions),
+        stem_pooling: Some(stem_pooling),
+        stride_placement: Some(Family::stride_placement(block)),
+        ..NetworkOptions::named(model)
+    };
+    options.resolve(classes).ok()
+}
+
+/// Tensors of a family's network by our names, in our layouts.
+pub(super) fn to_ours(
+    mut tensors: NamedTensors,
+    family: Family,
+    network: &ResNetConfig,
+) -> Result<NamedTensors, NetworkError> {
+    let mut ours = NamedTensors::new();
+    for (name, shape) in network.tensor_shapes()? {
+        let theirs = family.name_of(&name);
+        let missing = || NetworkError::Weights(format!("'{theirs}' is missing"));
+        let mut tensor = tensors.remove(&theirs).ok_or_else(missing)?;
+        tensor.shape = shape;
+        ours.insert(name, tensor);
+    }
+    if family == Family::Akamaster {
+        reorder(&mut ours, &widths(&network.plan()?), Direction::In);
+    }
+    Ok(ours)
+}
+
+/// Tensors of a network by a family's names, in its layouts.
+pub(super) fn to_theirs(
+    mut ours: NamedTensors,
+    family: Family,
+    network: &ResNetConfig,
+) -> Result<NamedTensors, NetworkError> {
+    if family == Family::Akamaster {
+        reorder(&mut ours, &widths(&network.plan()?), Direction::Out);
+    }
+    let rename = |(name, mut tensor): (String, TensorValues)| {
+        if family == Family::TimmV2 && name == "classifier.weight" {
+            tensor.shape.extend([1, 1]);
+        }
+        (family.name_of(&name), tensor)
+    };
+    Ok(ours.into_iter().map(rename).collect())
+}
+
+/// Channels that each stage puts out.
+fn widths(plan: &Plan) -> Vec<usize> {
+    plan.stages.iter().map(|units| units[0].outputs()).collect()
+}
