@@ -6,6 +6,7 @@ mod cost;
 mod destination;
 mod download;
 mod evaluate;
+mod export;
 mod import;
 mod interrupt;
 mod machine;
@@ -58,6 +59,7 @@ enum Action {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Import(import::Arguments),
+    Export(export::Arguments),
     Summary(summary::Arguments),
     Cost(cost::Arguments),
     Paper(paper::Arguments),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Import(arguments) => import::run(&arguments),
+        Action::Export(arguments) => export::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),
         Action::Cost(arguments) => cost::run(&arguments),
         Action::Paper(arguments) => paper::run(arguments),

@@ -51,6 +51,8 @@ fn possible_value(choice: Choice) -> PossibleValue {
 mod tests {
     use residua::data::Source;
     use residua::device::DeviceChoice;
+    use residua::export::ExportFormat;
+    use residua::export::onnx::AxisOrder;
     use residua::nn::{MemoryChoice, Shortcut};
     use residua::study::paper::Budget;
 
@@ -72,5 +74,7 @@ mod tests {
         assert_read::<DeviceChoice>();
         assert_read::<MemoryChoice>();
         assert_read::<Budget>();
+        assert_read::<ExportFormat>();
+        assert_read::<AxisOrder>();
     }
 }

@@ -9,6 +9,7 @@
 //! - [`train`]: the training loop;
 //! - [`plot`]: figures of runs;
 //! - [`evaluate`]: what trained networks say of images;
+//! - [`export`]: trained networks for other programs;
 //! - [`run`]: a run on disk: recipe, checkpoints, metrics;
 //! - [`data`]: images, from files to mini-batches;
 //! - [`nn`]: the networks as Burn modules;
@@ -23,6 +24,7 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `download` | fetching CIFAR-10 and CIFAR-100, and the folder where they lie then |
+//! | `onnx` | trained networks as ONNX files: `export::onnx` |
 //! | `reports` | curves, pictures and HTML pages of runs and studies: [`plot`], and the `page`s of [`report`] and [`study`] |
 //! | `tensorboard` | events for TensorBoard beside a run's metrics |
 //!
@@ -33,6 +35,7 @@ pub mod bench;
 pub mod data;
 pub mod device;
 pub mod evaluate;
+pub mod export;
 pub mod files;
 pub mod nn;
 pub mod ops;

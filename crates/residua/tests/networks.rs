@@ -8,10 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use fixture::{Case, Expected, relative_error};
 use residua::data::Batch;
 use residua::evaluate::to_host;
-use residua::nn::{
-    DimensionChange, Layout, NamedTensors, NetworkOptions, Pass, ResNet, ResNetConfig, Shortcut,
-    StridePlacement, TensorValues,
-};
+use residua::nn::{NamedTensors, NetworkOptions, Pass, ResNet, Shortcut};
 use residua::ops::Engine;
 use residua::run::{DecayScope, OptimiserOptions};
 use residua::train::{Sgd, cross_entropy, step};
@@ -199,37 +196,10 @@ impl Report<'_> {
     }
 }
 
-fn config(case: &Case) -> ResNetConfig {
-    let layout = if case.family == "imagenet" { Layout::ImageNet } else { Layout::Cifar };
-    let stride_placement =
-        if case.stride_in == "conv2" { StridePlacement::Middle } else { StridePlacement::First };
-    let dimensions: DimensionChange = case.dimensions.parse().unwrap();
-    NetworkOptions {
-        ordering: Some(case.ordering.parse().unwrap()),
-        shortcut: Some(case.shortcut.parse().unwrap()),
-        dimensions: Some(dimensions),
-        block: Some(case.block.parse().unwrap()),
-        layout: Some(layout),
-        stride_placement: Some(stride_placement),
-        bn_group: case.bn_group,
-        ..NetworkOptions::named(&case.network)
-    }
-    .resolve(case.classes)
-    .unwrap_or_else(|error| panic!("{}: {error}", case.name))
-}
-
 /// The case's network with the case's weights, ready to be trained.
 fn network(case: &Case) -> ResNet {
-    let network = ResNet::init(&config(case), 0, &Device::flex().autodiff()).unwrap();
-    let tensors: NamedTensors = network
-        .tensor_shapes()
-        .into_iter()
-        .map(|(name, shape)| {
-            let values = case.initial(&name, &shape);
-            (name, TensorValues { shape, values })
-        })
-        .collect();
-    network.with_tensors(&tensors).unwrap()
+    let network = ResNet::init(&case.config(), 0, &Device::flex().autodiff()).unwrap();
+    network.with_tensors(&case.tensors()).unwrap()
 }
 
 fn pass(case: &Case, network: &ResNet, iteration: u64) -> Pass {

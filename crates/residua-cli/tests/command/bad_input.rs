@@ -11,7 +11,7 @@ const RUN: &str =
 /// Asserts that `residua` refuses `line` with this exit code, in one error that holds all `parts`, and leaves nothing
 /// half-written behind.
 #[track_caller]
-fn assert_refused(sandbox: &Sandbox, code: i32, line: &str, parts: &[&str]) {
+pub(crate) fn assert_refused(sandbox: &Sandbox, code: i32, line: &str, parts: &[&str]) {
     let ended = sandbox.run(line);
     let errors = ended.stderr.lines().filter(|line| line.starts_with("error: ")).count();
     assert_eq!((ended.code, errors), (Some(code), 1), "residua {line}\n{}", ended.stderr);

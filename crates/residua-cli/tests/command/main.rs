@@ -7,6 +7,7 @@ mod bad_input;
 mod contract;
 mod cost;
 mod download;
+mod export;
 mod file_systems;
 mod help;
 mod import;
