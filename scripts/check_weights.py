@@ -1,4 +1,5 @@
-"""What scripts/check-weights runs: every architecture, saved in each kind of file, against residua predict.
+"""What scripts/check-weights runs: every architecture, saved in each kind of file, against residua predict; exported again by residua
+and loaded by the package.
 
 Probabilities of all classes are compared as logarithms less their mean: logits up to a constant.
 """
@@ -11,7 +12,7 @@ import sys
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from foreign_networks import build, with_generated_weights
 
@@ -82,12 +83,25 @@ def predicted(weights, paths, side, classes):
     names.write_text("\n".join(map(str, range(classes))))
     command = [RESIDUA, "predict", *paths, "--checkpoint", weights, "--classes", names, "--size", side, "--scale", side,
                "--top", classes, "--json"]
-    lines = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     result = np.zeros((len(paths), classes))
     for row, line in zip(result, lines, strict=True):
         for prediction in json.loads(line)["predictions"]:
             row[int(prediction["class"])] = np.log(prediction["probability"])
     return result
+
+
+def check_there_and_back(file, network, family, model, classes):
+    """What residua exports again is what it was given, and the network takes it."""
+    out = WORK / "exported.safetensors"
+    to = "timm" if family == "timm-v2" else family
+    subprocess.run(list(map(str, [RESIDUA, "export", file, "--to", to, "--out", out])), check=True, capture_output=True)
+    exported = load_file(out)
+    fresh = build(family, model, classes)
+    fresh.load_state_dict(exported, strict=True)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.equal(exported[name], tensor), f"{family} {model}: {name} is another"
 
 
 def centred(logits):
@@ -100,6 +114,7 @@ def main():
         sides = (32,) if "cifar" in model or family == "akamaster" else (224, 256)
         network = with_small_logits(with_generated_weights(build(family, model, classes), number), sides[0])
         files = saved(network, f"{family}-{model}")
+        check_there_and_back(files[0], network, family, model, classes)
         network = network.double()
         mean, deviation = (np.array(numbers) for numbers in NORMALISATIONS[custom(family, classes)])
         for side, file in [(side, file) for side in sides for file in files]:

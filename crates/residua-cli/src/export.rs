@@ -1,35 +1,39 @@
 //! `residua export`: a trained network for other programs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use residua::export::onnx::{AxisOrder, Norms, OnnxOptions, Pixels, Scores, encode};
-use residua::export::{ExportError, ExportFormat};
+use residua::export::{ExportError, ExportFormat, weight_file};
 use residua::files::write_file;
 use residua::infer::StoredWeights;
-use residua::run::stored_weights;
 use serde_json::json;
 
 use crate::output::print;
-use crate::usage::UsageError;
+use crate::usage::{UsageError, whole};
+use crate::weights::{WeightsArguments, is_same};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
   residua export runs/preresnet20-cifar10 --to onnx --out network.onnx
   residua export weights.safetensors --to onnx --out network.onnx --with-normalisation --input nhwc
-  residua export runs/preresnet20-cifar10 --to onnx --out network.onnx --keep-norms --json";
+  residua export runs/preresnet20-cifar10 --to onnx --out network.onnx --keep-norms --json
+  residua export runs/resnet50-flowers --to torchvision --out flowers.safetensors
+  residua export resnet50-11ad3fa6.pth --to onnx --out resnet50.onnx --classes imagenet.txt";
 
 /// Write a trained network for other programs.
 ///
 /// An ONNX file (operator set 17) takes batches of any size. Its tensors have the names of weight files. Its metadata says which
 /// network it is, the classes, the size of the images, how they are scaled and their normalisation, under the keys of
-/// weight files. A file that is there already is replaced.
+/// weight files.
+///
+/// The other formats are safetensors files with the names of a family: load_state_dict(load_file(FILE)) of its network takes them.
+/// A file that is there already is replaced.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weights.safetensors of one.
+    /// A run's folder (its last checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(value_name = "RUN|FILE")]
     checkpoint: PathBuf,
     /// What to write.
@@ -50,15 +54,29 @@ pub(crate) struct Arguments {
     /// Keep every batch normalisation, as in training [default: those behind convolutions are folded into them].
     #[arg(long)]
     keep_norms: bool,
-    /// Print one line of JSON: format, file, bytes, checkpoint, network, input, output.
+    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
+    /// custom].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    size: Option<usize>,
+    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
+    /// --size].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    scale: Option<usize>,
+    #[command(flatten)]
+    weights: WeightsArguments,
+    /// Print one line of JSON: format, file, bytes, checkpoint, network; of ONNX also input and output.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, to, out, .. } = arguments;
-    let weights = stored_weights(checkpoint)?;
-    if is_same_file(&weights.path, out) {
+    if *to != ExportFormat::Onnx && arguments.onnx() != OnnxOptions::default() {
+        let given = "--with-normalisation, --input, --probabilities and --keep-norms are for --to onnx";
+        return Err(UsageError::new(given).into());
+    }
+    let (weights, _) = arguments.weights.open(checkpoint, arguments.size, arguments.scale)?;
+    if is_same(&weights.path, out) {
         return Err(UsageError::new(format_args!(
             "--out: {} holds the weights to export; give another name",
             out.display()
@@ -67,33 +85,38 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let info = weights.info()?;
     let StoredWeights { path, tensors, .. } = weights;
-    let file = match to {
-        ExportFormat::Onnx => encode(&info, tensors, arguments.onnx()),
-    };
-    let file = file.map_err(|error| match error {
+    let refused = |error| match error {
         ExportError::Network(error) => anyhow::Error::from(StoredWeights::refused(&path, error)),
+        ExportError::Family { .. } => UsageError::new(format_args!("--to {to}: {error}")).into(),
         error => error.into(),
-    })?;
-    write_file(out, &file.bytes)?;
+    };
+    let (bytes, onnx) = match weight_file(*to, &info, tensors.clone(), out).map_err(refused)? {
+        Some(bytes) => (bytes, None),
+        None => {
+            let file = encode(&info, tensors, arguments.onnx()).map_err(refused)?;
+            (file.bytes, Some((file.input, file.output, file.description)))
+        }
+    };
+    write_file(out, &bytes)?;
     if arguments.json {
-        print(json!({
+        let mut report = json!({
             "format": to,
             "file": out,
-            "bytes": file.bytes.len(),
+            "bytes": bytes.len(),
             "checkpoint": path,
             "network": info.network,
-            "input": file.input,
-            "output": file.output,
-        }))?;
+        });
+        if let Some((input, output, _)) = onnx {
+            report["input"] = json!(input);
+            report["output"] = json!(output);
+        }
+        print(report)?;
     } else {
-        print(format_args!(
-            "{}: {:.2} MB, {} -> {} ({})",
-            out.display(),
-            file.bytes.len() as f64 / 1e6,
-            file.input,
-            file.output,
-            file.description
-        ))?;
+        let what = match onnx {
+            Some((input, output, description)) => format!("{input} -> {output} ({description})"),
+            None => format!("{}, {} classes, for {to}", info.network.name(), info.classes.len()),
+        };
+        print(format_args!("{}: {:.2} MB, {what}", out.display(), bytes.len() as f64 / 1e6))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,8 +130,4 @@ impl Arguments {
             scores: if self.probabilities { Scores::Probabilities } else { Scores::Logits },
         }
     }
-}
-
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -1,6 +1,6 @@
 //! `residua import`: others' weights as a file of Residua's.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::output::{print, tell};
 use crate::usage::{UsageError, whole};
-use crate::weights::{WeightsArguments, what};
+use crate::weights::{WeightsArguments, is_same, what};
 
 const EXAMPLES: &str = "Examples:
   residua import resnet50-11ad3fa6.pth --out resnet50.safetensors --classes imagenet.txt
@@ -75,9 +75,4 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tell(format_args!("{} holds {}", out.display(), what(&weights, &recognition)?));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether two paths lead to one file.
-fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

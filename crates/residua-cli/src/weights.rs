@@ -95,6 +95,11 @@ pub(crate) fn what(weights: &StoredWeights, recognition: &Recognition) -> anyhow
     Ok(format!("{family}{name}, {classes} classes, from a {}{skipped}", weights.container))
 }
 
+/// Whether two paths lead to one file.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// What was said wrongly of weights is a usage error, as far as an option says it.
 fn recognised(
     weights: StoredWeights,

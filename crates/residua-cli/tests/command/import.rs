@@ -5,8 +5,8 @@ use std::fs;
 
 use residua::device::Device;
 use residua::infer::foreign::{Family, named_by};
-use residua::infer::weights::encode;
-use residua::nn::{NetworkOptions, ResNet};
+use residua::infer::weights::{TensorFile, encode};
+use residua::nn::{NamedTensors, NetworkOptions, ResNet};
 
 use crate::sandbox::Sandbox;
 
@@ -125,4 +125,35 @@ fn a_file_is_summed_up() {
     let ended = sandbox.run("summary --checkpoint theirs.safetensors --model resnet20");
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("leave the options of the network out"), "{}", ended.stderr);
+}
+
+#[test]
+fn weights_go_out_by_the_names_they_came_by() {
+    let sandbox = sandbox();
+    sandbox.succeed("export theirs.safetensors --to akamaster --out back.safetensors");
+    let read = |name: &str| TensorFile::read(&sandbox.at(name)).unwrap().tensors;
+    let bare = |name: &String| name.strip_prefix("module.").unwrap_or(name).to_owned();
+    let theirs: NamedTensors =
+        read("theirs.safetensors").into_iter().map(|(name, tensor)| (bare(&name), tensor)).collect();
+    assert!(theirs == read("back.safetensors"));
+    sandbox.succeed("export theirs.safetensors --to safetensors --out ours.safetensors");
+    sandbox.succeed("import theirs.safetensors --out imported.safetensors");
+    assert!(
+        fs::read(sandbox.at("ours.safetensors")).unwrap()
+            == fs::read(sandbox.at("imported.safetensors")).unwrap()
+    );
+    for (arguments, problem) in [
+        (
+            "--to torchvision --out o",
+            "--to torchvision: networks of torchvision have layout imagenet, not cifar; an ONNX file takes any",
+        ),
+        ("--to pytorch-cifar-models --out o", "dimension change b, not a"),
+        ("--to timm --out o --keep-norms", "are for --to onnx"),
+        ("--to safetensors --out theirs.safetensors", "holds the weights to export"),
+    ] {
+        let ended = sandbox.run(&format!("export theirs.safetensors {arguments}"));
+        assert_eq!(ended.code, Some(2), "{arguments}: {}", ended.stderr);
+        assert!(ended.stderr.contains(problem), "{arguments}: {}", ended.stderr);
+        assert!(!sandbox.at("o").exists());
+    }
 }

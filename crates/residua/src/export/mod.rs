@@ -2,9 +2,11 @@
 
 #[cfg(feature = "onnx")]
 pub mod onnx;
+mod weight_file;
 
 use residua_infer::network::NetworkError;
 use residua_infer::normalisation::NormalisationError;
+use residua_infer::weights::TensorFileError;
 use residua_infer::words;
 use thiserror::Error;
 
@@ -13,11 +15,28 @@ use thiserror::Error;
 pub enum ExportFormat {
     /// An ONNX file, for ONNX Runtime and whatever else reads one.
     Onnx,
+    /// A safetensors file by torchvision's names.
+    Torchvision,
+    /// A safetensors file by timm's names: those of its `resnet` or its `resnetv2` networks.
+    Timm,
+    /// A safetensors file by the names of chenyaofo/pytorch-cifar-models.
+    PyTorchCifarModels,
+    /// A safetensors file by the names of akamaster/pytorch_resnet_cifar10.
+    Akamaster,
+    /// A safetensors file by Residua's own names, which says all that is needed to classify.
+    Safetensors,
 }
 
 words!(ExportFormat, "format", {
     Onnx => "onnx": "a file for ONNX Runtime and other programs that run ONNX networks",
+    Torchvision => "torchvision": "safetensors for torchvision's resnet18, 34, 50, 101, 152",
+    Timm => "timm": "safetensors for timm's resnet and resnetv2 networks",
+    PyTorchCifarModels => "pytorch-cifar-models": "safetensors for chenyaofo's networks",
+    Akamaster => "akamaster": "safetensors for akamaster's networks",
+    Safetensors => "safetensors": "Residua's own weight file",
 });
+
+pub use weight_file::weight_file;
 
 /// A network that cannot be exported.
 #[derive(Debug, Error)]
@@ -29,6 +48,15 @@ pub enum ExportError {
     /// Its normalisation is not one for its images.
     #[error(transparent)]
     Normalisation(#[from] NormalisationError),
+    /// The network is none of that family.
+    #[error("{reason}; an ONNX file takes any network")]
+    Family {
+        /// What is another in the family.
+        reason: String,
+    },
+    /// The tensors cannot be written.
+    #[error(transparent)]
+    File(#[from] TensorFileError),
     /// The format has no room for it.
     #[error(
         "the network takes {bytes} bytes, and a file of this format holds {most} at most; export one of fewer parameters"

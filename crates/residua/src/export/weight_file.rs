@@ -1,0 +1,47 @@
+//! Weights for PyTorch's programs, by the names that they know.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use residua_infer::WeightsInfo;
+use residua_infer::foreign::{Family, named_by};
+use residua_infer::network::{NamedTensors, StemPooling};
+use residua_infer::weights::encode;
+use serde_json::json;
+
+use super::{ExportError, ExportFormat};
+
+/// The bytes of a safetensors file with a network's weights by the names of a format, none for a format that is no weight file.
+/// `load_state_dict(strict=True)` of that format's network takes them. What is needed to classify is in the metadata. `path` is where
+/// errors say that the file stands.
+///
+/// # Errors
+/// When the network is none of that format's.
+pub fn weight_file(
+    format: ExportFormat,
+    info: &WeightsInfo,
+    tensors: NamedTensors,
+    path: &Path,
+) -> Result<Option<Vec<u8>>, ExportError> {
+    info.network.check_tensors(&tensors)?;
+    let family = match format {
+        ExportFormat::Onnx => return Ok(None),
+        ExportFormat::Safetensors => return Ok(Some(encode(path, &tensors, &info.to_metadata())?)),
+        ExportFormat::Torchvision => Family::Torchvision,
+        ExportFormat::Timm if info.network.stem_pooling == StemPooling::First => Family::TimmV2,
+        ExportFormat::Timm => Family::Torchvision,
+        ExportFormat::PyTorchCifarModels => Family::PyTorchCifarModels,
+        ExportFormat::Akamaster => Family::Akamaster,
+    };
+    let theirs = named_by(family, &info.network, tensors).map_err(|reason| ExportError::Family { reason })?;
+    let WeightsInfo { classes, height, width, shorter_side, normalisation, .. } = info;
+    let metadata = BTreeMap::from([
+        // What safetensors files of PyTorch's programs say.
+        ("format".to_owned(), "pt".to_owned()),
+        ("classes".to_owned(), json!(classes).to_string()),
+        ("size".to_owned(), json!([height, width]).to_string()),
+        ("shorter_side".to_owned(), json!(shorter_side).to_string()),
+        ("normalisation".to_owned(), json!(normalisation).to_string()),
+    ]);
+    Ok(Some(encode(path, &theirs, &metadata)?))
+}
