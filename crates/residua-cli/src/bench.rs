@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::bench::{BenchmarkMode, Latency, measure_latency, measure_loader};
 use residua::data::{Augmentation, Source};
-use residua::nn::NetworkOptions;
+use residua::nn::{NetworkOptions, Part, Parts};
 use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// What to measure.
     #[arg(long, default_value_t = BenchmarkMode::Train, value_name = "MODE", value_parser = words::<BenchmarkMode>())]
     mode: BenchmarkMode,
+    /// Parts of the network that training leaves as they are, such as stem,stage1.
+    #[arg(long, value_name = "PART,PART,...", value_delimiter = ',', value_parser = words::<Part>(), conflicts_with = "load")]
+    freeze: Vec<Part>,
     /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
     #[arg(long, value_name = "N", value_parser = threads)]
     callers: Option<NonZeroUsize>,
@@ -79,6 +82,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
+    let is_trained = *mode == BenchmarkMode::Train && options.model != Compared::INCEPTION;
+    if !arguments.freeze.is_empty() && !is_trained {
+        return Err(UsageError::new("--freeze is for --mode train of residual networks").into());
+    }
     if options.model == Compared::INCEPTION {
         if options != NetworkOptions::named(Compared::INCEPTION) || arguments.images.are_given() {
             let given = "--model inception-v3 is one network, for 1000 classes and images of 299x299";
@@ -97,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let subject = Subject::Residual { network: network.clone(), size };
     let Measured { measurement: measured, memory } = arguments.request(subject).run(threads)?;
     if arguments.json {
-        let report = json!({
+        let mut report = json!({
             "engine": format!("residua {} {}", env!("CARGO_PKG_VERSION"), machine.engine),
             "model": options.model,
             "ordering": network.ordering,
@@ -116,6 +123,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "images_per_second": measured.images_per_second,
             "peak_memory_bytes": measured.peak_memory_bytes,
         });
+        if !arguments.freeze.is_empty() {
+            report["frozen"] = json!(arguments.frozen());
+        }
         print(report)?;
     } else {
         let peak = measured
@@ -144,7 +154,12 @@ impl Arguments {
             steps: self.steps,
             machine: self.machine.clone(),
             memory: self.memory.memory,
+            frozen: self.frozen(),
         }
+    }
+
+    fn frozen(&self) -> Parts {
+        self.freeze.iter().copied().collect()
     }
 }
 

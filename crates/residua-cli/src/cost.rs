@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::bench::BenchmarkMode;
 use residua::device::DeviceChoice;
-use residua::nn::{Layout, Memory, MemoryChoice};
+use residua::nn::{Layout, Memory, MemoryChoice, Parts};
 use residua::ops::Engine;
 use residua::report::{RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
@@ -140,7 +140,15 @@ impl Arguments {
         let batch = self.batch.or(NonZeroUsize::new(usual_batch)).unwrap_or(NonZeroUsize::MIN);
         let machine =
             MachineArguments { device: self.device, threads: self.threads, engine: Engine::default() };
-        let request = Request { subject, mode, batch, steps: self.steps, machine, memory: self.memory };
+        let request = Request {
+            subject,
+            mode,
+            batch,
+            steps: self.steps,
+            machine,
+            memory: self.memory,
+            frozen: Parts::default(),
+        };
         let measured = request.run_apart()?;
         Ok(Speed {
             images_per_second: measured.images_per_second_median,

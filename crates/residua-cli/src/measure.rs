@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use residua::bench::{Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception};
 use residua::device::free_memory;
-use residua::nn::{Memory, MemoryChoice, ResNetConfig};
+use residua::nn::{Memory, MemoryChoice, Parts, ResNetConfig};
 use residua::run::RunError;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub(crate) struct Request {
     pub(crate) steps: NonZeroUsize,
     pub(crate) machine: MachineArguments,
     pub(crate) memory: MemoryChoice,
+    /// Parts of the network that training leaves as they are.
+    pub(crate) frozen: Parts,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,7 +70,8 @@ impl Request {
             BenchmarkMode::Infer => Memory::default(),
             BenchmarkMode::Train => {
                 let [height, width] = size;
-                let memory = self.memory.resolve(network, batch, height, width, free_memory(&device));
+                let free = free_memory(&device);
+                let memory = self.memory.resolve_frozen(network, &self.frozen, batch, height, width, free);
                 memory.map_err(|error| impossible_training(&error))?
             }
         };
@@ -80,7 +83,7 @@ impl Request {
     }
 
     fn benchmark(&self, network: &ResNetConfig, size: [usize; 2], memory: Memory) -> Benchmark {
-        let Self { mode, batch, steps, machine, .. } = self;
+        let Self { mode, batch, steps, machine, frozen, .. } = self;
         Benchmark {
             network: network.clone(),
             mode: *mode,
@@ -89,6 +92,7 @@ impl Request {
             steps: steps.get(),
             engine: machine.engine,
             memory,
+            frozen: frozen.clone(),
         }
     }
 

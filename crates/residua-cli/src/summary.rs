@@ -8,7 +8,7 @@ use clap::Args;
 use residua::data::Normalisation;
 use residua::device::{Device, free_memory};
 use residua::infer::WeightsInfo;
-use residua::nn::{Memory, MemoryChoice, MemoryError, MemoryPlan, ResNetConfig};
+use residua::nn::{Memory, MemoryChoice, MemoryError, MemoryPlan, Part, Parts, ResNetConfig};
 use residua::report::network_table;
 use serde::Serialize;
 
@@ -46,6 +46,11 @@ pub(crate) struct Arguments {
     /// Predict it for this mode only, or for the fastest that fits in a size such as 4GiB.
     #[arg(long, value_name = "MODE|SIZE", requires = "batch", value_parser = words::<MemoryChoice>())]
     memory: Option<MemoryChoice>,
+    /// Predict it where training leaves these parts as they are, such as stem,stage1.
+    #[arg(
+        long, value_name = "PART,PART,...", requires = "batch", value_delimiter = ',', value_parser = words::<Part>()
+    )]
+    freeze: Vec<Part>,
     /// Print JSON, with every unit.
     #[arg(long)]
     json: bool,
@@ -54,8 +59,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Asked { model, config, size: [height, width], weights } = arguments.asked()?;
     let summary = config.summary(height, width).map_err(|error| impossible_images(&error))?;
+    let frozen: Parts = arguments.freeze.iter().copied().collect();
     let training =
-        arguments.batch.map(|batch| plans(&config, batch.get(), [height, width], arguments.memory));
+        arguments.batch.map(|batch| plans(&config, &frozen, batch.get(), [height, width], arguments.memory));
     let training = training.transpose().map_err(|error| impossible_training(&error))?;
     if arguments.json {
         #[derive(Serialize)]
@@ -145,6 +151,7 @@ fn in_words(info: &WeightsInfo) -> String {
 /// What training takes: in the mode chosen, or in each.
 fn plans(
     config: &ResNetConfig,
+    frozen: &Parts,
     batch: usize,
     [height, width]: [usize; 2],
     choice: Option<MemoryChoice>,
@@ -152,9 +159,12 @@ fn plans(
     config.check_batch(batch, height, width)?;
     let modes = match choice {
         None => Memory::ALL.to_vec(),
-        Some(choice) => vec![choice.resolve(config, batch, height, width, free_memory(&Device::flex()))?],
+        Some(choice) => {
+            let free = free_memory(&Device::flex());
+            vec![choice.resolve_frozen(config, frozen, batch, height, width, free)?]
+        }
     };
-    let plan = |memory| Ok(MemoryPlan::of(config, batch, height, width, memory)?);
+    let plan = |memory| Ok(MemoryPlan::of_frozen(config, frozen, batch, height, width, memory)?);
     modes.into_iter().map(plan).collect()
 }
 

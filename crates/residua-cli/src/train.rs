@@ -1,5 +1,7 @@
 //! `residua train`: trains a network and keeps the run in a folder.
 
+mod fine_tuning;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,13 +10,12 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source};
-use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::nn::NetworkError;
 use residua::run::{DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe};
 use residua::train::{Ending, Machine, Run, RunImages, Trainer};
 use serde_json::json;
 
+use self::fine_tuning::FineTuningArguments;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::network::{NetworkArguments, impossible};
@@ -23,7 +24,6 @@ use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::usage::{UsageError, count, impossible_run, threads, whole};
 use crate::watch::Watch;
-use crate::weights::FamilyArgument;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -32,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6
   residua train --data cifar10:data --iterations 8000 --decay-at 4000,6000 --warmup 400:0.01
   residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --warmup none
+  residua train --data folder:flowers --model preresnet18 --init runs/first --freeze stem,stage1 --lr 0.01 --head-lr 0.1
   residua train --resume runs/preresnet164-cifar10";
 
 /// Train a network; the run is kept in a folder.
@@ -57,12 +58,6 @@ pub(crate) struct Arguments {
     /// the intervals and the data's folder may change.
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// Start from these weights, of the same network, instead of random ones: another run's folder (its last
-    /// checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
-    #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
-    init: Option<PathBuf>,
-    #[command(flatten)]
-    family: FamilyArgument,
     /// Write no file of events for TensorBoard into the run's folder.
     #[arg(long)]
     no_tensorboard: bool,
@@ -76,6 +71,8 @@ pub(crate) struct Arguments {
     data: DataArguments,
     #[command(flatten)]
     schedule: ScheduleArguments,
+    #[command(flatten)]
+    fine_tuning: FineTuningArguments,
     #[command(flatten)]
     intervals: IntervalArguments,
     #[command(flatten)]
@@ -198,8 +195,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(folder) => (folder.clone(), resume(trainer, folder)?),
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
-            let weights = arguments.init.as_deref().map(|path| arguments.family.open(path)).transpose()?;
-            let run = begin(trainer, arguments.init.as_deref().zip(weights), &folder)?;
+            let run = arguments.fine_tuning.begin(trainer, &folder)?;
             (folder, run)
         }
     };
@@ -263,6 +259,7 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        self.fine_tuning.refine(&mut recipe);
         self.intervals.refine(&mut recipe);
         let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
         recipe.validate().map_err(UsageError::from)?;
@@ -415,16 +412,6 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
     let numbered = (2u32..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
     names.find(|folder| !folder.exists()).expect("there are endlessly many names")
-}
-
-/// Begins a run, from the weights in a file if one is given.
-fn begin(trainer: Trainer, weights: Option<(&Path, StoredWeights)>, folder: &Path) -> anyhow::Result<Run> {
-    let Some((path, weights)) = weights else { return trainer.start(folder).map_err(impossible_run) };
-    trainer.start_from(&weights.tensors, folder).map_err(|error| match error {
-        // Weights of another network are an error of the file that they came from.
-        RunError::Network(error @ NetworkError::Weights(_)) => StoredWeights::refused(path, error).into(),
-        error => impossible_run(error),
-    })
 }
 
 /// Goes on with a run; options that may not change are an error of whoever gave them.

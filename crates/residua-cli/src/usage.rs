@@ -62,6 +62,9 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::WarmupIterations => "--warmup (iterations)",
         RecipeOption::WarmupLearningRate => "--warmup (learning rate)",
         RecipeOption::WarmupKind => "--warmup (kind)",
+        RecipeOption::Frozen => "--freeze",
+        RecipeOption::ClassifierLearningRate => "--head-lr",
+        RecipeOption::LayerDecay => "--layer-decay",
         RecipeOption::LogInterval => "--log-every",
         RecipeOption::EvaluateInterval => "--evaluate-every",
         RecipeOption::CheckpointInterval => "--checkpoint-every",
@@ -89,6 +92,7 @@ pub(crate) fn impossible_images(error: &NetworkError) -> UsageError {
     let flag = match error {
         NetworkError::InputSize { .. } | NetworkError::TooSmall { .. } => "--size: ",
         NetworkError::BatchGroup { .. } | NetworkError::SingleValue { .. } => "--batch: ",
+        NetworkError::NoSuchPart { .. } | NetworkError::AllFrozen => "--freeze: ",
         _ => "",
     };
     UsageError(format!("{flag}{error}"))

@@ -3,7 +3,7 @@
 
 use residua::data::Batch;
 use residua::device::Device;
-use residua::nn::{Memory, NetworkOptions, Pass, ResNet};
+use residua::nn::{Memory, NetworkOptions, Part, Pass, ResNet};
 use residua::run::OptimiserOptions;
 use residua::train::{Sgd, step};
 
@@ -22,6 +22,12 @@ fn ten_thousand_steps_take_no_more_memory_than_one_thousand() {
     let batch = Batch { images, labels: vec![3, 7], height, width, crops: 1, first_sample: 0, epoch: 0 };
     let mut after_a_thousand = 0;
     for iteration in 0..10_000 {
+        // Passes with all parts, with those in front frozen, and with those behind.
+        if iteration % 100 == 0 {
+            let frozen = [vec![], vec![Part::Stem, Part::Stage(1)], vec![Part::Stage(2), Part::Norm]];
+            let frozen = frozen[iteration as usize / 100 % 3].iter().copied().collect();
+            network = network.freeze(&frozen).unwrap();
+        }
         let pass = Pass::train(1, iteration).with_memory(Memory::ALL[iteration as usize % Memory::ALL.len()]);
         (network, _) = step(network, &mut sgd, &batch, pass, 1e-4).unwrap();
         if iteration == 1_000 {

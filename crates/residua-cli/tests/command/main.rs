@@ -9,6 +9,7 @@ mod cost;
 mod download;
 mod export;
 mod file_systems;
+mod fine_tuning;
 mod help;
 mod import;
 mod kept_runs;

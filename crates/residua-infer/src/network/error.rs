@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::ordering::Ordering;
+use super::part::Part;
 use super::variants::{Block, Layout};
 use crate::choice::nearest;
 
@@ -155,9 +156,24 @@ pub enum NetworkError {
         /// Units of the network.
         units: usize,
     },
+    /// A part was named that the network does not have.
+    #[error("the network has no {part}; its parts are {}", list(parts))]
+    NoSuchPart {
+        /// The part.
+        part: Part,
+        /// Those that there are.
+        parts: Vec<Part>,
+    },
+    /// Every part is frozen.
+    #[error("nothing is left to train; leave at least one part out")]
+    AllFrozen,
     /// Weights that do not belong to this network.
     #[error("the weights do not belong to this network: {0}")]
     Weights(String),
+}
+
+fn list(parts: &[Part]) -> String {
+    parts.iter().map(Part::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn nearest_model(given: &str) -> String {

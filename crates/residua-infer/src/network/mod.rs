@@ -4,6 +4,7 @@
 mod config;
 mod error;
 mod ordering;
+mod part;
 mod plan;
 mod shortcut;
 mod summary;
@@ -13,6 +14,7 @@ mod variants;
 pub use config::{NetworkOptions, ResNetConfig};
 pub use error::NetworkError;
 pub use ordering::{Arrangement, Exit, Ordering, Preactivation};
+pub use part::{Part, Parts};
 pub use plan::{BranchNorms, ConvolutionPlan, Entry, HeadPlan, NormPlan, Plan, StemPlan, UnitPlan};
 pub use shortcut::{Shortcut, ShortcutError, Weighting};
 pub use summary::{LayerSummary, Summary, VALUE_BYTES};

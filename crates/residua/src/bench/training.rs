@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Batch;
 use crate::device::peak_memory_bytes;
 use crate::evaluate::{images, to_host};
-use crate::nn::{Memory, Pass, ResNet, ResNetConfig};
+use crate::nn::{Memory, Parts, Pass, ResNet, ResNetConfig};
 use crate::ops::Engine;
 use crate::run::OptimiserOptions;
 use crate::run::RunError;
@@ -51,6 +51,8 @@ pub struct Benchmark {
     pub engine: Engine,
     /// What a training step keeps for its backward pass.
     pub memory: Memory,
+    /// The parts of the network that training leaves as they are.
+    pub frozen: Parts,
 }
 
 /// What was measured.
@@ -77,7 +79,7 @@ impl Benchmark {
     pub fn run(&self, device: &Device) -> Result<Measurement, RunError> {
         let [height, width] = self.size;
         let batch = random_batch(self.batch, height, width, self.network.classes);
-        let network = ResNet::init(&self.network, 0, &device.clone().autodiff())?;
+        let network = ResNet::init(&self.network, 0, &device.clone().autodiff())?.freeze(&self.frozen)?;
         let parameters = network.parameters() as u64;
         let mut sgd = Sgd::new(&OptimiserOptions::default());
         let evaluated = network.valid();

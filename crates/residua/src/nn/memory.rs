@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use residua_infer::network::{
-    Entry, LayerSummary, NetworkError, Plan, ResNetConfig, Summary, Trunk, UnitPlan, VALUE_BYTES,
+    Entry, LayerSummary, NetworkError, Part, Parts, Plan, ResNetConfig, Summary, Trunk, UnitPlan,
+    VALUE_BYTES, is_trained,
 };
 use residua_infer::words;
 
@@ -48,7 +49,7 @@ pub struct MemoryPlan {
     pub peak_bytes: u64,
 }
 
-/// Copies of each parameter: weight, gradient, momentum.
+/// Copies of each trained parameter: weight, gradient, momentum.
 const PARAMETER_COPIES: u64 = 3;
 
 /// Copies of a batch's images: the loader's and the tensor.
@@ -69,27 +70,44 @@ impl MemoryPlan {
         width: usize,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
-        Self::of_plan(network, &network.plan()?, batch, height, width, memory)
+        Self::of_frozen(network, &Parts::default(), batch, height, width, memory)
     }
 
-    /// As [`of`](Self::of), of layers that are planned already.
+    /// As [`of`](Self::of), where these parts are frozen ([`ResNet::freeze`](super::ResNet::freeze)).
+    ///
+    /// # Errors
+    /// As there, and when the network does not have one of these parts, or has no other.
+    pub fn of_frozen(
+        network: &ResNetConfig,
+        frozen: &Parts,
+        batch: usize,
+        height: usize,
+        width: usize,
+        memory: Memory,
+    ) -> Result<Self, NetworkError> {
+        Self::of_plan(network, &network.plan()?, frozen, batch, height, width, memory)
+    }
+
+    /// As [`of_frozen`](Self::of_frozen), of layers that are planned already.
     pub(crate) fn of_plan(
         network: &ResNetConfig,
         plan: &Plan,
+        frozen: &Parts,
         batch: usize,
         height: usize,
         width: usize,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
         let summary = network.summary_of(plan, height, width)?;
-        let maps = Maps::of(network, plan, &summary, batch);
+        let maps = Maps::of(network, plan, frozen, &summary, batch)?;
         let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
         let Peak { kept, in_flight } = match memory {
             Memory::Fast => maps.peak(maps.units.len()),
             Memory::Balanced => maps.without_first_convolutions().peak(maps.units.len()),
             Memory::Lean => maps.peak(maps.leanest_segment()),
         };
-        let parameter_bytes = PARAMETER_COPIES * VALUE_BYTES * summary.parameters;
+        let trained = summary.parameters - parameters_of(network, frozen)?;
+        let parameter_bytes = VALUE_BYTES * (summary.parameters + (PARAMETER_COPIES - 1) * trained);
         let image_bytes = IMAGE_COPIES * VALUE_BYTES * (batch * height * width * 3) as u64;
         Ok(Self {
             memory,
@@ -108,26 +126,43 @@ impl MemoryPlan {
 pub(crate) fn lean_segment(
     network: &ResNetConfig,
     plan: &Plan,
+    frozen: &Parts,
     batch: usize,
     height: usize,
     width: usize,
 ) -> Result<usize, NetworkError> {
     let summary = network.summary_of(plan, height, width)?;
-    Ok(Maps::of(network, plan, &summary, batch).leanest_segment())
+    Ok(Maps::of(network, plan, frozen, &summary, batch)?.leanest_segment())
+}
+
+/// The values of these parts that would be trained.
+fn parameters_of(network: &ResNetConfig, parts: &Parts) -> Result<u64, NetworkError> {
+    if parts.is_empty() {
+        return Ok(0);
+    }
+    let shapes = network.tensor_shapes()?.into_iter();
+    let lies_there = |name: &str| Part::of_tensor(name).is_some_and(|part| parts.contains(part));
+    let shapes = shapes.filter(|(name, _)| is_trained(name) && lies_there(name));
+    Ok(shapes.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
 
 /// The feature maps of a batch, in bytes.
 struct Maps {
-    /// What the stem keeps: the images, its maps, the first unit's input.
+    /// What the stem keeps: the images, its maps, the first unit's input. Where it is frozen, the first trained layer's input.
     stem: u64,
+    /// The units behind the first part that is trained.
     units: Vec<UnitMaps>,
     /// What the head keeps.
     head: u64,
+    /// Alive at once in the frozen layers in front, of which nothing is kept.
+    in_front: u64,
 }
 
 struct UnitMaps {
     /// `x_l`.
     input: u64,
+    /// `x_{l+1}`.
+    output: u64,
     /// What is kept for the unit's backward pass besides its input, `x_{l+1}` included.
     kept: u64,
     /// The first convolution's output, if it can be computed again.
@@ -154,18 +189,42 @@ impl Peak {
 }
 
 impl Maps {
-    fn of(config: &ResNetConfig, plan: &Plan, summary: &Summary, batch: usize) -> Self {
+    fn of(
+        config: &ResNetConfig,
+        plan: &Plan,
+        frozen: &Parts,
+        summary: &Summary,
+        batch: usize,
+    ) -> Result<Self, NetworkError> {
         let layers = &summary.layers;
         let per_batch = |bytes: u64| bytes * batch as u64;
         let units = layers.windows(2).zip(plan.stages.iter().flatten()).map(|(layers, plan)| {
             let [input, unit] = layers else { unreachable!("windows of two") };
             UnitMaps::of(plan, input, unit, config.trunk).times(batch as u64)
         });
-        Self {
+        let whole = Self {
             stem: per_batch(layers[0].activation_bytes),
             units: units.collect(),
             head: per_batch(layers[layers.len() - 1].activation_bytes),
+            in_front: 0,
+        };
+        let first = frozen.first_besides(plan)?;
+        Ok(whole.behind(first, plan.units_before(first)))
+    }
+
+    /// These maps where `first` is the first part that is trained, with so many units in front of it.
+    fn behind(self, first: Part, units: usize) -> Self {
+        if first == Part::Stem {
+            return self;
         }
+        let Self { stem, units: mut in_front, head, .. } = self;
+        let behind = in_front.split_off(units);
+        let output = in_front.last().map_or(0, |last| last.output);
+        let input = behind.first().map_or(output, |unit| unit.input);
+        let passed = in_front.iter().map(|unit| unit.input + unit.kept).max().unwrap_or_default();
+        // Of what is in front of the classifier the mean alone is kept.
+        let (stem_kept, head) = if first == Part::Classifier { (0, 0) } else { (input, head) };
+        Self { stem: stem_kept, units: behind, head, in_front: passed.max(stem) }
     }
 
     /// These maps where each unit's first convolution is computed again.
@@ -179,10 +238,15 @@ impl Maps {
     /// Going back through unit u of a segment there are: the inputs of this segment and those before it, the maps
     /// of the segment's units up to u, and u's gradients.
     fn peak(&self, length: usize) -> Peak {
+        let in_front = Peak { kept: self.in_front, in_flight: 0 };
+        let Some(first) = self.units.first() else {
+            let at_head = Peak { kept: self.stem + self.head, in_flight: 2 * self.head };
+            return at_head.or(in_front);
+        };
         let is_whole = length >= self.units.len();
         // By segments the stem is computed again at the end; its output is the first segment's input.
-        let mut before = if is_whole { self.stem - self.units[0].input } else { 0 };
-        let mut peak = Peak { kept: self.stem, in_flight: 2 * self.units[0].input };
+        let mut before = if is_whole { self.stem - first.input } else { 0 };
+        let mut peak = Peak { kept: self.stem, in_flight: 2 * first.input }.or(in_front);
         for segment in self.units.chunks(length) {
             before += segment[0].input;
             let mut kept = before;
@@ -228,6 +292,7 @@ impl UnitMaps {
         let gradients = on_trunk(shape(unit)) + on_trunk(shape(input)) + unrounded;
         Self {
             input: on_trunk(shape(input)),
+            output: on_trunk(shape(unit)),
             kept: unit.activation_bytes,
             first: if plan.adds_paths_unweighted() && inner.len() > 1 { inner[0] } else { 0 },
             in_flight: gradients + branch.unwrap_or(0) + activation + weighted,
@@ -237,6 +302,7 @@ impl UnitMaps {
     fn times(self, batch: u64) -> Self {
         Self {
             input: batch * self.input,
+            output: batch * self.output,
             kept: batch * self.kept,
             first: batch * self.first,
             in_flight: batch * self.in_flight,
@@ -271,8 +337,11 @@ mod tests {
     fn lean_grows_with_the_root_of_the_depth() {
         let maps = |units| Maps {
             stem: 4,
-            units: (0..units).map(|_| UnitMaps { input: 4, kept: 4, first: 0, in_flight: 0 }).collect(),
+            units: (0..units)
+                .map(|_| UnitMaps { input: 4, output: 4, kept: 4, first: 0, in_flight: 0 })
+                .collect(),
             head: 0,
+            in_front: 0,
         };
         for (units, root) in [(16, 4), (64, 8), (256, 16)] {
             let length = maps(units).leanest_segment();
@@ -284,7 +353,8 @@ mod tests {
     fn the_whole_network_as_one_segment_keeps_everything() {
         let network = network("preresnet164");
         let plan = network.plan().unwrap();
-        let maps = Maps::of(&network, &plan, &network.summary_of(&plan, 32, 32).unwrap(), 3);
+        let summary = network.summary_of(&plan, 32, 32).unwrap();
+        let maps = Maps::of(&network, &plan, &Parts::default(), &summary, 3).unwrap();
         let kept = network.summary(32, 32).unwrap().activation_bytes_per_image * 3;
         assert_eq!(maps.peak(maps.units.len()).kept, kept);
     }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::memory::{Memory, MemoryPlan};
 use residua_infer::choice::{Choice, Choices, nearest, suggestion};
-use residua_infer::network::{NetworkError, Plan, ResNetConfig};
+use residua_infer::network::{NetworkError, Parts, Plan, ResNetConfig};
 use serde::{Deserialize, Serialize};
 
 /// A mode, or the fastest mode that fits in a size or in what is free.
@@ -111,15 +111,33 @@ impl MemoryChoice {
     ) -> Result<Memory, MemoryError> {
         match self {
             Self::Mode(memory) => Ok(memory),
-            _ => self.resolve_plan(network, &network.plan()?, batch, height, width, free),
+            _ => self.resolve_frozen(network, &Parts::default(), batch, height, width, free),
         }
     }
 
-    /// As [`resolve`](Self::resolve), of layers that are planned already.
+    /// As [`resolve`](Self::resolve), where these parts are frozen ([`ResNet::freeze`](super::ResNet::freeze)).
+    ///
+    /// # Errors
+    /// As there, and when the network does not have one of these parts, or has no other.
+    pub fn resolve_frozen(
+        self,
+        network: &ResNetConfig,
+        frozen: &Parts,
+        batch: usize,
+        height: usize,
+        width: usize,
+        free: Option<u64>,
+    ) -> Result<Memory, MemoryError> {
+        self.resolve_plan(network, &network.plan()?, frozen, batch, height, width, free)
+    }
+
+    /// As [`resolve_frozen`](Self::resolve_frozen), of layers that are planned already.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn resolve_plan(
         self,
         network: &ResNetConfig,
         plan: &Plan,
+        frozen: &Parts,
         batch: usize,
         height: usize,
         width: usize,
@@ -132,7 +150,7 @@ impl MemoryChoice {
         };
         let mut needed = Vec::with_capacity(Memory::ALL.len());
         for &memory in Memory::ALL {
-            let peak = MemoryPlan::of_plan(network, plan, batch, height, width, memory)?.peak_bytes;
+            let peak = MemoryPlan::of_plan(network, plan, frozen, batch, height, width, memory)?.peak_bytes;
             if peak <= available {
                 return Ok(memory);
             }

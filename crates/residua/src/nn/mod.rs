@@ -19,7 +19,7 @@ pub use memory_choice::{MemoryChoice, MemoryChoiceError, MemoryError};
 pub use pass::{Pass, UnitTrace};
 pub use residua_infer::network::{
     Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan, LayerSummary,
-    Layout, NamedTensors, NetworkError, NetworkOptions, NormPlan, Ordering, Plan, Preactivation,
+    Layout, NamedTensors, NetworkError, NetworkOptions, NormPlan, Ordering, Part, Parts, Plan, Preactivation,
     ResNetConfig, Shortcut, ShortcutError, StemPlan, StemPooling, StridePlacement, Summary, TensorValues,
     Trunk, UnitPlan, Weighting, is_trained,
 };

@@ -119,6 +119,14 @@ impl Pass {
         }
     }
 
+    /// Does something as an evaluation pass would do it.
+    pub(super) fn evaluating<T>(&mut self, forward: impl FnOnce(&mut Self) -> T) -> T {
+        let is_training = std::mem::replace(&mut self.is_training, false);
+        let result = forward(self);
+        self.is_training = is_training;
+        result
+    }
+
     /// The next unit is the one after the first `units` of the network.
     pub(super) fn pass_over(&mut self, units: usize) {
         self.units_passed = units as u64;

@@ -10,8 +10,11 @@ use super::initialise::Initialiser;
 use super::layers::{BatchNorm, Convolution, FeatureMap, Linear};
 use super::pass::Pass;
 use super::unit::ResidualUnit;
+use super::weights::NamedMapper;
 use crate::ops::{self, Addition, Engine};
-use residua_infer::network::{NetworkError, Plan, ResNetConfig, StemPlan, Trunk, Weighting};
+use residua_infer::network::{
+    NetworkError, Part, Parts, Plan, ResNetConfig, StemPlan, Trunk, Weighting, is_trained,
+};
 
 /// A residual network (paper section 3).
 ///
@@ -40,6 +43,8 @@ pub struct ResNet {
     config: ResNetConfig,
     #[module(skip)]
     plan: Arc<Plan>,
+    #[module(skip)]
+    frozen: Arc<Parts>,
 }
 
 /// Stand-alone convolution, optional BN and ReLU, optional max pooling.
@@ -87,6 +92,32 @@ impl ResNet {
             classifier: Linear::init(plan.head.features, plan.head.classes, &initialiser),
             config: config.clone(),
             plan: Arc::new(plan),
+            frozen: Arc::default(),
+        }
+    }
+
+    /// The network of which these parts are frozen and no others.
+    ///
+    /// A training pass takes frozen parts in their evaluation form: BN by its running statistics, which stay as they are, shortcuts that
+    /// are dropped by their expectation. Their tensors have no gradient, so [`Sgd`](crate::train::Sgd) leaves them alone. What lies in
+    /// front of the first part that is not frozen takes part in no backward pass, and nothing of it is kept for one.
+    ///
+    /// # Errors
+    /// When the network does not have one of these parts, or has no other.
+    pub fn freeze(self, parts: &Parts) -> Result<Self, NetworkError> {
+        parts.first_besides(&self.plan)?;
+        let network = if *parts == *self.frozen { self } else { self.map_named(&mut Freeze(parts)) };
+        Ok(Self { frozen: Arc::new(parts.clone()), ..network })
+    }
+}
+
+struct Freeze<'a>(&'a Parts);
+
+impl NamedMapper for Freeze<'_> {
+    fn map<const D: usize>(&mut self, name: String, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match Part::of_tensor(&name).filter(|_| is_trained(&name)) {
+            None => parameter,
+            Some(part) => parameter.set_require_grad(!self.0.contains(part)),
         }
     }
 }
@@ -100,6 +131,16 @@ impl ResNet {
     /// Its layers in numbers.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The parts that are not trained.
+    pub fn frozen(&self) -> &Parts {
+        &self.frozen
+    }
+
+    /// The first part that is trained.
+    pub(crate) fn first_trained(&self) -> Part {
+        self.frozen.first_besides(&self.plan).expect("it was looked at when the others were frozen")
     }
 
     /// Where the network lies.
@@ -130,15 +171,20 @@ impl ResNet {
     ) -> Result<FeatureMap, NetworkError> {
         self.check(&images, pass)?;
         let groups = images.dims()[0] / self.config.bn_group.unwrap_or(images.dims()[0]);
-        let x = self.stem.forward(images.permute([0, 2, 3, 1]), groups, pass);
+        let images = images.permute([0, 2, 3, 1]);
+        let x = self.pass_part(Part::Stem, pass, |pass| self.stem.forward(images, groups, pass));
         Ok(if pass.is_training() && self.config.trunk == Trunk::Bf16 { x.rounded() } else { x })
     }
 
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
     pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
-        let units = self.units().skip(units.start).take(units.len());
-        let output = units.fold(x, |x, unit| unit.forward(x, pass));
+        let stages = self.stages.iter().zip(1..);
+        let numbered =
+            stages.flat_map(|(units, stage)| units.iter().map(move |unit| (Part::Stage(stage), unit)));
+        let units = numbered.skip(units.start).take(units.len());
+        let output =
+            units.fold(x, |x, (stage, unit)| self.pass_part(stage, pass, |pass| unit.forward(x, pass)));
         // What is kept of these units is not kept alive by their output.
         FeatureMap { seam: None, ..output }
     }
@@ -146,9 +192,15 @@ impl ResNet {
     /// The last unit's output to class scores `[batch, classes]`.
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
         let x = x.widened();
-        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
+        let norm = self.norm.as_ref();
+        let norm = norm.map(|norm| self.pass_part(Part::Norm, pass, |pass| norm.prepare_map(&x, pass)));
         let features = ops::pool(pass.engine(), x.values, norm, self.plan.head.is_activated);
         self.classifier.forward(features)
+    }
+
+    /// One part's share of a pass, in its evaluation form if the part is frozen.
+    fn pass_part<T>(&self, part: Part, pass: &mut Pass, forward: impl FnOnce(&mut Pass) -> T) -> T {
+        if self.frozen.contains(part) { pass.evaluating(forward) } else { forward(pass) }
     }
 
     /// The network with the running statistics that a training pass has gathered.

@@ -24,8 +24,8 @@ pub use measurement::{Measured, Measurement};
 pub use metrics::{MetricsError, Record, read_metrics};
 pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
-    DataOptions, DecayScope, Intervals, InvalidOption, NamedRecipe, OptimiserOptions, OptionProblem, Recipe,
-    RecipeError, RecipeOption,
+    DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, NamedRecipe,
+    OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption,
 };
 pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;

@@ -1,5 +1,6 @@
 //! Everything that determines a training run's numbers, as a TOML file.
 
+mod fine_tuning;
 mod option;
 mod validation;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::fine_tuning::{FineTuning, LearningRates};
 pub use self::option::RecipeOption;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::schedule::{Schedule, Warmup};
@@ -45,6 +47,9 @@ pub struct Recipe {
     pub optimiser: OptimiserOptions,
     /// Length and learning rate.
     pub schedule: Schedule,
+    /// How training differs from part to part of the network.
+    #[serde(default, skip_serializing_if = "FineTuning::is_default")]
+    pub fine_tuning: FineTuning,
     /// How often to look at the run and to save it.
     #[serde(default)]
     pub intervals: Intervals,
@@ -187,6 +192,7 @@ impl Recipe {
             data: DataOptions::default(),
             optimiser: OptimiserOptions::default(),
             schedule,
+            fine_tuning: FineTuning::default(),
             intervals: Intervals::default(),
         }
     }
@@ -319,7 +325,7 @@ fn suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Ordering;
+    use crate::nn::{Ordering, Part};
 
     fn parse(text: &str) -> Result<Recipe, RecipeError> {
         Recipe::parse(text, Path::new("run/recipe.toml"))
@@ -353,6 +359,13 @@ mod tests {
             recipe.optimiser.decays = DecayScope::Weights;
             recipe.schedule.learning_rate = 0.1 + 0.2;
             recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));
+            recipe.fine_tuning.frozen = [Part::Stem, Part::Stage(1)].into_iter().collect();
+            recipe.fine_tuning.layer_decay = Some(0.75);
+            let text = recipe.to_toml();
+            assert!(
+                text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),
+                "{text}"
+            );
             assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
         }
     }

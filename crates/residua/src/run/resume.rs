@@ -123,7 +123,7 @@ fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
 mod tests {
     use super::*;
     use crate::data::Augmentation;
-    use crate::nn::{Block, NetworkOptions};
+    use crate::nn::{Block, NetworkOptions, Part};
     use crate::run::recipe::{DecayScope, NamedRecipe};
     use crate::run::schedule::Warmup;
 
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 18] = [
+        let edits: [(Edit, &str); 20] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),
@@ -192,6 +192,14 @@ mod tests {
             (
                 |recipe| recipe.schedule.warmup = Some(Warmup::gradual(400, 0.01)),
                 "schedule.warmup.kind was \"constant\", now \"gradual\"",
+            ),
+            (
+                |recipe| recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect(),
+                "fine_tuning.frozen was not set, now [\"stem\"]",
+            ),
+            (
+                |recipe| recipe.fine_tuning.layer_decay = Some(0.5),
+                "fine_tuning.layer_decay was not set, now 0.5",
             ),
         ];
         for (edit, part) in edits {

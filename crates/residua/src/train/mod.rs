@@ -5,6 +5,7 @@
 //! [`step`](step()) is one step of it, for loops of one's own, and [`backward`] with [`Sgd`] its parts.
 
 mod clock;
+mod initial_weights;
 mod loss;
 mod machine;
 mod norms;
@@ -18,6 +19,7 @@ mod sgd;
 mod step;
 mod trainer;
 
+pub use initial_weights::{InitialWeights, LoadedClassifier, LoadedWeights};
 pub use loss::{Backward, StepOutcome, cross_entropy};
 pub use machine::Machine;
 pub use norms::StageNorms;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Gradients;
 
-use crate::nn::{NamedTensors, ResNet, is_trained};
+use crate::nn::{NamedTensors, Part, ResNet, is_trained};
 
 /// Euclidean norms over the parameters of `stem`, `stage1`, `stage2`, ... and `head`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageNorms {
     /// Of the parameters.
     pub weights: BTreeMap<String, f64>,
-    /// Of the loss's gradient with respect to them.
+    /// Of the loss's gradient with respect to them, where they are not frozen.
     pub gradients: BTreeMap<String, f64>,
 }
 
@@ -33,11 +33,9 @@ fn by_stage(tensors: &NamedTensors) -> BTreeMap<String, f64> {
 
 /// `stages.0.3.conv1.weight` lies in `stage1`.
 fn stage_of(name: &str) -> String {
-    let mut parts = name.split('.');
-    match (parts.next(), parts.next().and_then(|index| index.parse::<usize>().ok())) {
-        (Some("stages"), Some(index)) => format!("stage{}", index + 1),
-        (Some("stem"), _) => "stem".to_owned(),
-        _ => "head".to_owned(),
+    match Part::of_tensor(name) {
+        Some(part @ (Part::Stem | Part::Stage(_))) => part.to_string(),
+        Some(Part::Norm | Part::Classifier) | None => "head".to_owned(),
     }
 }
 

@@ -38,10 +38,12 @@ impl Ready {
         let plan = config.plan()?;
         let (batch, height, width) = (recipe.optimiser.batch, training.height(), training.width());
         let free = free_memory(&machine.device);
-        let memory = machine.memory.resolve_plan(&config, &plan, batch, height, width, free)?;
+        let frozen = &recipe.fine_tuning.frozen;
+        let memory = machine.memory.resolve_plan(&config, &plan, frozen, batch, height, width, free)?;
         config.check_input(height, width)?;
         config.check_batch(batch, height, width)?;
         let network = ResNet::of_plan(&config, plan, recipe.seed, &machine.device.clone().autodiff());
+        let network = network.freeze(frozen)?;
         Ok(Self { images, normalisation, memory, network })
     }
 

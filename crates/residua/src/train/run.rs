@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::clock::Clock;
+use super::initial_weights::LoadedWeights;
 use super::loss::StepOutcome;
 use super::machine::Machine;
 use super::norms::StageNorms;
@@ -52,6 +53,7 @@ pub struct Run {
     state: State,
     pub(super) last_checkpoint: Option<PathBuf>,
     pub(super) warnings: Vec<String>,
+    pub(super) loaded_weights: Option<LoadedWeights>,
 }
 
 impl Run {
@@ -70,7 +72,19 @@ impl Run {
             state.samples_drawn,
         )?;
         let (last_checkpoint, warnings) = (None, Vec::new());
-        Ok(Self { recipe, machine, ready, files, sgd, loader, state, last_checkpoint, warnings })
+        let loaded_weights = None;
+        Ok(Self {
+            recipe,
+            machine,
+            ready,
+            files,
+            sgd,
+            loader,
+            state,
+            last_checkpoint,
+            warnings,
+            loaded_weights,
+        })
     }
 
     /// The recipe of this run.
@@ -101,6 +115,16 @@ impl Run {
     /// What a step keeps for its backward pass.
     pub fn memory(&self) -> Memory {
         self.ready.memory
+    }
+
+    /// The classes that the network tells apart.
+    pub fn classes(&self) -> &[String] {
+        self.ready.images.training().classes()
+    }
+
+    /// What became of the weights that the run was begun with, if it has just been begun with any.
+    pub fn loaded_weights(&self) -> Option<&LoadedWeights> {
+        self.loaded_weights.as_ref()
     }
 
     /// What was odd about the checkpoints that the run was resumed from.

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
 use super::loss::Backward;
-use crate::nn::{FeatureMap, NetworkError, Pass, ResNet};
+use crate::nn::{FeatureMap, NetworkError, Part, Pass, ResNet};
 use crate::ops;
 
 /// Loss and gradients of a batch, of which only the input of every `length`-th unit is kept:
@@ -14,6 +14,8 @@ use crate::ops;
 /// 1. forward through all segments of `length` units but the last, without a graph, keeping each one's input;
 /// 2. through the last segment and the head, and back to the segment's input;
 /// 3. segment by segment towards the stem: forward again from the kept input, back from its output's gradient.
+///
+/// What is frozen in front of the first part that is trained is passed once, without a graph.
 ///
 /// Each kernel meets the values that it meets in a pass over the whole network, in the same order: the results are
 /// the same to the bit. `pass` gathers the running statistics once, as each segment is passed with its graph.
@@ -27,8 +29,13 @@ pub(super) fn by_segments(
     length: usize,
     pass: &mut Pass,
 ) -> Result<Backward, NetworkError> {
-    let units = network.units().count();
-    let segments: Vec<_> = (0..units).step_by(length).map(|start| start..units.min(start + length)).collect();
+    let first_trained = network.first_trained();
+    let (first, units) = (network.plan().units_before(first_trained), network.units().count());
+    if first == units {
+        return Ok(Backward::from_logits(network.forward(images, pass)?, labels));
+    }
+    let segments: Vec<_> =
+        (first..units).step_by(length).map(|start| start..units.min(start + length)).collect();
     let mut inputs = inputs(network, images.clone(), &segments, pass.clone())?;
     // A leaf of its own: nothing is tracked across segments.
     let mut next_input = || {
@@ -39,7 +46,7 @@ pub(super) fn by_segments(
     };
     let mut segments = segments.into_iter().rev();
 
-    let last = segments.next().expect("a network has units");
+    let last = segments.next().expect("there are units to train");
     let (leaf, input) = next_input();
     let output = network.forward_units(last, input, pass);
     let mut learnt = Backward::from_logits(network.forward_head(output, pass), labels);
@@ -52,6 +59,9 @@ pub(super) fn by_segments(
         gradient = take(leaf, &mut found);
         let mut gathered = Gathered { from: &mut found, to: gradients };
         network.units().skip(segment.start).take(segment.len()).for_each(|unit| unit.visit(&mut gathered));
+    }
+    if first_trained != Part::Stem {
+        return Ok(learnt);
     }
     let output = network.forward_stem(images, pass)?;
     let mut found = ops::backward(output.values, gradient);
@@ -67,7 +77,8 @@ fn inputs(
     mut pass: Pass,
 ) -> Result<Vec<FeatureMap>, NetworkError> {
     let network = network.valid();
-    let mut inputs = vec![network.forward_stem(images.inner(), &mut pass)?];
+    let x = network.forward_stem(images.inner(), &mut pass)?;
+    let mut inputs = vec![network.forward_units(0..segments[0].start, x, &mut pass)];
     for segment in &segments[..segments.len() - 1] {
         let input = inputs[inputs.len() - 1].clone();
         inputs.push(network.forward_units(segment.clone(), input, &mut pass));

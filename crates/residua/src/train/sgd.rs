@@ -4,29 +4,40 @@ use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-use crate::nn::{NamedMapper, NamedTensors, ResNet, TensorValues, values_of};
+use crate::nn::{NamedMapper, NamedTensors, Part, ResNet, TensorValues, values_of};
 use crate::ops::{self, SgdOptions};
-use crate::run::{DecayScope, OptimiserOptions};
+use crate::run::{DecayScope, LearningRates, OptimiserOptions};
 
 /// The optimiser's state: a momentum buffer for each trained tensor.
 ///
 /// A step is `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - learning_rate * v` (with Nesterov's
-/// momentum: `w - learning_rate * (d + momentum * v)`); `v` starts at zero. There is no dampening.
+/// momentum: `w - learning_rate * (d + momentum * v)`); `v` starts at zero. There is no dampening. The learning rate may differ from
+/// part to part of a network; what has no gradient, as what is frozen, stays as it is.
 #[derive(Debug, Clone)]
 pub struct Sgd {
     optimiser: OptimiserOptions,
+    learning_rates: LearningRates,
     momentum: BTreeMap<String, Tensor<1>>,
 }
 
 impl Sgd {
     /// An optimiser before its first step.
     pub fn new(optimiser: &OptimiserOptions) -> Self {
-        Self { optimiser: optimiser.clone(), momentum: BTreeMap::new() }
+        let learning_rates = LearningRates::default();
+        Self { optimiser: optimiser.clone(), learning_rates, momentum: BTreeMap::new() }
+    }
+
+    /// The optimiser with a learning rate of its own for each part of the network, following from that of the step.
+    pub fn with_learning_rates(self, learning_rates: LearningRates) -> Self {
+        Self { learning_rates, ..self }
     }
 
     /// The network after a step against the gradients, which are used up.
     pub fn step(&mut self, network: ResNet, gradients: &mut Gradients, learning_rate: f64) -> ResNet {
-        network.map_named(&mut Step { sgd: self, gradients, learning_rate })
+        let plan = network.plan();
+        let of_part = |part| (part, self.learning_rates.of_part(part, plan, learning_rate));
+        let learning_rates = plan.parts().into_iter().map(of_part).collect();
+        network.map_named(&mut Step { sgd: self, gradients, learning_rates })
     }
 
     /// The momentum buffers, by the names of the tensors they belong to.
@@ -56,12 +67,13 @@ impl Sgd {
 struct Step<'a> {
     sgd: &'a mut Sgd,
     gradients: &'a mut Gradients,
-    learning_rate: f64,
+    learning_rates: BTreeMap<Part, f64>,
 }
 
 impl NamedMapper for Step<'_> {
     fn map<const D: usize>(&mut self, name: String, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = parameter.val().grad_remove(self.gradients) else { return parameter };
+        let part = Part::of_tensor(&name).expect("a tensor of a network lies in one of its parts");
         let OptimiserOptions { momentum, is_nesterov, weight_decay, decays, .. } = self.sgd.optimiser;
         parameter.map(|weight| {
             let weight = weight.inner();
@@ -71,7 +83,7 @@ impl NamedMapper for Step<'_> {
                 DecayScope::Weights => D > 1,
             };
             let options = SgdOptions {
-                learning_rate: self.learning_rate,
+                learning_rate: self.learning_rates[&part],
                 momentum,
                 weight_decay: if decays { weight_decay } else { 0. },
                 is_nesterov,

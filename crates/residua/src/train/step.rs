@@ -78,7 +78,8 @@ pub(super) fn backward_on_this_thread(
         }
         Memory::Lean => {
             let (count, height, width) = (batch.len(), batch.height, batch.width);
-            let length = lean_segment(network.config(), network.plan(), count, height, width)?;
+            let length =
+                lean_segment(network.config(), network.plan(), network.frozen(), count, height, width)?;
             by_segments(network, images, &batch.labels, length, pass)
         }
     }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use super::initial_weights::InitialWeights;
 use super::machine::Machine;
 use super::ready::Ready;
 use super::run::Run;
 use super::run_files::{RunFiles, StoppedRun};
 use super::run_images::RunImages;
 use super::sgd::Sgd;
-use crate::nn::NamedTensors;
-use crate::run::{Checkpoint, Recipe, Resumed, RunError, State};
+use crate::run::{Checkpoint, LearningRates, Recipe, Resumed, RunError, State};
 
 /// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
 ///
@@ -58,25 +58,29 @@ impl Trainer {
         self.begin(folder.as_ref(), None)
     }
 
-    /// As [`start`](Self::start), from these weights instead of random ones.
+    /// As [`start`](Self::start), from these weights instead of random ones. Where they are for another number of classes, the
+    /// classifier is as in a new network; what became of them says [`Run::loaded_weights`].
     ///
     /// # Errors
     /// As there, and when the weights are another network's.
-    pub fn start_from(self, weights: &NamedTensors, folder: impl AsRef<Path>) -> Result<Run, RunError> {
+    pub fn start_from(self, weights: InitialWeights, folder: impl AsRef<Path>) -> Result<Run, RunError> {
         self.begin(folder.as_ref(), Some(weights))
     }
 
-    fn begin(self, folder: &Path, weights: Option<&NamedTensors>) -> Result<Run, RunError> {
+    fn begin(self, folder: &Path, weights: Option<InitialWeights>) -> Result<Run, RunError> {
         let Self { recipe, images, machine } = self;
         recipe.validate()?;
         RunFiles::check_is_free(folder)?;
         let mut ready = Ready::new(&recipe, images, &machine)?;
+        let mut loaded = None;
         if let Some(weights) = weights {
-            ready.network = ready.network.with_tensors(weights)?;
+            let (network, found) = weights.load(ready.network, ready.images.training().classes())?;
+            (ready.network, loaded) = (network, Some(found));
         }
         let files = RunFiles::begin(folder, &recipe, &machine)?;
-        let (sgd, state) = (Sgd::new(&recipe.optimiser), State::new(recipe.seed));
+        let (sgd, state) = (optimiser(&recipe), State::new(recipe.seed));
         let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
+        run.loaded_weights = loaded;
         // From here on there is always a checkpoint to resume from.
         run.save()?;
         run.files.write_recipe(&run.recipe)?;
@@ -104,11 +108,16 @@ impl Trainer {
             ready.check_images(&weights_metadata)?;
         }
         ready.network = ready.network.with_tensors(&weights)?;
-        let sgd = Sgd::new(&recipe.optimiser).with_tensors(&momentum, &machine.device);
+        let sgd = optimiser(&recipe).with_tensors(&momentum, &machine.device);
         let files = stopped.go_on(&recipe, state.iteration, &machine)?;
         let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
         run.last_checkpoint = Some(path);
         run.warnings = damaged.iter().map(ToString::to_string).collect();
         Ok(run)
     }
+}
+
+fn optimiser(recipe: &Recipe) -> Sgd {
+    let rates = LearningRates::new(&recipe.fine_tuning, recipe.schedule.learning_rate);
+    Sgd::new(&recipe.optimiser).with_learning_rates(rates)
 }

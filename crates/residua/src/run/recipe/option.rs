@@ -67,6 +67,12 @@ pub enum RecipeOption {
     WarmupLearningRate,
     /// How the learning rate goes on from there.
     WarmupKind,
+    /// The parts of the network that are left as they are.
+    Frozen,
+    /// The classifier's learning rate.
+    ClassifierLearningRate,
+    /// What the learning rate of each stage is, as a part of the next one's.
+    LayerDecay,
     /// Iterations that a training line of the metrics is the mean of.
     LogInterval,
     /// Iterations between tests.
@@ -111,6 +117,9 @@ words!(RecipeOption, "option", {
     WarmupIterations => "schedule.warmup.iterations",
     WarmupLearningRate => "schedule.warmup.learning_rate",
     WarmupKind => "schedule.warmup.kind",
+    Frozen => "fine_tuning.frozen",
+    ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
+    LayerDecay => "fine_tuning.layer_decay",
     LogInterval => "intervals.log",
     EvaluateInterval => "intervals.evaluate",
     CheckpointInterval => "intervals.checkpoint",
@@ -157,7 +166,10 @@ impl RecipeOption {
             | Self::Warmup
             | Self::WarmupIterations
             | Self::WarmupLearningRate
-            | Self::WarmupKind => false,
+            | Self::WarmupKind
+            | Self::Frozen
+            | Self::ClassifierLearningRate
+            | Self::LayerDecay => false,
         }
     }
 }
@@ -169,7 +181,7 @@ mod tests {
     use super::*;
     use crate::data::Augmentation;
     use crate::nn::{
-        Block, DimensionChange, Layout, Ordering, Shortcut, StemPooling, StridePlacement, Trunk,
+        Block, DimensionChange, Layout, Ordering, Part, Shortcut, StemPooling, StridePlacement, Trunk,
     };
     use crate::run::{NamedRecipe, Recipe, Warmup};
 
@@ -188,6 +200,9 @@ mod tests {
         recipe.data.size = Some(32);
         recipe.data.augmentation = Some(Augmentation::Shift);
         recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));
+        recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
+        recipe.fine_tuning.classifier_learning_rate = Some(0.1);
+        recipe.fine_tuning.layer_decay = Some(0.75);
         recipe.intervals.norms = Some(1);
         let keys: BTreeSet<String> = recipe.options().into_keys().collect();
         let sections = [RecipeOption::Warmup];

@@ -6,7 +6,8 @@ use std::fmt::{self, Display};
 use residua_infer::network::NetworkError;
 use residua_infer::view::ViewError;
 
-use super::{Intervals, OptimiserOptions, Recipe, RecipeOption};
+use super::{FineTuning, Intervals, OptimiserOptions, Recipe, RecipeOption};
+use crate::nn::Part;
 
 impl Recipe {
     /// Whether every option has a possible value.
@@ -14,7 +15,7 @@ impl Recipe {
     /// # Errors
     /// Names the first option that has not.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let Self { seed: _, network, data, optimiser, schedule, intervals } = self;
+        let Self { seed: _, network, data, optimiser, schedule, fine_tuning: _, intervals } = self;
         self.layout()?;
         if let Some(size) = data.size {
             let rule = "only pictures in a folder are brought to a size; leave it out";
@@ -73,6 +74,8 @@ impl Recipe {
             require_magnitude(RecipeOption::WarmupLearningRate, warmup.learning_rate)?;
         }
 
+        self.check_fine_tuning()?;
+
         let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
         require(*log > 0, RecipeOption::LogInterval, log, "must be at least 1")?;
         require(*evaluate > 0, RecipeOption::EvaluateInterval, evaluate, "must be at least 1")?;
@@ -84,6 +87,25 @@ impl Recipe {
             0,
             "must be at least 1; leave it out to measure none",
         )
+    }
+
+    fn check_fine_tuning(&self) -> Result<(), InvalidOption> {
+        let FineTuning { frozen, classifier_learning_rate, layer_decay } = &self.fine_tuning;
+        let plan = self.network.resolve(1).and_then(|config| config.plan());
+        plan.and_then(|plan| frozen.first_besides(&plan)).map_err(|error| {
+            InvalidOption::new(RecipeOption::Frozen, frozen, OptionProblem::Network(error))
+        })?;
+        if let Some(rate) = *classifier_learning_rate {
+            let option = RecipeOption::ClassifierLearningRate;
+            require_magnitude(option, rate)?;
+            require(!frozen.contains(Part::Classifier), option, rate, "the classifier is frozen")?;
+            if self.schedule.learning_rate == 0.0 {
+                return Err(InvalidOption::new(option, rate, OptionProblem::NeedsLearningRate));
+            }
+        }
+        let Some(decay) = *layer_decay else { return Ok(()) };
+        let rule = "must be above 0 and at most 1, usually between 0.5 and 1";
+        require(decay > 0.0 && decay <= 1.0, RecipeOption::LayerDecay, decay, rule)
     }
 }
 
@@ -114,6 +136,8 @@ pub enum OptionProblem {
         /// Images of a group.
         group: usize,
     },
+    /// The classifier's learning rate is in proportion to a [`RecipeOption::LearningRate`] above 0.
+    NeedsLearningRate,
     /// Nesterov's momentum wants a [`RecipeOption::Momentum`] above 0.
     NeedsMomentum,
 }
@@ -132,6 +156,13 @@ impl InvalidOption {
             OptionProblem::Groups { group } => {
                 let option = name(RecipeOption::BnGroup);
                 format!("cannot be cut into groups of {option} = {group}; use a multiple of it")
+            }
+            OptionProblem::NeedsLearningRate => {
+                let option = name(RecipeOption::LearningRate);
+                let frozen = name(RecipeOption::Frozen);
+                format!(
+                    "is in proportion to {option}, which must be above 0; what is not to learn goes into {frozen}"
+                )
             }
             OptionProblem::NeedsMomentum => {
                 let option = name(RecipeOption::Momentum);
@@ -153,7 +184,10 @@ impl Error for InvalidOption {
         match &self.problem {
             OptionProblem::Network(error) => Some(error),
             OptionProblem::View(error) => Some(error),
-            OptionProblem::Rule(_) | OptionProblem::Groups { .. } | OptionProblem::NeedsMomentum => None,
+            OptionProblem::Rule(_)
+            | OptionProblem::Groups { .. }
+            | OptionProblem::NeedsLearningRate
+            | OptionProblem::NeedsMomentum => None,
         }
     }
 }
@@ -174,6 +208,7 @@ fn require_magnitude(option: RecipeOption, value: f64) -> Result<(), InvalidOpti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Parts;
     use crate::run::{NamedRecipe, Warmup};
 
     fn error(change: impl FnOnce(&mut Recipe)) -> String {
@@ -221,6 +256,50 @@ mod tests {
             recipe.optimiser.momentum = 0.0;
         });
         assert!(still.starts_with("optimiser.is_nesterov = true: needs momentum"), "{still}");
+
+        let frozen =
+            |parts: &str| parts.split(',').map(|part| part.parse::<Part>().unwrap()).collect::<Parts>();
+        for (message, expected) in [
+            (
+                error(|recipe| recipe.fine_tuning.frozen = frozen("stem,stage4")),
+                "fine_tuning.frozen = stem,stage4: the network has no stage4; its parts are stem, ",
+            ),
+            (
+                error(|recipe| {
+                    recipe.fine_tuning.frozen = frozen("stem,stage1,stage2,stage3,norm,classifier");
+                }),
+                "fine_tuning.frozen = stem,stage1,stage2,stage3,norm,classifier: nothing is left to train",
+            ),
+            (
+                error(|recipe| {
+                    recipe.fine_tuning.frozen = frozen("classifier");
+                    recipe.fine_tuning.classifier_learning_rate = Some(0.1);
+                }),
+                "fine_tuning.classifier_learning_rate = 0.1: the classifier is frozen",
+            ),
+            (
+                error(|recipe| {
+                    recipe.schedule.learning_rate = 0.;
+                    recipe.fine_tuning.classifier_learning_rate = Some(0.1);
+                }),
+                "fine_tuning.classifier_learning_rate = 0.1: is in proportion to schedule.learning_rate",
+            ),
+            (
+                error(|recipe| recipe.fine_tuning.classifier_learning_rate = Some(f64::NAN)),
+                "fine_tuning.classifier_learning_rate = NaN",
+            ),
+            (
+                error(|recipe| recipe.fine_tuning.layer_decay = Some(0.)),
+                "fine_tuning.layer_decay = 0: must be",
+            ),
+            (error(|recipe| recipe.fine_tuning.layer_decay = Some(1.5)), "fine_tuning.layer_decay = 1.5"),
+            (
+                error(|recipe| recipe.fine_tuning.layer_decay = Some(f64::NAN)),
+                "fine_tuning.layer_decay = NaN",
+            ),
+        ] {
+            assert!(message.starts_with(expected), "{expected}: {message}");
+        }
 
         let mut longer_warm_up_than_run = Recipe::named(NamedRecipe::Quick);
         longer_warm_up_than_run.schedule.warmup = warm(0.01);
