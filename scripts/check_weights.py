@@ -95,7 +95,7 @@ def check_there_and_back(file, network, family, model, classes):
     """What residua exports again is what it was given, and the network takes it."""
     out = WORK / "exported.safetensors"
     to = "timm" if family == "timm-v2" else family
-    subprocess.run(list(map(str, [RESIDUA, "export", file, "--to", to, "--out", out])), check=True, capture_output=True)
+    subprocess.run(list(map(str, [RESIDUA, "export", file, "--to", to, "--out", out])), check=True, stdout=subprocess.DEVNULL)
     exported = load_file(out)
     fresh = build(family, model, classes)
     fresh.load_state_dict(exported, strict=True)

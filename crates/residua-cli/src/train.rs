@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source};
+use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
 use residua::run::{DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe};
 use residua::train::{Ending, Machine, Run, RunImages, Trainer};
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   residua train --data cifar10:data --iterations 8000 --decay-at 4000,6000 --warmup 400:0.01
   residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --warmup none
   residua train --data folder:flowers --model preresnet18 --init runs/first --freeze stem,stage1 --lr 0.01 --head-lr 0.1
+  residua train --data folder:flowers --init resnet50-11ad3fa6.pth --freeze stem,stage1,stage2 --lr 0.01 --epochs 10
   residua train --resume runs/preresnet164-cifar10";
 
 /// Train a network; the run is kept in a folder.
@@ -182,7 +184,8 @@ struct IntervalArguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let trainer = arguments.trainer()?;
+    let weights = arguments.fine_tuning.open()?;
+    let trainer = arguments.trainer(weights.as_ref())?;
     let stop = stop_on_ctrl_c()?;
     arguments.machine.start_threads()?;
     let machine = Machine::on(arguments.machine.open_device()?)
@@ -195,7 +198,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(folder) => (folder.clone(), resume(trainer, folder)?),
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
-            let run = arguments.fine_tuning.begin(trainer, &folder)?;
+            let run = arguments.fine_tuning.begin(trainer, weights, &folder)?;
             (folder, run)
         }
     };
@@ -245,8 +248,9 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
 }
 
 impl Arguments {
-    /// Who trains by the recipe meant: that of the run to resume, or the one to start from, refined by the options.
-    fn trainer(&self) -> anyhow::Result<Trainer> {
+    /// Who trains by the recipe meant: that of the run to resume, or the one to start from, refined by the options. Where no recipe
+    /// is named, weights to begin from say which network it is.
+    fn trainer(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Trainer> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
             (None, Some(RecipeChoice::Named(name))) => Recipe::named(*name),
@@ -256,6 +260,9 @@ impl Arguments {
                 Some(_) => Recipe::named(NamedRecipe::PaperCifar),
             },
         };
+        if let (Some(weights), None) = (weights, &self.recipe) {
+            recipe.network = weights.info()?.network.options();
+        }
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);

@@ -16,9 +16,9 @@ use crate::words::words;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fine-tuning")]
 pub(super) struct FineTuningArguments {
-    /// Start from these weights, of the same network, instead of random ones: another run's folder (its last
-    /// checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others. For another number of classes than theirs the classifier
-    /// is a new one.
+    /// Start from these weights instead of random ones: another run's folder (its last checkpoint), a checkpoint's folder, or
+    /// a weight file: Residua's, or one of others. The network is theirs, unless --recipe or --model names it. For another
+    /// number of classes than theirs the classifier is a new one.
     #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
     #[command(flatten)]
@@ -49,15 +49,25 @@ impl FineTuningArguments {
         fine_tuning.layer_decay = self.layer_decay.or(fine_tuning.layer_decay);
     }
 
-    /// Begins a run, from the weights in a file if one is given.
-    pub(super) fn begin(&self, trainer: Trainer, folder: &Path) -> anyhow::Result<Run> {
-        let Some(path) = &self.init else {
+    /// The weights to begin from, if any are.
+    pub(super) fn open(&self) -> anyhow::Result<Option<StoredWeights>> {
+        self.init.as_deref().map(|path| self.family.open(path)).transpose()
+    }
+
+    /// Begins a run, from weights if there are any.
+    pub(super) fn begin(
+        &self,
+        trainer: Trainer,
+        weights: Option<StoredWeights>,
+        folder: &Path,
+    ) -> anyhow::Result<Run> {
+        let (Some(path), Some(weights)) = (&self.init, weights) else {
             if !trainer.recipe().fine_tuning.frozen.is_empty() {
                 tell("warning: what is frozen stays at random weights; --init begins from trained ones");
             }
             return trainer.start(folder).map_err(impossible_run);
         };
-        let weights = InitialWeights::from(self.family.open(path)?);
+        let weights = InitialWeights::from(weights);
         let weights = if self.new_head { weights.with_new_classifier() } else { weights };
         let run = trainer.start_from(weights, folder).map_err(|error| match error {
             // Weights of another network are an error of the file that they came from.

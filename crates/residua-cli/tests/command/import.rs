@@ -43,7 +43,8 @@ fn an_imported_file_and_the_file_itself_are_one_network() {
     let loss = |ended: &crate::sandbox::Ended| ended.json()["test_loss"].as_f64().unwrap();
     assert!((loss(&tensors) / loss(&ours) - 1.).abs() < 1e-5);
 
-    let train = "train --model resnet8 --data cifar10:data --batch 4 --iterations 1 --init theirs.safetensors --out run";
+    // The network is what the weights are of.
+    let train = "train --data cifar10:data --batch 4 --iterations 1 --init theirs.safetensors --out run";
     let train = sandbox.succeed(train);
     assert!(train.stderr.contains("theirs.safetensors: akamaster resnet8, 10 classes"), "{}", train.stderr);
 }
@@ -136,6 +137,16 @@ fn weights_go_out_by_the_names_they_came_by() {
     let theirs: NamedTensors =
         read("theirs.safetensors").into_iter().map(|(name, tensor)| (bare(&name), tensor)).collect();
     assert!(theirs == read("back.safetensors"));
+    // What was said of them goes with them.
+    sandbox.succeed(
+        "export theirs.safetensors --to akamaster --out half.safetensors --normalisation half --size 40",
+    );
+    let ended = sandbox.succeed("summary --checkpoint half.safetensors");
+    assert!(
+        ended.stdout.contains("cropped to 40x40\nnormalisation: mean [0.5, 0.5, 0.5]"),
+        "{}",
+        ended.stdout
+    );
     sandbox.succeed("export theirs.safetensors --to safetensors --out ours.safetensors");
     sandbox.succeed("import theirs.safetensors --out imported.safetensors");
     assert!(

@@ -121,6 +121,12 @@ pub enum Misfit {
         /// The nearest network, and what does not fit.
         problem: String,
     },
+    /// What the file says of pictures and classes cannot be read.
+    #[error("{reason}; export the weights again")]
+    Metadata {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A family was named for weights that say themselves that they are Residua's own.
     #[error("the weights are Residua's own; leave the family {given} out")]
     Own {
@@ -206,7 +212,13 @@ fn foreign(
         }
     };
     weights.tensors = to_ours(tensors, family, &network)?;
-    let (info, assumed) = customary(family, network, description);
+    // A network that Residua has exported for that family says the rest.
+    let said = WeightsInfo::from_foreign_metadata(&network, &weights.metadata)
+        .map_err(|reason| Misfit::Metadata { reason })?;
+    let (info, assumed) = match said {
+        Some(info) => (info, Vec::new()),
+        None => customary(family, network, description),
+    };
     Ok((info, Recognition { family: Some(family), skipped, assumed }))
 }
 

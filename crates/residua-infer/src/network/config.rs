@@ -161,6 +161,22 @@ impl ResNetConfig {
         format!("{prefix}resnet{}", self.depth)
     }
 
+    /// How this network is asked for.
+    pub fn options(&self) -> NetworkOptions {
+        NetworkOptions {
+            model: self.name(),
+            ordering: Some(self.ordering),
+            shortcut: Some(self.shortcut),
+            dimensions: Some(self.dimensions),
+            block: Some(self.block),
+            layout: Some(self.layout),
+            stride_placement: Some(self.stride_placement),
+            stem_pooling: Some(self.stem_pooling),
+            bn_group: self.bn_group,
+            trunk: Some(self.trunk),
+        }
+    }
+
     /// The depth of the ImageNet network of such units, so many in each stage.
     pub(crate) fn imagenet_depth(block: Block, units: &[usize]) -> Option<usize> {
         let is_meant = |&depth: &usize| {
@@ -249,6 +265,7 @@ mod tests {
         let config = resolve(options.clone()).unwrap();
         assert_eq!((config.block, config.ordering), (Block::Single, Ordering::BnAfterAddition));
         assert_eq!(options.written_out().unwrap().resolve(10).unwrap(), config);
+        assert_eq!(config.options().resolve(10).unwrap(), config);
 
         let cifar = NetworkOptions { layout: Some(Layout::Cifar), ..NetworkOptions::named("resnet50") };
         assert_eq!(resolve(cifar).unwrap().block, Block::Basic);

@@ -27,6 +27,12 @@ pub struct WeightsInfo {
     pub normalisation: Normalisation,
 }
 
+/// What the metadata says under a key.
+fn read<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
+    let text = metadata.get(key).ok_or_else(|| format!("its metadata has no '{key}'"))?;
+    serde_json::from_str(text).map_err(|error| format!("its metadata '{key}' is wrong: {error}"))
+}
+
 /// The key of the metadata that says which network the weights belong to.
 pub(super) const NETWORK: &str = "residua.network";
 
@@ -49,15 +55,36 @@ impl WeightsInfo {
         ])
     }
 
+    /// The metadata of a file by another family's names: it says all but the network, which those names say.
+    pub fn to_foreign_metadata(&self) -> BTreeMap<String, String> {
+        let mut metadata = self.to_metadata();
+        metadata.remove(NETWORK);
+        // What safetensors files of PyTorch's programs say.
+        metadata.insert("format".to_owned(), "pt".to_owned());
+        metadata
+    }
+
     /// What the metadata says.
     ///
     /// # Errors
     /// The reason why it does not say it, in words.
     pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
-        fn read<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
-            let text = metadata.get(key).ok_or_else(|| format!("its metadata has no '{key}'"))?;
-            serde_json::from_str(text).map_err(|error| format!("its metadata '{key}' is wrong: {error}"))
-        }
+        Self::of_network(read(metadata, NETWORK)?, metadata)
+    }
+
+    /// What the metadata says besides the network, if it was written by [`to_foreign_metadata`](Self::to_foreign_metadata).
+    ///
+    /// # Errors
+    /// The reason why it says it wrongly, in words.
+    pub(crate) fn from_foreign_metadata(
+        network: &ResNetConfig,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Option<Self>, String> {
+        let is_said = metadata.keys().any(|key| key.starts_with("residua."));
+        is_said.then(|| Self::of_network(network.clone(), metadata)).transpose()
+    }
+
+    fn of_network(network: ResNetConfig, metadata: &BTreeMap<String, String>) -> Result<Self, String> {
         let [height, width]: [usize; 2] = read(metadata, "residua.size")?;
         let shorter_side = match metadata.contains_key("residua.shorter_side") {
             true => read(metadata, "residua.shorter_side")?,
@@ -65,7 +92,7 @@ impl WeightsInfo {
         };
         let info = Self {
             shorter_side,
-            network: read(metadata, NETWORK)?,
+            network,
             classes: read(metadata, "residua.classes")?,
             height,
             width,

@@ -1,13 +1,11 @@
 //! Weights for PyTorch's programs, by the names that they know.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use residua_infer::WeightsInfo;
 use residua_infer::foreign::{Family, named_by};
 use residua_infer::network::{NamedTensors, StemPooling};
 use residua_infer::weights::encode;
-use serde_json::json;
 
 use super::{ExportError, ExportFormat};
 
@@ -34,14 +32,5 @@ pub fn weight_file(
         ExportFormat::Akamaster => Family::Akamaster,
     };
     let theirs = named_by(family, &info.network, tensors).map_err(|reason| ExportError::Family { reason })?;
-    let WeightsInfo { classes, height, width, shorter_side, normalisation, .. } = info;
-    let metadata = BTreeMap::from([
-        // What safetensors files of PyTorch's programs say.
-        ("format".to_owned(), "pt".to_owned()),
-        ("classes".to_owned(), json!(classes).to_string()),
-        ("size".to_owned(), json!([height, width]).to_string()),
-        ("shorter_side".to_owned(), json!(shorter_side).to_string()),
-        ("normalisation".to_owned(), json!(normalisation).to_string()),
-    ]);
-    Ok(Some(encode(path, &theirs, &metadata)?))
+    Ok(Some(encode(path, &theirs, &info.to_foreign_metadata())?))
 }
