@@ -7,13 +7,16 @@ mod destination;
 mod download;
 mod evaluate;
 mod export;
+mod features;
 mod import;
+mod inference;
 mod interrupt;
 mod machine;
 mod measure;
 mod network;
 mod output;
 mod paper;
+mod pictures;
 mod predict;
 mod progress;
 mod propagate;
@@ -58,6 +61,7 @@ enum Action {
     Train(Box<train::Arguments>),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Features(features::Arguments),
     Import(import::Arguments),
     Export(export::Arguments),
     Summary(summary::Arguments),
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
+        Action::Features(arguments) => features::run(&arguments),
         Action::Import(arguments) => import::run(&arguments),
         Action::Export(arguments) => export::run(&arguments),
         Action::Summary(arguments) => summary::run(&arguments),

@@ -1,27 +1,18 @@
 //! `residua predict`: the likeliest classes of pictures.
 
-mod pictures;
-
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::bail;
 use clap::Args;
-use rayon::prelude::*;
-use residua::data::{DataError, read_image};
-use residua::evaluate::Trained;
-use residua::infer::{Classifier, Prediction, WeightsInfo};
-use residua::run::RunError;
+use residua::infer::{Prediction, WeightsInfo};
 use serde_json::json;
 
-use self::pictures::pictures;
-use crate::machine::MachineArguments;
-use crate::output::{print, tell};
-use crate::remedy::explain;
-use crate::usage::{count, whole};
-use crate::weights::WeightsArguments;
+use crate::inference::InferenceArguments;
+use crate::output::print;
+use crate::pictures::{Decoded, find_pictures, tell_speed};
+use crate::usage::count;
 
 const EXAMPLES: &str = "Examples:
   residua predict --checkpoint runs/preresnet20-cifar10 cat.jpg dog.png
@@ -54,101 +45,31 @@ pub(crate) struct Arguments {
     /// Print comma-separated values, a line for each class named: image,rank,class,probability.
     #[arg(long)]
     csv: bool,
-    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
-    /// custom].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
-    /// --size].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    scale: Option<usize>,
     #[command(flatten)]
-    weights: WeightsArguments,
-    #[command(flatten)]
-    machine: MachineArguments,
+    inference: InferenceArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { images, checkpoint, machine, .. } = arguments;
-    let threads = machine.start_threads()?;
-    let device = (!machine.infers_without_tensors()).then(|| machine.open_device()).transpose()?;
-    let (weights, _) = arguments.weights.open(checkpoint, arguments.size, arguments.scale)?;
-    let network = match device {
-        None => {
-            let (classifier, info) = Classifier::of(weights, threads)?;
-            Network::Folded(Box::new(classifier), Box::new(info))
-        }
-        Some(device) => Network::Tensors(Box::new(Trained::of(weights, &device)?)),
-    };
-    let found = pictures(images)?;
-    if found.is_empty() {
-        bail!("there is no picture in {}; give files, folders with pictures, or patterns", images.join(", "));
-    }
+    let Arguments { images, checkpoint, top, batch, csv, inference, .. } = arguments;
+    let network = inference.open(checkpoint)?;
+    let (info, view) = (network.info(), network.info().view());
+    let found = find_pictures(images)?;
     let begun = Instant::now();
-    let mut failures = 0;
-    if arguments.csv {
+    let mut unreadable = 0;
+    if *csv {
         print("image,rank,class,probability")?;
     }
-    for paths in found.chunks(arguments.batch.get()) {
-        for (path, predicted) in paths.iter().zip(network.predict(paths, arguments)?) {
-            match predicted {
-                Ok(predictions) => print(arguments.report(network.info(), path, &predictions))?,
-                // A bad picture has a line of its own; the others go on.
-                Err(error) => {
-                    tell(format_args!("error: {}", explain(&error)));
-                    failures += 1;
-                }
-            }
-        }
+    for paths in found.chunks(batch.get()) {
+        let decoded = Decoded::of(paths, &view);
+        let predicted = network.predict(&decoded.readable(), top.get())?;
+        unreadable += decoded.report(paths, predicted, |path, predictions| {
+            print(arguments.report(info, path, &predictions))
+        })?;
     }
-    if found.len() > arguments.batch.get() {
-        let seconds = begun.elapsed().as_secs_f64();
-        let speed = found.len() as f64 / seconds.max(1e-9);
-        tell(format_args!("{} pictures in {seconds:.1} s, {speed:.0} a second", found.len()));
+    if found.len() > batch.get() {
+        tell_speed(found.len(), begun);
     }
-    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What finds the classes.
-enum Network {
-    Folded(Box<Classifier>, Box<WeightsInfo>),
-    Tensors(Box<Trained>),
-}
-
-/// What a picture shows, or why it cannot be read.
-type Predicted = Result<Vec<Prediction>, RunError>;
-
-impl Network {
-    fn info(&self) -> &WeightsInfo {
-        match self {
-            Self::Folded(_, info) => info,
-            Self::Tensors(trained) => &trained.info,
-        }
-    }
-
-    fn predict(&self, paths: &[PathBuf], arguments: &Arguments) -> Result<Vec<Predicted>, RunError> {
-        let view = self.info().view();
-        let decoded: Vec<Result<Vec<u8>, RunError>> =
-            paths.par_iter().map(|path| Ok(read_image(path, &view).map_err(DataError::from)?)).collect();
-        let top = arguments.top.get();
-        match self {
-            Self::Tensors(trained) => {
-                let predict =
-                    |pixels: Result<Vec<u8>, _>| trained.predict(&pixels?, top, arguments.machine.engine);
-                Ok(decoded.into_iter().map(predict).collect())
-            }
-            Self::Folded(classifier, info) => {
-                let readable: Vec<&[u8]> = decoded.iter().flatten().map(Vec::as_slice).collect();
-                let mut classified = classifier
-                    .classify(&readable, &info.normalisation, top)
-                    .map_err(DataError::from)?
-                    .into_iter();
-                let predicted =
-                    |pixels: Result<Vec<u8>, _>| pixels.map(|_| classified.next().unwrap_or_default());
-                Ok(decoded.into_iter().map(predicted).collect())
-            }
-        }
-    }
+    Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {

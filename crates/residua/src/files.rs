@@ -3,10 +3,13 @@
 //! Everything is written beside its place under a name that begins with `.tmp-`, forced to disk, and only then
 //! renamed, which file systems do in one step. What a kill has left is cleared when the run goes on.
 
+mod npy;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+pub use npy::encode_npy;
 pub use residua_infer::file::{FileError, read_file};
 
 /// Makes `bytes` the content of the file at `path`, replacing what was there: whole, or after a failure not at all.

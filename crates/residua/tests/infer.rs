@@ -144,6 +144,46 @@ fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
     assert_eq!(logits(&[]), [0f32; 0]);
 }
 
+/// The features times the classifier's weights are the logits, of any number of images.
+#[test]
+fn features_are_what_the_classifier_reads() {
+    for (model, ordering) in [
+        ("preresnet20", Ordering::FullPreActivation),
+        ("resnet29", Ordering::Original),
+        ("resnet14", Ordering::ReluOnlyPreActivation),
+        ("resnet18", Ordering::Original),
+    ] {
+        let options = NetworkOptions { ordering: Some(ordering), ..NetworkOptions::named(model) };
+        let (network, tensors) = network(&options, 7, 4);
+        let classifier = Classifier::new(network.config(), tensors.clone(), [32, 64], THREADS).unwrap();
+        let count = classifier.features_len();
+        assert_eq!(count, network.plan().head.features);
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        for batch in [1, 3, 9] {
+            let images: Vec<f32> =
+                (0..batch * classifier.image_len()).map(|_| random.random_range(-2f32..2.)).collect();
+            let mut features = vec![f32::NAN; batch * count];
+            classifier.features(&images, &mut features);
+            let mut logits = vec![f32::NAN; batch * 7];
+            classifier.logits(&images, &mut logits);
+            let tensor = Tensor::<4>::from_data(TensorData::new(images, [batch, 32, 64, 3]), &Device::flex());
+            let expected = network.features(tensor.permute([0, 3, 1, 2]), &mut Pass::evaluate()).unwrap();
+            assert_eq!(expected.dims(), [batch, count]);
+            let worst = difference([features.clone(), to_host(expected)]);
+            assert!(worst < 2e-5, "{model} {batch}: {worst}");
+            let (weights, bias) = (&tensors["classifier.weight"].values, &tensors["classifier.bias"].values);
+            let of_image = |features: &[f32]| -> Vec<f32> {
+                let of_class = |(weights, bias): (&[f32], &f32)| {
+                    weights.iter().zip(features).fold(*bias, |sum, (weight, feature)| sum + weight * feature)
+                };
+                weights.chunks_exact(count).zip(bias).map(of_class).collect()
+            };
+            let classified: Vec<f32> = features.chunks_exact(count).flat_map(of_image).collect();
+            assert_eq!(classified, logits, "{model} {batch}");
+        }
+    }
+}
+
 #[test]
 fn probabilities_are_a_softmax_and_wrong_networks_are_refused() {
     let (network, mut tensors) = network(&NetworkOptions::named("preresnet8"), 3, 1);

@@ -8,6 +8,7 @@ mod contract;
 mod cost;
 mod download;
 mod export;
+mod features;
 mod file_systems;
 mod fine_tuning;
 mod help;

@@ -21,7 +21,7 @@ use residua_kernels::{Helpers, MapShape, with_threads_awake};
 
 use packed_weights::Source;
 use permits::Permits;
-use program::{Program, Workspace};
+use program::{Output, Program, Workspace};
 use thiserror::Error;
 
 use crate::foreign::{Description, ForeignError};
@@ -118,6 +118,11 @@ impl Classifier {
         self.program.image.len()
     }
 
+    /// Numbers of an image that the classifier at the network's end reads: the channels of the last map.
+    pub fn features_len(&self) -> usize {
+        self.program.len_of(Output::Features)
+    }
+
     /// Writes the logits `[batch, classes]` of normalised images `[batch, height, width, 3]`.
     ///
     /// The first call, if it is with few images, is for processes that make no second one: it packs each convolution's weights
@@ -126,9 +131,22 @@ impl Classifier {
     /// # Panics
     /// When a slice has another length than its shape says.
     pub fn logits(&self, images: &[f32], logits: &mut [f32]) {
-        let image = self.image_len();
+        self.compute(Output::Logits, images, logits);
+    }
+
+    /// Writes the features `[batch, features]` of normalised images `[batch, height, width, 3]`: the means over the last map's pixels, which
+    /// the classifier makes logits of. Otherwise as [`logits`](Self::logits).
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn features(&self, images: &[f32], features: &mut [f32]) {
+        self.compute(Output::Features, images, features);
+    }
+
+    fn compute(&self, output: Output, images: &[f32], results: &mut [f32]) {
+        let (image, result) = (self.image_len(), self.program.len_of(output));
         assert!(images.len().is_multiple_of(image), "images are [batch, height, width, 3]");
-        assert_eq!(logits.len(), images.len() / image * self.classes, "logits");
+        assert_eq!(results.len(), images.len() / image * result, "{output:?}");
         if images.is_empty() {
             return;
         }
@@ -138,24 +156,26 @@ impl Classifier {
             let source = first.source();
             return self
                 .pool
-                .install(|| with_threads_awake(|| self.run(source, images, logits, self.threads)));
+                .install(|| with_threads_awake(|| self.run(source, images, output, results, self.threads)));
         }
         let packed = self.program.convolutions.packed(&self.pool);
         if are_few {
             // Alone, a caller has all threads.
             let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
             if let Some(_all) = alone {
-                return self.helpers.lead(|| self.run(Source::Packed(packed), images, logits, self.threads));
+                return self
+                    .helpers
+                    .lead(|| self.run(Source::Packed(packed), images, output, results, self.threads));
             }
             let _permit = self.permits.take();
-            return self.run(Source::Packed(packed), images, logits, 1);
+            return self.run(Source::Packed(packed), images, output, results, 1);
         }
-        let chunks = (self.together * image, self.together * self.classes);
+        let chunks = (self.together * image, self.together * result);
         self.pool.install(|| {
             let images = images.par_chunks(chunks.0);
             images
-                .zip(logits.par_chunks_mut(chunks.1))
-                .for_each(|(images, logits)| self.run(Source::Packed(packed), images, logits, 1));
+                .zip(results.par_chunks_mut(chunks.1))
+                .for_each(|(images, results)| self.run(Source::Packed(packed), images, output, results, 1));
         });
     }
 
@@ -172,6 +192,36 @@ impl Classifier {
         normalisation: &Normalisation,
         count: usize,
     ) -> Result<Vec<Vec<Prediction>>, NormalisationError> {
+        let values = self.normalised(pictures, normalisation)?;
+        let mut logits = vec![0.; pictures.len() * self.classes];
+        self.logits(&values, &mut logits);
+        Ok(logits.chunks_exact(self.classes).map(|logits| likeliest(logits, count)).collect())
+    }
+
+    /// The features of some pictures, `[picture, features]`. Each is `[height, width, 3]` bytes of the network's size.
+    ///
+    /// # Errors
+    /// When the normalisation is not one for such images.
+    ///
+    /// # Panics
+    /// When a picture has another size.
+    pub fn features_of(
+        &self,
+        pictures: &[&[u8]],
+        normalisation: &Normalisation,
+    ) -> Result<Vec<f32>, NormalisationError> {
+        let values = self.normalised(pictures, normalisation)?;
+        let mut features = vec![0.; pictures.len() * self.features_len()];
+        self.features(&values, &mut features);
+        Ok(features)
+    }
+
+    /// `[picture, height, width, 3]`
+    fn normalised(
+        &self,
+        pictures: &[&[u8]],
+        normalisation: &Normalisation,
+    ) -> Result<Vec<f32>, NormalisationError> {
         let MapShape { height, width, .. } = self.program.image;
         normalisation.check(height, width)?;
         let image = self.image_len();
@@ -180,16 +230,14 @@ impl Classifier {
             assert_eq!(pixels.len(), image, "a picture's size");
             normalisation.apply(pixels, values);
         }
-        let mut logits = vec![0.; pictures.len() * self.classes];
-        self.logits(&values, &mut logits);
-        Ok(logits.chunks_exact(self.classes).map(|logits| likeliest(logits, count)).collect())
+        Ok(values)
     }
 
-    fn run(&self, weights: Source, images: &[f32], logits: &mut [f32], parts: usize) {
+    fn run(&self, weights: Source, images: &[f32], output: Output, results: &mut [f32], parts: usize) {
         let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = kept().pop();
         let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
-        self.program.run(weights, images, &mut workspace, logits, parts);
+        self.program.run(weights, images, &mut workspace, output, results, parts);
         kept().push(workspace);
     }
 }

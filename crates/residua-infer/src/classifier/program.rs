@@ -66,7 +66,16 @@ pub(super) enum Step {
     },
 }
 
-/// From images to logits.
+/// What a pass writes of each image.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Output {
+    /// The means of the last map, `[channels]`.
+    Features,
+    /// `[classes]`
+    Logits,
+}
+
+/// From images to features and logits.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) steps: Vec<Step>,
@@ -113,14 +122,23 @@ impl Program {
         }
     }
 
-    /// Logits `[batch, classes]` of images `[batch, height, width, 3]`, of which there are no more than the workspace is for. With several
+    /// Numbers of an output of one image.
+    pub(super) fn len_of(&self, output: Output) -> usize {
+        match output {
+            Output::Features => self.features.1.channels,
+            Output::Logits => self.bias.len(),
+        }
+    }
+
+    /// An output of each of the images `[batch, height, width, 3]`, of which there are no more than the workspace is for. With several
     /// parts, convolutions are divided between the threads of the pool that this runs in.
     pub(super) fn run(
         &self,
         mut weights: Source,
         images: &[f32],
         workspace: &mut Workspace,
-        logits: &mut [f32],
+        output: Output,
+        results: &mut [f32],
         parts: usize,
     ) {
         let batch = images.len() / self.image.len();
@@ -130,10 +148,23 @@ impl Program {
         }
         let (slot, shape) = self.features;
         let channels = shape.channels;
-        let means = &mut workspace.means[..batch * channels];
-        let features = &workspace.slots[slot.index()][..batch * shape.len()];
-        mean(features, &self.head, self.is_head_activated, shape, means);
-        for (features, logits) in means.chunks_exact(channels).zip(logits.chunks_exact_mut(self.bias.len())) {
+        let map = &workspace.slots[slot.index()][..batch * shape.len()];
+        let features = match output {
+            Output::Features => &mut *results,
+            Output::Logits => &mut workspace.means[..batch * channels],
+        };
+        mean(map, &self.head, self.is_head_activated, shape, features);
+        if let Output::Logits = output {
+            self.classify(&workspace.means[..batch * channels], results);
+        }
+    }
+
+    /// Logits `[batch, classes]` of features `[batch, channels]`.
+    fn classify(&self, features: &[f32], logits: &mut [f32]) {
+        let channels = self.len_of(Output::Features);
+        for (features, logits) in
+            features.chunks_exact(channels).zip(logits.chunks_exact_mut(self.bias.len()))
+        {
             for ((weights, bias), logit) in self.weights.chunks_exact(channels).zip(&self.bias).zip(logits) {
                 *logit =
                     weights.iter().zip(features).fold(*bias, |sum, (weight, feature)| sum + weight * feature);

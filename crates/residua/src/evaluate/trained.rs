@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use residua_infer::foreign::Description;
+use residua_infer::view::CHANNELS;
 use residua_infer::{Prediction, StoredWeights, WeightsInfo, likeliest};
 
 use super::host::to_host;
@@ -50,13 +51,37 @@ impl Trained {
     /// # Errors
     /// When the image has another size.
     pub fn predict(&self, pixels: &[u8], count: usize, engine: Engine) -> Result<Vec<Prediction>, RunError> {
+        let logits =
+            self.network.forward(self.images(&[pixels])?, &mut Pass::evaluate().with_engine(engine))?;
+        Ok(likeliest(&to_host(logits), count))
+    }
+
+    /// What the classifier reads of an image, `[features]`. `pixels`: `[height, width, 3]` of the size in `info`.
+    ///
+    /// # Errors
+    /// When the image has another size.
+    pub fn features(&self, pixels: &[u8], engine: Engine) -> Result<Vec<f32>, RunError> {
+        let images = self.images(&[pixels])?;
+        Ok(to_host(self.network.features(images, &mut Pass::evaluate().with_engine(engine))?))
+    }
+
+    /// Pictures as the network takes them, `[picture, 3, height, width]`. Each is `[height, width, 3]` bytes of the size in `info`.
+    ///
+    /// # Errors
+    /// When the normalisation is not one for such images.
+    ///
+    /// # Panics
+    /// When a picture has another size.
+    pub fn images(&self, pictures: &[&[u8]]) -> Result<Tensor<4>, RunError> {
         let WeightsInfo { height, width, normalisation, .. } = &self.info;
         normalisation.check(*height, *width).map_err(DataError::from)?;
-        let mut values = vec![0.; pixels.len()];
-        normalisation.apply(pixels, &mut values);
-        let image = TensorData::new(values, [1, *height, *width, 3]);
-        let image = Tensor::<4>::from_data(image, &self.network.device()).permute([0, 3, 1, 2]);
-        let logits = self.network.forward(image, &mut Pass::evaluate().with_engine(engine))?;
-        Ok(likeliest(&to_host(logits), count))
+        let image = height * width * CHANNELS;
+        let mut values = vec![0.; pictures.len() * image];
+        for (pixels, values) in pictures.iter().zip(values.chunks_exact_mut(image)) {
+            assert_eq!(pixels.len(), image, "a picture's size");
+            normalisation.apply(pixels, values);
+        }
+        let images = TensorData::new(values, [pictures.len(), *height, *width, CHANNELS]);
+        Ok(Tensor::<4>::from_data(images, &self.network.device()).permute([0, 3, 1, 2]))
     }
 }

@@ -153,9 +153,17 @@ impl ResNet {
     /// # Errors
     /// When the images do not fit the network, or the batch does not fit the pass.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
+        Ok(self.classifier.forward(self.features(images, pass)?))
+    }
+
+    /// What the classifier reads of a batch, the means of the last map: `[batch, 3, height, width]` to `[batch, features]`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
         let x = self.forward_stem(images, pass)?;
         let x = self.forward_units(0..self.units().count(), x, pass);
-        Ok(self.forward_head(x, pass))
+        Ok(self.forward_pooling(x, pass))
     }
 
     /// The residual units of all stages, in order.
@@ -191,11 +199,15 @@ impl ResNet {
 
     /// The last unit's output to class scores `[batch, classes]`.
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
+        self.classifier.forward(self.forward_pooling(x, pass))
+    }
+
+    /// The last unit's output to features `[batch, features]`: the means of `relu(norm(x))`, both where the head has them.
+    fn forward_pooling(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
         let x = x.widened();
         let norm = self.norm.as_ref();
         let norm = norm.map(|norm| self.pass_part(Part::Norm, pass, |pass| norm.prepare_map(&x, pass)));
-        let features = ops::pool(pass.engine(), x.values, norm, self.plan.head.is_activated);
-        self.classifier.forward(features)
+        ops::pool(pass.engine(), x.values, norm, self.plan.head.is_activated)
     }
 
     /// One part's share of a pass, in its evaluation form if the part is frozen.
