@@ -45,6 +45,15 @@ impl InferenceArguments {
             Some(device) => Network::Tensors(Box::new(Trained::of(weights, &device)?), machine.engine),
         })
     }
+
+    /// As [`open`](Self::open), always as tensors, which have gradients; and what computes with them.
+    pub(crate) fn open_tensors(&self, checkpoint: &Path) -> anyhow::Result<(Trained, Engine)> {
+        let Self { size, scale, weights, machine } = self;
+        machine.start_threads()?;
+        let device = machine.open_device()?;
+        let (weights, _) = weights.open(checkpoint, *size, *scale)?;
+        Ok((Trained::of(weights, &device)?, machine.engine))
+    }
 }
 
 pub(crate) enum Network {

@@ -6,6 +6,7 @@ mod cost;
 mod destination;
 mod download;
 mod evaluate;
+mod explain;
 mod export;
 mod features;
 mod import;
@@ -61,6 +62,7 @@ enum Action {
     Train(Box<train::Arguments>),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Explain(explain::Arguments),
     Features(features::Arguments),
     Import(import::Arguments),
     Export(export::Arguments),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
+        Action::Explain(arguments) => explain::run(&arguments),
         Action::Features(arguments) => features::run(&arguments),
         Action::Import(arguments) => import::run(&arguments),
         Action::Export(arguments) => export::run(&arguments),

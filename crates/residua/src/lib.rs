@@ -8,6 +8,7 @@
 //! - [`mod@bench`]: how fast networks are here, and in how much memory;
 //! - [`train`]: the training loop;
 //! - [`plot`]: figures of runs;
+//! - [`explain`]: which pixels decided;
 //! - [`evaluate`]: what trained networks say of images;
 //! - [`export`]: trained networks for other programs;
 //! - [`run`]: a run on disk: recipe, checkpoints, metrics;
@@ -35,6 +36,7 @@ pub mod bench;
 pub mod data;
 pub mod device;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod files;
 pub mod nn;

@@ -33,6 +33,7 @@ fn every_word_is_listed_with_what_it_means() {
     assert!(help("paper run --help").contains("- deep: 3,000 iterations at the paper's depths"));
     assert!(help("paper list --help").contains("- fig3: Figure 3"));
     assert!(help("eval --help").contains("- 10: the middle and four corners"));
+    assert!(help("explain --help").contains("- cam: class activation map"));
     assert!(help("features --help").contains("- npy: an array of NumPy"));
 }
 

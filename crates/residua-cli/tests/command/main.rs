@@ -7,6 +7,7 @@ mod bad_input;
 mod contract;
 mod cost;
 mod download;
+mod explain;
 mod export;
 mod features;
 mod file_systems;

@@ -25,6 +25,7 @@ fn results_that_do_not_fit_on_the_disk_are_an_error() {
         "completions bash",
         "eval --checkpoint run",
         "predict --checkpoint run a.png",
+        "explain run a.png",
         "features run a.png --out a.npy",
         "bench --model preresnet8 --batch 2 --steps 1 --json",
     ] {

@@ -202,7 +202,7 @@ impl ResNet {
         self.classifier.forward(self.forward_pooling(x, pass))
     }
 
-    /// The last unit's output to features `[batch, features]`: the means of `relu(norm(x))`, both where the head has them.
+    /// The last unit's output to features `[batch, features]`: the means of [`forward_activation`](Self::forward_activation).
     fn forward_pooling(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
         let x = x.widened();
         let norm = self.norm.as_ref();
@@ -213,6 +213,13 @@ impl ResNet {
     /// One part's share of a pass, in its evaluation form if the part is frozen.
     fn pass_part<T>(&self, part: Part, pass: &mut Pass, forward: impl FnOnce(&mut Pass) -> T) -> T {
         if self.frozen.contains(part) { pass.evaluating(forward) } else { forward(pass) }
+    }
+
+    /// The last unit's output to `relu(norm(x))`, both where the head has them, `[batch, height, width, features]`.
+    pub(crate) fn forward_activation(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<4> {
+        let x = x.widened();
+        let norm = self.norm.as_ref().map(|norm| norm.prepare_map(&x, pass));
+        ops::merge(pass.engine(), x.values, norm, self.plan.head.is_activated, Addition::None, false)
     }
 
     /// The network with the running statistics that a training pass has gathered.
