@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "test_error": result.test_error,
             "test_loss": result.test_loss,
             "images": result.images,
-            "checkpoint": trained.path,
+            "checkpoint": trained.path.to_string_lossy(),
             "data": source,
         }))?;
     } else {

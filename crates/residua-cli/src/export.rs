@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ExportError::Family { .. } => UsageError::new(format_args!("--to {to}: {error}")).into(),
         error => error.into(),
     };
-    let (bytes, onnx) = match weight_file(*to, &info, tensors.clone(), out).map_err(refused)? {
+    let (bytes, onnx) = match weight_file(*to, &info, &tensors, out).map_err(refused)? {
         Some(bytes) => (bytes, None),
         None => {
             let file = encode(&info, tensors, arguments.onnx()).map_err(refused)?;
@@ -101,9 +101,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let mut report = json!({
             "format": to,
-            "file": out,
+            "file": out.to_string_lossy(),
             "bytes": bytes.len(),
-            "checkpoint": path,
+            "checkpoint": path.to_string_lossy(),
             "network": info.network,
         });
         if let Some((input, output, _)) = onnx {

@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if *json {
         let info = weights.info()?;
         print(json!({
-            "file": out,
+            "file": out.to_string_lossy(),
             "family": recognition.family,
             "model": info.network.name(),
             "network": info.network,

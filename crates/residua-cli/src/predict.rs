@@ -80,7 +80,7 @@ impl Arguments {
                 .iter()
                 .map(|prediction| json!({ "class": name(prediction), "probability": prediction.probability }))
                 .collect();
-            return json!({ "image": path, "predictions": predictions }).to_string();
+            return json!({ "image": path.to_string_lossy(), "predictions": predictions }).to_string();
         }
         if self.csv {
             let image = quoted(&path.to_string_lossy());

@@ -99,9 +99,9 @@ impl Row {
 
     fn json(&self) -> Value {
         match &self.run {
-            Err(error) => json!({ "run": self.folder, "state": "damaged", "error": error }),
+            Err(error) => json!({ "run": self.folder.to_string_lossy(), "state": "damaged", "error": error }),
             Ok(run) => json!({
-                "run": self.folder,
+                "run": self.folder.to_string_lossy(),
                 "model": run.recipe.network.model,
                 "data": run.recipe.data.source,
                 "seed": run.recipe.seed,

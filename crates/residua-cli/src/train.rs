@@ -184,10 +184,11 @@ struct IntervalArguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Before anything is computed: a pool of threads is made once.
+    arguments.machine.start_threads()?;
     let weights = arguments.fine_tuning.open()?;
     let trainer = arguments.trainer(weights.as_ref())?;
     let stop = stop_on_ctrl_c()?;
-    arguments.machine.start_threads()?;
     let machine = Machine::on(arguments.machine.open_device()?)
         .with_engine(arguments.machine.engine)
         .with_memory(arguments.memory.memory)
@@ -224,10 +225,10 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
     let Ending { iteration, is_finished, checkpoint, evaluation, best } = ending;
     if as_json {
         print(json!({
-            "run": folder,
+            "run": folder.to_string_lossy(),
             "is_finished": is_finished,
             "iteration": iteration,
-            "checkpoint": checkpoint,
+            "checkpoint": checkpoint.to_string_lossy(),
             "test_error": evaluation.map(|evaluation| evaluation.test_error),
             "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
             "best_test_error": best.as_ref().map(|best| best.test_error),

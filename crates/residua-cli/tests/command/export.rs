@@ -99,7 +99,7 @@ fn mistakes_are_answered_with_what_helps() {
         (
             1,
             "export foreign.safetensors --to onnx --out a.onnx",
-            ["foreign.safetensors: no weights that residua has written", "give a run folder"],
+            ["foreign.safetensors: safetensors file without tensors", "known are networks of torchvision, "],
         ),
         (
             1,

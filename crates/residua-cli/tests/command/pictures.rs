@@ -180,3 +180,23 @@ fn pictures_are_found_in_folders_patterns_and_standard_input() {
     }
     assert_eq!(piped.lines().count(), 2);
 }
+
+/// Names of files are any bytes on Unix.
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_no_text_is_a_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let sandbox = Sandbox::new();
+    sandbox.succeed(
+        "train --data cifar10:data --model preresnet8 --batch 8 --iterations 1 --warmup none --out run",
+    );
+    let name = OsStr::from_bytes(b"caf\xe9.png");
+    image::RgbImage::new(32, 32).save_with_format(sandbox.at(name), image::ImageFormat::Png).unwrap();
+    let output = sandbox.command("predict --checkpoint run --json").arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("caf\u{fffd}.png"));
+    let output = sandbox.command("export run --to safetensors --json --out").arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -18,19 +18,20 @@ use super::{ExportError, ExportFormat};
 pub fn weight_file(
     format: ExportFormat,
     info: &WeightsInfo,
-    tensors: NamedTensors,
+    tensors: &NamedTensors,
     path: &Path,
 ) -> Result<Option<Vec<u8>>, ExportError> {
-    info.network.check_tensors(&tensors)?;
+    info.network.check_tensors(tensors)?;
     let family = match format {
         ExportFormat::Onnx => return Ok(None),
-        ExportFormat::Safetensors => return Ok(Some(encode(path, &tensors, &info.to_metadata())?)),
+        ExportFormat::Safetensors => return Ok(Some(encode(path, tensors, &info.to_metadata())?)),
         ExportFormat::Torchvision => Family::Torchvision,
         ExportFormat::Timm if info.network.stem_pooling == StemPooling::First => Family::TimmV2,
         ExportFormat::Timm => Family::Torchvision,
         ExportFormat::PyTorchCifarModels => Family::PyTorchCifarModels,
         ExportFormat::Akamaster => Family::Akamaster,
     };
-    let theirs = named_by(family, &info.network, tensors).map_err(|reason| ExportError::Family { reason })?;
+    let theirs =
+        named_by(family, &info.network, tensors.clone()).map_err(|reason| ExportError::Family { reason })?;
     Ok(Some(encode(path, &theirs, &info.to_foreign_metadata())?))
 }
