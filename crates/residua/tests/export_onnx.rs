@@ -114,6 +114,13 @@ fn imagenet_networks_give_the_classifiers_logits() {
     };
     check_logits(&middle, [64, 32]);
     check_logits(&NetworkOptions::named("preresnet50"), [32, 32]);
+    for model in ["preresnet18", "preresnet50"] {
+        let pool_first = NetworkOptions {
+            stem_pooling: Some("pool-first".parse().unwrap()),
+            ..NetworkOptions::named(model)
+        };
+        check_logits(&pool_first, [32, 64]);
+    }
 }
 
 #[test]
@@ -173,7 +180,6 @@ fn raw_pixels_are_normalised_inside_and_images_lie_either_way() {
                 let error = difference(found, &expected);
                 assert!(error < TOLERANCE, "{:?} {axes}: {error:.1e}", info.normalisation.kind());
             }
-            assert_eq!(of_normalised, of_raw, "{axes}: the normalised images differ");
         }
     }
 }
@@ -224,7 +230,7 @@ fn a_file_says_what_it_is() {
     assert_eq!(file.output.to_string(), "logits float32 [batch, 10]");
     let json = serde_json::to_string(&file.input).unwrap();
     assert_eq!(json, r#"{"name":"images","type":"uint8","shape":["batch",12,8,3]}"#);
-    for part in ["8 layers", "original ordering", "identity shortcut", "10 classes", "images of 12x8"] {
+    for part in ["resnet8: original ordering", "identity shortcut", "10 classes", "images of 12x8"] {
         assert!(file.description.contains(part), "{part}: {}", file.description);
     }
     let model = load(&file);

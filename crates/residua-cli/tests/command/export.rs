@@ -7,6 +7,7 @@ use residua::run::stored_weights;
 use serde_json::json;
 
 use crate::bad_input::assert_refused;
+use crate::import::sandbox as foreign_weights;
 use crate::sandbox::Sandbox;
 
 const RUN: &str = "train --data cifar10:data --model preresnet8 --batch 8 --iterations 1 --warmup none \
@@ -73,13 +74,25 @@ fn runs_checkpoints_and_files_are_exported_alike_and_replace_what_was_there() {
         for part in [
             "network.onnx: 0.",
             " MB, images float32 [batch, 3, 32, 32] -> logits float32 [batch, 10] (",
-            "8 layers: preact ordering",
+            "preresnet8: preact ordering",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let bytes = fs::read(sandbox.at("network.onnx")).unwrap();
         assert!(bytes == *first.get_or_insert(bytes.clone()), "{source}");
     }
+}
+
+#[test]
+fn weights_of_others_are_exported_as_if_they_had_been_imported() {
+    let sandbox = foreign_weights();
+    sandbox.succeed("import theirs.safetensors --out ours.safetensors --normalisation half --size 40");
+    for source in ["ours.safetensors", "theirs.safetensors --normalisation half --size 40"] {
+        let ended = sandbox.succeed(&format!("export {source} --to onnx --out network.onnx --json"));
+        assert_eq!(ended.json()["input"]["shape"], json!(["batch", 3, 40, 40]), "{source}");
+        fs::rename(sandbox.at("network.onnx"), sandbox.at(source.split('.').next().unwrap())).unwrap();
+    }
+    assert!(fs::read(sandbox.at("ours")).unwrap() == fs::read(sandbox.at("theirs")).unwrap());
 }
 
 #[test]

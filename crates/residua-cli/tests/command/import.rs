@@ -11,7 +11,7 @@ use residua::nn::{NamedTensors, NetworkOptions, ResNet};
 use crate::sandbox::Sandbox;
 
 /// A folder with `theirs.safetensors`: a network as akamaster's repository would save it, its names behind `module.`.
-fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     let config = NetworkOptions::named("resnet8").resolve(10).unwrap();
     let tensors = ResNet::init(&config, 3, &Device::flex()).unwrap().tensors();

@@ -52,8 +52,7 @@ pub enum Pixels {
     /// Normalised already, as `f32`: see [`Normalisation::apply`](residua_infer::normalisation::Normalisation::apply).
     #[default]
     Normalised,
-    /// Bytes, as decoders give them. The network normalises them itself, to the same bits. Bytes cannot be taken for
-    /// numbers of 0 to 1.
+    /// Bytes, as decoders give them, which the network normalises itself. They cannot be taken for numbers of 0 to 1.
     Raw,
 }
 
@@ -154,14 +153,12 @@ pub fn encode(
 fn description(info: &WeightsInfo) -> String {
     let WeightsInfo { network, height, width, .. } = info;
     format!(
-        "residual network of {} layers: {} ordering, {} shortcut, {} units, dimensions {}, {} layout, {} classes, \
-         images of {height}x{width}",
-        network.depth,
+        "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, images of {height}x{width}",
+        network.name(),
         network.ordering,
         network.shortcut,
         network.block,
         network.dimensions,
-        network.layout,
         network.classes
     )
 }

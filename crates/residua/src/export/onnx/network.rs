@@ -27,7 +27,7 @@ impl GraphBuilder {
         }
     }
 
-    /// What [`Normalisation::apply`] does, in the same operations, so that the bits are the same.
+    /// What [`Normalisation::apply`] does, in the same operations.
     fn normalise(&mut self, x: &str, info: &WeightsInfo) -> String {
         let largest = self.number("images.largest", 255.);
         let x = self.node("Div", "images.units", &[x, &largest], vec![]);
