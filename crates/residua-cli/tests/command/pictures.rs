@@ -193,8 +193,10 @@ fn a_name_that_is_no_text_is_a_name() {
         "train --data cifar10:data --model preresnet8 --batch 8 --iterations 1 --warmup none --out run",
     );
     let name = OsStr::from_bytes(b"caf\xe9.png");
-    image::RgbImage::new(32, 32).save_with_format(sandbox.at(name), image::ImageFormat::Png).unwrap();
-    let output = sandbox.command("predict --checkpoint run --json").arg(name).output().unwrap();
+    fs::create_dir(sandbox.at("album")).unwrap();
+    let picture = sandbox.at("album").join(name);
+    image::RgbImage::new(32, 32).save_with_format(picture, image::ImageFormat::Png).unwrap();
+    let output = sandbox.command("predict --checkpoint run --json album").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("caf\u{fffd}.png"));
     let output = sandbox.command("export run --to safetensors --json --out").arg(name).output().unwrap();
