@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
-use crate::weights::WeightsArguments;
+use crate::weights::{ViewArguments, WeightsArguments};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, data, batch, json, weights, machine, max_unreadable, .. } = arguments;
     let threads = machine.start_threads()?;
     let device = machine.open_device()?;
-    let (weights, _) = weights.open(checkpoint, None, None)?;
+    let (weights, _) = weights.open(checkpoint, &ViewArguments::default())?;
     let trained = Trained::of(weights, &device)?;
     let source = match data {
         Some(source) => source.clone(),

@@ -11,8 +11,8 @@ use residua::infer::StoredWeights;
 use serde_json::json;
 
 use crate::output::print;
-use crate::usage::{UsageError, whole};
-use crate::weights::{WeightsArguments, is_same};
+use crate::usage::UsageError;
+use crate::weights::{ViewArguments, WeightsArguments, is_same};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -54,14 +54,8 @@ pub(crate) struct Arguments {
     /// Keep every batch normalisation, as in training [default: those behind convolutions are folded into them].
     #[arg(long)]
     keep_norms: bool,
-    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
-    /// custom].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
-    /// --size].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    scale: Option<usize>,
+    #[command(flatten)]
+    view: ViewArguments,
     #[command(flatten)]
     weights: WeightsArguments,
     /// Print one line of JSON: format, file, bytes, checkpoint, network; of ONNX also input and output.
@@ -75,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let given = "--with-normalisation, --input, --probabilities and --keep-norms are for --to onnx";
         return Err(UsageError::new(given).into());
     }
-    let (weights, _) = arguments.weights.open(checkpoint, arguments.size, arguments.scale)?;
+    let (weights, _) = arguments.weights.open(checkpoint, &arguments.view)?;
     if is_same(&weights.path, out) {
         return Err(UsageError::new(format_args!(
             "--out: {} holds the weights to export; give another name",

@@ -9,8 +9,8 @@ use residua::infer::weights::encode;
 use serde_json::json;
 
 use crate::output::{print, tell};
-use crate::usage::{UsageError, whole};
-use crate::weights::{WeightsArguments, is_same, what};
+use crate::usage::UsageError;
+use crate::weights::{ViewArguments, WeightsArguments, is_same, what};
 
 const EXAMPLES: &str = "Examples:
   residua import resnet50-11ad3fa6.pth --out resnet50.safetensors --classes imagenet.txt
@@ -31,20 +31,15 @@ pub(crate) struct Arguments {
     out: PathBuf,
     #[command(flatten)]
     weights: WeightsArguments,
-    /// Height and width of what the network sees of a picture [default: 224, for CIFAR networks 32].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: 8/7 of the size, 256 for
-    /// 224; the size itself up to 64].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    scale: Option<usize>,
+    #[command(flatten)]
+    view: ViewArguments,
     /// Print one line of JSON: the file, family, network, what was skipped and assumed.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { file, out, weights, size, scale, json } = arguments;
+    let Arguments { file, out, weights, view, json } = arguments;
     if is_same(file, out) {
         return Err(UsageError::new(format_args!(
             "--out {}: it is the file to import; name another",
@@ -53,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .into());
     }
     check_writable(out)?;
-    let (weights, recognition) = weights.open(file, *size, *scale)?;
+    let (weights, recognition) = weights.open(file, view)?;
     let bytes = encode(out, &weights.tensors, &weights.metadata)?;
     write_file(out, &bytes)?;
     if *json {

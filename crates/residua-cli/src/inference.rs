@@ -10,20 +10,13 @@ use residua::ops::Engine;
 use residua::run::RunError;
 
 use crate::machine::MachineArguments;
-use crate::usage::whole;
-use crate::weights::WeightsArguments;
+use crate::weights::{ViewArguments, WeightsArguments};
 
 /// What the network sees of a picture, what its file leaves unsaid, and where it computes.
 #[derive(Debug, Args)]
 pub(crate) struct InferenceArguments {
-    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
-    /// custom].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
-    /// --size].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    scale: Option<usize>,
+    #[command(flatten)]
+    view: ViewArguments,
     #[command(flatten)]
     weights: WeightsArguments,
     #[command(flatten)]
@@ -33,10 +26,10 @@ pub(crate) struct InferenceArguments {
 impl InferenceArguments {
     /// The network of a run, a checkpoint or a weight file, on the machine asked for. To be called once: it sizes the process's thread pool.
     pub(crate) fn open(&self, checkpoint: &Path) -> anyhow::Result<Network> {
-        let Self { size, scale, weights, machine } = self;
+        let Self { view, weights, machine } = self;
         let threads = machine.start_threads()?;
         let device = (!machine.infers_without_tensors()).then(|| machine.open_device()).transpose()?;
-        let (weights, _) = weights.open(checkpoint, *size, *scale)?;
+        let (weights, _) = weights.open(checkpoint, view)?;
         Ok(match device {
             None => {
                 let (classifier, info) = Classifier::of(weights, threads)?;
@@ -48,10 +41,10 @@ impl InferenceArguments {
 
     /// As [`open`](Self::open), always as tensors, which have gradients; and what computes with them.
     pub(crate) fn open_tensors(&self, checkpoint: &Path) -> anyhow::Result<(Trained, Engine)> {
-        let Self { size, scale, weights, machine } = self;
+        let Self { view, weights, machine } = self;
         machine.start_threads()?;
         let device = machine.open_device()?;
-        let (weights, _) = weights.open(checkpoint, *size, *scale)?;
+        let (weights, _) = weights.open(checkpoint, view)?;
         Ok((Trained::of(weights, &device)?, machine.engine))
     }
 }

@@ -10,7 +10,7 @@ use residua::infer::normalisation::KnownNormalisation;
 use residua::run::{RunError, stored_weights};
 
 use crate::output::tell;
-use crate::usage::UsageError;
+use crate::usage::{UsageError, whole};
 use crate::words::words;
 
 /// What a weight file of others leaves unsaid.
@@ -28,6 +28,19 @@ pub(crate) struct WeightsArguments {
     classes: Option<PathBuf>,
 }
 
+/// What the network sees of a picture.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ViewArguments {
+    /// Height and width of what the network sees of a picture [default: as in training; of others' weights, the family's
+    /// custom].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    size: Option<usize>,
+    /// Pixels to which the shorter side of a picture is scaled before it is cropped [default: as in training, or 8/7 of
+    /// --size].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    scale: Option<usize>,
+}
+
 /// Whose network a weight file of others is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Weights of others")]
@@ -42,13 +55,24 @@ impl WeightsArguments {
     pub(crate) fn open(
         &self,
         path: &Path,
-        size: Option<usize>,
-        shorter_side: Option<usize>,
+        view: &ViewArguments,
     ) -> anyhow::Result<(StoredWeights, Recognition)> {
         let Self { family, normalisation, classes } = self;
         let classes = classes.as_deref().map(class_names).transpose()?;
-        let family = family.family;
-        open(path, &Description { family, normalisation: *normalisation, classes, size, shorter_side })
+        let &ViewArguments { size, scale: shorter_side } = view;
+        let description =
+            Description { family: family.family, normalisation: *normalisation, classes, size, shorter_side };
+        let weights = stored_weights(path).map_err(RunError::from)?;
+        let (weights, recognition) = recognised(weights, &description)?;
+        let assumed: Vec<String> = recognition.assumed.iter().map(ToString::to_string).collect();
+        let assumed = match assumed.is_empty() {
+            true => String::new(),
+            false => format!("; taken: {} (other: --normalisation, --classes, --size)", assumed.join(", ")),
+        };
+        if recognition.family.is_some() || !recognition.skipped.is_empty() {
+            tell(format_args!("{}: {}{assumed}", path.display(), what(&weights, &recognition)?));
+        }
+        Ok((weights, recognition))
     }
 }
 
@@ -66,23 +90,7 @@ impl FamilyArgument {
     }
 }
 
-fn open(path: &Path, description: &Description) -> anyhow::Result<(StoredWeights, Recognition)> {
-    let weights = stored_weights(path).map_err(RunError::from)?;
-    let (weights, recognition) = recognised(weights, description)?;
-    if recognition.family.is_some() {
-        let assumed: Vec<String> = recognition.assumed.iter().map(ToString::to_string).collect();
-        let assumed = match assumed.is_empty() {
-            true => String::new(),
-            false => format!("; taken: {} (other: --normalisation, --classes, --size)", assumed.join(", ")),
-        };
-        tell(format_args!("{}: {}{assumed}", path.display(), what(&weights, &recognition)?));
-    } else if !recognition.skipped.is_empty() {
-        tell(format_args!("{}: {}", path.display(), what(&weights, &recognition)?));
-    }
-    Ok((weights, recognition))
-}
-
-/// What weights are, in a line: `torchvision resnet50, 1000 classes, of a PyTorch file (zip); skipped: 53 num_batches_tracked`.
+/// What weights are, in a line: `torchvision resnet50, 1000 classes, from a PyTorch file (zip); skipped: 53 num_batches_tracked`.
 pub(crate) fn what(weights: &StoredWeights, recognition: &Recognition) -> anyhow::Result<String> {
     let info = weights.info()?;
     let family = recognition.family.map_or(String::new(), |family| format!("{family} "));

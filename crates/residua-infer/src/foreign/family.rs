@@ -119,6 +119,14 @@ impl Family {
         }
     }
 
+    /// The shape that this family gives a tensor of ours: timm's second kind has a convolution of 1x1 for a classifier.
+    pub(super) fn shape_of(self, ours: &str, mut shape: Vec<usize>) -> Vec<usize> {
+        if self == Self::TimmV2 && ours == "classifier.weight" {
+            shape.extend([1, 1]);
+        }
+        shape
+    }
+
     /// The stage and unit, from 0 on, that a tensor of this family's name belongs to, and its name within that.
     pub(super) fn unit_of(self, name: &str) -> Option<(usize, usize, &str)> {
         let (stage, rest) = match self {

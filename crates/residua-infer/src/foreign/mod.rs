@@ -18,7 +18,7 @@ pub use family::Family;
 
 use self::dictionary::Dictionary;
 use self::recognise::{Fit, to_ours, to_theirs};
-use crate::network::{NamedTensors, NetworkError, ResNetConfig};
+use crate::network::{NamedTensors, NetworkError, ResNetConfig, first_of};
 use crate::normalisation::KnownNormalisation;
 use crate::view::{View, ViewError};
 use crate::weights::{Container, StoredWeights, WeightsError, WeightsInfo};
@@ -160,9 +160,17 @@ impl StoredWeights {
     /// # Errors
     /// When they are no network's that is known, or the description does not fit it.
     pub fn recognised(mut self, description: &Description) -> Result<(Self, Recognition), ForeignError> {
+        // Nothing is to be found out: the metadata is not read only to be written again.
+        if self.says_its_network() && *description == Description::default() {
+            let recognition = own(&mut self);
+            return Ok((self, recognition));
+        }
         let result = if self.says_its_network() {
             let info = self.info()?;
-            own(&mut self, description).map(|recognition| (info, recognition))
+            match description.family {
+                Some(given) => Err(Misfit::Own { given }),
+                None => Ok((info, own(&mut self))),
+            }
         } else {
             foreign(&mut self, description)
         };
@@ -188,13 +196,10 @@ pub fn named_by(
 }
 
 /// Residua's own weights.
-fn own(weights: &mut StoredWeights, description: &Description) -> Result<Recognition, Misfit> {
-    if let Some(given) = description.family {
-        return Err(Misfit::Own { given });
-    }
+fn own(weights: &mut StoredWeights) -> Recognition {
     let count = std::mem::take(&mut weights.others).len();
     let skipped = (count > 0).then(|| Skipped { what: "tensors of integers".to_owned(), count });
-    Ok(Recognition { family: None, skipped: skipped.into_iter().collect(), assumed: Vec::new() })
+    Recognition { family: None, skipped: skipped.into_iter().collect(), assumed: Vec::new() }
 }
 
 /// Others' weights, which become ours.
@@ -240,11 +245,8 @@ fn problem(nearest: Option<&Fit>, forced: Option<Family>) -> String {
             None => "it has no likeness to any network".to_owned(),
         };
     };
-    let name = network.name();
-    let (first, rest) = (&problems[0], problems.len() - 1);
-    let more = if rest > 0 { format!(" (and {rest} more)") } else { String::new() };
     let nearest = if forced.is_some() { "of" } else { "nearest is" };
-    format!("{nearest} {family} {name}, but {first}{more}")
+    format!("{nearest} {family} {}, but {}", network.name(), first_of(problems).unwrap_or_default())
 }
 
 /// What a family's weights go with, and what of it is a guess.

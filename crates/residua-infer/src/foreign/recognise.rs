@@ -6,6 +6,7 @@ use super::channels::{Direction, reorder};
 use super::family::{Family, Frame};
 use crate::network::{
     Block, Layout, NamedTensors, NetworkError, NetworkOptions, Ordering, Plan, ResNetConfig, TensorValues,
+    misfits,
 };
 
 /// How well tensors fit the network of a family that they are nearest to.
@@ -29,40 +30,18 @@ impl Fit {
 
     fn of(tensors: &NamedTensors, family: Family) -> Option<Self> {
         let network = network(tensors, family)?;
-        let mut problems = Vec::new();
-        let expected = shapes(&network, family).ok()?;
-        let mut named = 0;
-        for (name, shape) in &expected {
-            match tensors.get(name) {
-                None => problems.push(format!("'{name}' is missing")),
-                Some(tensor) => {
-                    named += 1;
-                    if !is_shape(&tensor.shape, shape) {
-                        problems.push(format!("'{name}' has shape {:?}, not {shape:?}", tensor.shape));
-                    }
-                }
-            }
+        let mut expected = BTreeMap::new();
+        for (ours, shape) in network.tensor_shapes().ok()? {
+            let name = family.name_of(&ours);
+            let theirs = family.shape_of(&ours, shape.clone());
+            // A classifier may be a matrix as well as a convolution of 1x1.
+            let is_ours = tensors.get(&name).is_some_and(|tensor| tensor.shape == shape);
+            expected.insert(name, if is_ours { shape } else { theirs });
         }
-        let strangers = tensors.keys().filter(|name| !expected.contains_key(*name));
-        problems.extend(strangers.map(|name| format!("'{name}' is unknown")));
+        let named = expected.keys().filter(|name| tensors.contains_key(*name)).count();
+        let problems = misfits(&expected, tensors);
         Some(Self { family, network, named, problems }).filter(|fit| fit.named > 0)
     }
-}
-
-/// A family's names and shapes of a network's tensors.
-fn shapes(network: &ResNetConfig, family: Family) -> Result<BTreeMap<String, Vec<usize>>, NetworkError> {
-    let of_ours = |(name, mut shape): (String, Vec<usize>)| {
-        if family == Family::TimmV2 && name == "classifier.weight" {
-            shape.extend([1, 1]);
-        }
-        (family.name_of(&name), shape)
-    };
-    Ok(network.tensor_shapes()?.into_iter().map(of_ours).collect())
-}
-
-/// Whether a shape is what is expected; a classifier may be a matrix or a convolution of 1x1.
-fn is_shape(found: &[usize], expected: &[usize]) -> bool {
-    found == expected || expected.strip_suffix(&[1, 1]) == Some(found)
 }
 
 /// The family's network that is nearest by the units of each stage and the classes.
@@ -131,9 +110,7 @@ pub(super) fn to_theirs(
         reorder(&mut ours, &widths(&network.plan()?), Direction::Out);
     }
     let rename = |(name, mut tensor): (String, TensorValues)| {
-        if family == Family::TimmV2 && name == "classifier.weight" {
-            tensor.shape.extend([1, 1]);
-        }
+        tensor.shape = family.shape_of(&name, tensor.shape);
         (family.name_of(&name), tensor)
     };
     Ok(ours.into_iter().map(rename).collect())

@@ -19,6 +19,7 @@ pub use plan::{BranchNorms, ConvolutionPlan, Entry, HeadPlan, NormPlan, Plan, St
 pub use shortcut::{Shortcut, ShortcutError, Weighting};
 pub use summary::{LayerSummary, Summary, VALUE_BYTES};
 pub use tensors::{NamedTensors, TensorValues, check_tensors, is_trained};
+pub(crate) use tensors::{first_of, misfits};
 pub use variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
 
 /// Added to a variance before its square root is taken, in every batch normalisation.

@@ -75,6 +75,11 @@ pub fn check_tensors(
     known: &BTreeMap<String, Vec<usize>>,
     tensors: &NamedTensors,
 ) -> Result<(), NetworkError> {
+    first_of(&misfits(known, tensors)).map_or(Ok(()), |problem| Err(NetworkError::Weights(problem)))
+}
+
+/// What keeps tensors from having these names and shapes, each in words.
+pub(crate) fn misfits(known: &BTreeMap<String, Vec<usize>>, tensors: &NamedTensors) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, shape) in known {
         match tensors.get(name) {
@@ -87,10 +92,15 @@ pub fn check_tensors(
     }
     let strangers = tensors.keys().filter(|name| !known.contains_key(*name));
     problems.extend(strangers.map(|name| format!("'{name}' is unknown")));
-    match problems.as_slice() {
-        [] => Ok(()),
-        [one] => Err(NetworkError::Weights(one.clone())),
-        [first, rest @ ..] => Err(NetworkError::Weights(format!("{first} (and {} more)", rest.len()))),
+    problems
+}
+
+/// The first of some problems, and how many more there are.
+pub(crate) fn first_of(problems: &[String]) -> Option<String> {
+    match problems {
+        [] => None,
+        [one] => Some(one.clone()),
+        [first, rest @ ..] => Some(format!("{first} (and {} more)", rest.len())),
     }
 }
 
