@@ -66,13 +66,13 @@ impl Ahead {
 }
 
 /// Multiplies sixteen rows of `a` (its panels `pitch` numbers apart, the view beginning at the first of the sixteen) by
-/// `b: [depth_blocks * LANES][LANES]`, and stores the results as a panel; or only the first `wanted` of them, or some more. `R` rows have
-/// accumulators at a time.
+/// `b: [depth_blocks * LANES][LANES]`, and stores the results as a panel; or only the first `wanted` of them, or some more. First `R` rows have
+/// accumulators, then `S` of the others at a time.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) unsafe fn product<V: Vector, const R: usize>(
+pub(crate) unsafe fn product<V: Vector, const R: usize, const S: usize>(
     a: (View, usize),
     wanted: usize,
     depth_blocks: usize,
@@ -81,6 +81,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     beside: &mut impl Beside,
     results: ViewMut,
 ) {
+    const { assert!((ROWS - R).is_multiple_of(S), "all rows have their turn") }
     // SAFETY: as the caller promises.
     unsafe {
         if R == ROWS {
@@ -90,9 +91,9 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
         for step in 0..ROWS {
             beside.step(step);
         }
-        for first in (0..wanted).step_by(R) {
-            let ahead = if first == 0 { ahead } else { Ahead::NOTHING };
-            rows::<V, R, 1>(a, depth_blocks, [b], first, ahead, &mut Nothing, [results]);
+        rows::<V, R, 1>(a, depth_blocks, [b], 0, ahead, &mut Nothing, [results]);
+        for first in (R..wanted).step_by(S) {
+            rows::<V, S, 1>(a, depth_blocks, [b], first, Ahead::NOTHING, &mut Nothing, [results]);
         }
     }
 }
@@ -236,42 +237,60 @@ pub(crate) unsafe fn few_rows<V: Vector, const B: usize>(
 }
 
 /// Adds to each `sum: [LANES][LANES]` the products of one panel of `a` with a panel of `g`, over `rows` rows; the first add to
-/// nothing, whatever `sum` holds. `R` channels of `a` have accumulators at a time.
+/// nothing, whatever `sum` holds. First `R` channels of `a` have accumulators, then `S` of the others at a time.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) unsafe fn outer<V: Vector, const R: usize, const N: usize>(
+pub(crate) unsafe fn outer<V: Vector, const R: usize, const S: usize, const N: usize>(
     a: View,
     g: [View; N],
     rows: usize,
     sum: [ViewMut; N],
     is_first: bool,
 ) {
+    const { assert!((LANES - R).is_multiple_of(S), "all channels have their turn") }
+    // SAFETY: as the caller promises.
+    unsafe {
+        channels::<V, R, N>(a, g, rows, sum, is_first, 0);
+        for first in (R..LANES).step_by(S) {
+            channels::<V, S, N>(a, g, rows, sum, is_first, first);
+        }
+    }
+}
+
+/// [`outer`] of `R` channels from `first` on.
+#[cfg_attr(not(debug_assertions), inline(always))]
+unsafe fn channels<V: Vector, const R: usize, const N: usize>(
+    a: View,
+    g: [View; N],
+    rows: usize,
+    sum: [ViewMut; N],
+    is_first: bool,
+    first: usize,
+) {
     // SAFETY: panels have so many rows, and sums are squares, as the caller promises.
     unsafe {
-        for first in (0..LANES).step_by(R) {
-            let mut sums = [[V::zero(); N]; R];
-            if !is_first {
-                for (k, sums) in sums.iter_mut().enumerate() {
-                    for (to, from) in sums.iter_mut().zip(sum) {
-                        *to = from.read().load::<V>((first + k) * LANES);
-                    }
+        let mut sums = [[V::zero(); N]; R];
+        if !is_first {
+            for (k, sums) in sums.iter_mut().enumerate() {
+                for (to, from) in sums.iter_mut().zip(sum) {
+                    *to = from.read().load::<V>((first + k) * LANES);
                 }
             }
-            for row in 0..rows {
-                let g = g.map(|g| g.load::<V>(row * LANES));
-                for (k, sums) in sums.iter_mut().enumerate() {
-                    let a = V::splat(a.get(row * LANES + first + k));
-                    for (sum, g) in sums.iter_mut().zip(g) {
-                        *sum = a.mul_add(g, *sum);
-                    }
+        }
+        for row in 0..rows {
+            let g = g.map(|g| g.load::<V>(row * LANES));
+            for (k, sums) in sums.iter_mut().enumerate() {
+                let a = V::splat(a.get(row * LANES + first + k));
+                for (sum, g) in sums.iter_mut().zip(g) {
+                    *sum = a.mul_add(g, *sum);
                 }
             }
-            for (k, sums) in sums.into_iter().enumerate() {
-                for (value, to) in sums.into_iter().zip(sum) {
-                    to.store((first + k) * LANES, value);
-                }
+        }
+        for (k, sums) in sums.into_iter().enumerate() {
+            for (value, to) in sums.into_iter().zip(sum) {
+                to.store((first + k) * LANES, value);
             }
         }
     }
@@ -292,7 +311,7 @@ pub(crate) unsafe fn outer_pair<V: Vector>(
     // SAFETY: as the caller promises.
     unsafe {
         if V::HAS_MANY_REGISTERS {
-            outer::<V, HALF, 2>(a, g, rows, sum, is_first);
+            outer::<V, HALF, HALF, 2>(a, g, rows, sum, is_first);
         } else {
             V::outer(a, g[0], rows, sum[0], is_first);
             V::outer(a, g[1], rows, sum[1], is_first);

@@ -49,7 +49,8 @@ impl Vector for Avx2 {
         unsafe { call(work) }
     }
 
-    // Six rows of two registers, the weights' two, and one broadcast: fifteen of sixteen. Four divides the tiles.
+    // Six rows of two registers, the weights' two, and one broadcast: fifteen of sixteen. Two multiply-adds begin in a cycle and
+    // take four: eight accumulators would have to follow each other without a gap.
     #[inline(always)]
     unsafe fn product(
         a: (View, usize),
@@ -61,12 +62,12 @@ impl Vector for Avx2 {
         results: ViewMut,
     ) {
         // SAFETY: as the caller promises.
-        unsafe { product::product::<Self, 4>(a, wanted, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 6, 5>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
         // SAFETY: as the caller promises.
-        unsafe { product::outer::<Self, 4, 1>(a, [g], rows, [sum], is_first) }
+        unsafe { product::outer::<Self, 6, 5, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]

@@ -45,12 +45,12 @@ impl Vector for Avx512 {
         results: ViewMut,
     ) {
         // SAFETY: as the caller promises.
-        unsafe { product::product::<Self, 16>(a, wanted, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 16, 1>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
         // SAFETY: as the caller promises.
-        unsafe { product::outer::<Self, 16, 1>(a, [g], rows, [sum], is_first) }
+        unsafe { product::outer::<Self, 16, 1, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]

@@ -39,12 +39,12 @@ impl Vector for Neon {
         results: ViewMut,
     ) {
         // SAFETY: as the caller promises.
-        unsafe { product::product::<Self, 4>(a, wanted, depth_blocks, b, ahead, beside, results) }
+        unsafe { product::product::<Self, 4, 4>(a, wanted, depth_blocks, b, ahead, beside, results) }
     }
     #[inline(always)]
     unsafe fn outer(a: View, g: View, rows: usize, sum: ViewMut, is_first: bool) {
         // SAFETY: as the caller promises.
-        unsafe { product::outer::<Self, 4, 1>(a, [g], rows, [sum], is_first) }
+        unsafe { product::outer::<Self, 4, 4, 1>(a, [g], rows, [sum], is_first) }
     }
 
     #[inline(always)]

@@ -94,21 +94,24 @@ pub(super) unsafe fn few_products<V: Vector>(
                 let a = tiles.from(frequency * FREQUENCY + row * LANES);
                 let to = results.from(frequency * FREQUENCY + row * LANES);
                 let mut block = 0;
+                let from = |block: usize| (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
                 if V::HAS_MANY_REGISTERS {
                     while block + 4 <= own.len() {
-                        let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
+                        let (weights, to) = from(block);
                         few_rows::<V, 4>((a, BLOCK), depth, weights, (to, BLOCK));
                         block += 4;
                     }
+                    if block + 2 <= own.len() {
+                        let (weights, to) = from(block);
+                        few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
+                        block += 2;
+                    }
                 }
-                while block + 2 <= own.len() {
-                    let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
-                    few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
-                    block += 2;
-                }
-                if block < own.len() {
-                    let (weights, to) = (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
+                // A second block's accumulators would have no registers elsewhere.
+                while block < own.len() {
+                    let (weights, to) = from(block);
                     few_rows::<V, 1>((a, BLOCK), depth, weights, (to, BLOCK));
+                    block += 1;
                 }
             }
         }
