@@ -15,28 +15,25 @@ pub(crate) const TILE: usize = 4;
 /// Side of a tile of inputs.
 pub(crate) const INPUT: usize = 6;
 
+/// An array of the values of an expression. A closure that computes would be a function of its own, not compiled for the
+/// instructions.
+macro_rules! array {
+    ([$($at:literal)*] |$index:ident| $value:expr) => { [$({ let $index = $at; $value }),*] };
+}
+
+// Of two registers a number, a half-transformed tile does not fit in registers. It is made as an array expression and read
+// in place: one that begins with zeros and is taken apart by value would be set, and copied twice.
+
 /// `B' d B` of a 6x6 tile.
 #[inline(always)]
 pub(crate) unsafe fn of_input<V: Vector>(load: impl Fn(usize, usize) -> V, mut store: impl FnMut(usize, V)) {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let mut half = [[V::zero(); INPUT]; INPUT];
-        for column in 0..INPUT {
-            let line = b([
-                load(0, column),
-                load(1, column),
-                load(2, column),
-                load(3, column),
-                load(4, column),
-                load(5, column),
-            ]);
-            for row in 0..INPUT {
-                half[row][column] = line[row];
-            }
-        }
-        for (row, line) in half.into_iter().enumerate() {
-            for (column, value) in b(line).into_iter().enumerate() {
-                store(row * INPUT + column, value);
+        let columns = array!([0 1 2 3 4 5] |column| b(array!([0 1 2 3 4 5] |row| load(row, column))));
+        for row in 0..INPUT {
+            let line = b(array!([0 1 2 3 4 5] |column| columns[column][row]));
+            for column in 0..INPUT {
+                store(row * INPUT + column, line[column]);
             }
         }
     }
@@ -44,30 +41,13 @@ pub(crate) unsafe fn of_input<V: Vector>(load: impl Fn(usize, usize) -> V, mut s
 
 /// `A' m A` of a transformed tile: 4x4 outputs.
 #[inline(always)]
-pub(crate) unsafe fn to_output<V: Vector>(load: impl Fn(usize) -> V) -> [V; TILE * TILE] {
+pub(crate) unsafe fn to_output<V: Vector>(load: impl Fn(usize) -> V) -> [[V; TILE]; TILE] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let mut half = [[V::zero(); INPUT]; TILE];
-        for column in 0..INPUT {
-            let line = a_transposed([
-                load(column),
-                load(INPUT + column),
-                load(2 * INPUT + column),
-                load(3 * INPUT + column),
-                load(4 * INPUT + column),
-                load(5 * INPUT + column),
-            ]);
-            for row in 0..TILE {
-                half[row][column] = line[row];
-            }
-        }
-        let mut outputs = [V::zero(); TILE * TILE];
-        for (row, line) in half.into_iter().enumerate() {
-            for (column, value) in a_transposed(line).into_iter().enumerate() {
-                outputs[row * TILE + column] = value;
-            }
-        }
-        outputs
+        let columns = array!(
+            [0 1 2 3 4 5] |column| a_transposed(array!([0 1 2 3 4 5] |row| load(row * INPUT + column)))
+        );
+        array!([0 1 2 3] |row| a_transposed(array!([0 1 2 3 4 5] |column| columns[column][row])))
     }
 }
 
@@ -79,16 +59,11 @@ pub(crate) unsafe fn of_gradient<V: Vector>(
 ) {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let mut half = [[V::zero(); TILE]; INPUT];
-        for column in 0..TILE {
-            let line = a([load(0, column), load(1, column), load(2, column), load(3, column)]);
-            for row in 0..INPUT {
-                half[row][column] = line[row];
-            }
-        }
-        for (row, line) in half.into_iter().enumerate() {
-            for (column, value) in a(line).into_iter().enumerate() {
-                store(row * INPUT + column, value);
+        let columns = array!([0 1 2 3] |column| a(array!([0 1 2 3] |row| load(row, column))));
+        for row in 0..INPUT {
+            let line = a(array!([0 1 2 3] |column| columns[column][row]));
+            for column in 0..INPUT {
+                store(row * INPUT + column, line[column]);
             }
         }
     }
@@ -99,16 +74,11 @@ pub(crate) unsafe fn of_gradient<V: Vector>(
 pub(crate) unsafe fn of_weights<V: Vector>(weights: [[V; 3]; 3], mut store: impl FnMut(usize, V)) {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let mut half = [[V::zero(); 3]; INPUT];
-        for column in 0..3 {
-            let line = g([weights[0][column], weights[1][column], weights[2][column]]);
-            for row in 0..INPUT {
-                half[row][column] = line[row];
-            }
-        }
-        for (row, line) in half.into_iter().enumerate() {
-            for (column, value) in g(line).into_iter().enumerate() {
-                store(row * INPUT + column, value);
+        let columns = array!([0 1 2] |column| g(array!([0 1 2] |row| weights[row][column])));
+        for row in 0..INPUT {
+            let line = g(array!([0 1 2] |column| columns[column][row]));
+            for column in 0..INPUT {
+                store(row * INPUT + column, line[column]);
             }
         }
     }
@@ -119,21 +89,10 @@ pub(crate) unsafe fn of_weights<V: Vector>(weights: [[V; 3]; 3], mut store: impl
 pub(crate) unsafe fn to_weights<V: Vector>(load: impl Fn(usize) -> V) -> [[V; 3]; 3] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let mut half = [[V::zero(); INPUT]; 3];
-        for column in 0..INPUT {
-            let line = g_transposed([
-                load(column),
-                load(INPUT + column),
-                load(2 * INPUT + column),
-                load(3 * INPUT + column),
-                load(4 * INPUT + column),
-                load(5 * INPUT + column),
-            ]);
-            for row in 0..3 {
-                half[row][column] = line[row];
-            }
-        }
-        [g_transposed(half[0]), g_transposed(half[1]), g_transposed(half[2])]
+        let columns = array!(
+            [0 1 2 3 4 5] |column| g_transposed(array!([0 1 2 3 4 5] |row| load(row * INPUT + column)))
+        );
+        array!([0 1 2] |row| g_transposed(array!([0 1 2 3 4 5] |column| columns[column][row])))
     }
 }
 

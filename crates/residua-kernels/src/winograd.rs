@@ -407,7 +407,7 @@ impl<V: Vector> WithSink<V> for Finish<'_> {
                             column: channels,
                             vectors: TILE,
                         };
-                        places.fill(sink, image, block, is_first, &outputs);
+                        places.fill(sink, image, block, is_first, outputs.as_flattened());
                     }
                 }
             }
