@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let network = Network::of(weights, info, [view.height, view.width], machine, (threads, &device))?;
+    let network = Network::of(weights, info, [view.height, view.width], machine, threads, &device)?;
     let result = network.evaluate(&test_set, *batch)?;
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));

@@ -36,7 +36,7 @@ impl InferenceArguments {
         let (weights, _) = weights.open(checkpoint, view)?;
         let info = weights.info()?;
         let size = [info.height, info.width];
-        Network::of(weights, info, size, machine, (threads, &device))
+        Network::of(weights, info, size, machine, threads, &device)
     }
 
     /// As [`open`](Self::open), a residual network always as tensors, which have gradients; and what computes with them. `command` is what
@@ -65,7 +65,8 @@ impl Network {
         info: WeightsInfo,
         size: [usize; 2],
         machine: &MachineArguments,
-        (threads, device): (NonZeroUsize, &Device),
+        threads: NonZeroUsize,
+        device: &Device,
     ) -> anyhow::Result<Self> {
         let config = match &info.network {
             Architecture::ResNet(config) if machine.infers_without_tensors() => config,

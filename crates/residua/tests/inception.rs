@@ -166,15 +166,31 @@ fn the_auxiliary_classifier_may_be_left_out_but_not_in_part() {
     let mut without = all.clone();
     without.retain(|name, _| !name.starts_with("AuxLogits."));
     let small = Description { size: Some(75), ..Description::default() };
-    let logits = |tensors: &NamedTensors| {
+    let trained = |tensors: &NamedTensors| {
         let (weights, recognition) = saved(tensors).recognised(&small).unwrap();
         assert_eq!(recognition.skipped[0].to_string(), "1 num_batches_tracked");
         assert!(weights.tensors == *tensors);
-        let trained = Trained::of(weights, &Device::flex()).unwrap();
-        let picture: Vec<u8> = (0..75 * 75 * 3).map(|index| (index * 89 % 256) as u8).collect();
-        trained.predict(&picture, 10, Engine::Fused).unwrap()
+        Trained::of(weights, &Device::flex()).unwrap()
     };
-    assert_eq!(logits(&all), logits(&without));
+    let (whole, trained) = (trained(&all), trained(&without));
+    let picture: Vec<u8> = (0..75 * 75 * 3).map(|index| (index * 89 % 256) as u8).collect();
+    let predict = |trained: &Trained| trained.predict(&picture, 10, Engine::Fused).unwrap();
+    assert_eq!(predict(&whole), predict(&trained));
+
+    // Of many images each has its own answer.
+    let pictures: Vec<Vec<u8>> =
+        (0..9).map(|number| picture.iter().map(|&byte| byte / (number + 1)).collect()).collect();
+    let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+    let images = trained.images(&pictures).unwrap();
+    let features = to_host(trained.network.features(images.clone(), Engine::Fused).unwrap());
+    let logits = to_host(trained.network.logits(images, Engine::Fused).unwrap());
+    assert_eq!((features.len(), logits.len()), (9 * 2048, 9 * 10));
+    for number in [0, 8] {
+        let own = trained.features(pictures[number], Engine::Fused).unwrap();
+        let own: Vec<f64> = own.into_iter().map(f64::from).collect();
+        assert!(difference(&features[number * 2048..][..2048], &own) < 1e-5, "{number}");
+    }
+    assert!(logits[..10] != logits[80..]);
 
     let refused = |tensors: &NamedTensors, description: &Description| {
         saved(tensors).recognised(description).unwrap_err().to_string()

@@ -25,8 +25,7 @@ fn sandbox() -> (Sandbox, NamedTensors) {
         for split in ["train", "val"] {
             let folder = sandbox.at("animals").join(split).join(name);
             fs::create_dir_all(&folder).unwrap();
-            let colour =
-                |x: u32, y: u32| Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8 ^ number as u8 * 60]);
+            let colour = |x: u32, y: u32| Rgb([(x * 7) as u8, (y * 5) as u8, number as u8 * 60]);
             RgbImage::from_fn(90, 80, colour).save(folder.join("a.png")).unwrap();
         }
     }
