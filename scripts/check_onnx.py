@@ -1,6 +1,6 @@
 """The Python part of check-onnx: exports networks and runs them in ONNX Runtime.
 
-    check_onnx.py RESIDUA FOLDER    FOLDER/fixtures holds NAME.safetensors and, of the same network, NAME.results
+    check_onnx.py RESIDUA FOLDER WHAT...    FOLDER/fixtures holds NAME.safetensors and, of the same network, NAME.results
 """
 import json
 import pathlib
@@ -97,6 +97,27 @@ def fixtures():
     worst_raw.tell("the same on raw pixels")
 
 
+def inception():
+    """torchvision's inception_v3 with weights by a formula, with and without its auxiliary classifier, against PyTorch's logits in f64."""
+    import safetensors.torch
+    import torch
+    from foreign_networks import build, with_generated_weights
+
+    worst, file = Worst(), FOLDER / "inception.safetensors"
+    pixels = numpy.random.default_rng(3).integers(0, 256, (2, 3, 299, 299), numpy.uint8)
+    for model, forms in (("inception_v3", [*NORMALISED, *RAW]), ("inception_v3-without-auxiliary", NORMALISED[:1])):
+        original = with_generated_weights(build("torchvision", model, 13), 5)
+        safetensors.torch.save_file(original.state_dict(), file)
+        with torch.no_grad():
+            expected = original.double()(torch.from_numpy(pixels / 255 * 2 - 1)).numpy()
+        for options in forms:
+            network = Network(file, *options)
+            images = pixels if "--with-normalisation" in options else network.normalise(pixels)
+            for batch in (2, 1):
+                worst.note(f"{model} {options}", network, network.run(images[:batch]), expected[:batch])
+    worst.tell("torchvision's inception_v3, PyTorch's logits")
+
+
 def trained():
     """Networks as `residua train` leaves them, on a picture of their size, against `residua predict`."""
     picture = FOLDER / "picture.png"
@@ -130,5 +151,5 @@ def pictures():
     return f"folder:{folder}"
 
 
-fixtures()
-trained()
+for what in sys.argv[3:]:
+    {"fixtures": fixtures, "inception": inception, "trained": trained}[what]()

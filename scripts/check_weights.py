@@ -16,12 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from foreign_networks import build, with_generated_weights
 
-RESIDUA, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
+RESIDUA, WORK, NAMED = sys.argv[1], pathlib.Path(sys.argv[2]), tuple(sys.argv[3:])
 TOLERANCE = 1e-4
 CLASSES = 13
 
 NETWORKS = [
     *(("torchvision", f"resnet{depth}", CLASSES) for depth in (18, 34, 50, 101, 152)),
+    ("torchvision", "inception_v3", CLASSES),
+    ("torchvision", "inception_v3-without-auxiliary", CLASSES),
     *(("timm", f"resnet{depth}", CLASSES) for depth in (18, 34, 50, 101, 152)),
     *(("timm-v2", f"resnetv2_{depth}", CLASSES) for depth in (18, 34, 50, 101)),
     *(("pytorch-cifar-models", f"cifar10_resnet{depth}", 10) for depth in (20, 32, 44, 56)),
@@ -36,12 +38,19 @@ NORMALISATIONS = {
 }
 
 
-def custom(family, classes):
-    if family == "timm-v2":
+def custom(family, model, classes):
+    if family == "timm-v2" or model.startswith("inception"):
         return "half"
     if family == "pytorch-cifar-models":
         return "cifar10" if classes == 10 else "cifar100"
     return "imagenet"
+
+
+def sides_of(family, model):
+    """Heights and widths of the pictures, the first with each kind of file."""
+    if model.startswith("inception"):
+        return 299, 224
+    return (32,) if "cifar" in model or family == "akamaster" else (224, 256)
 
 
 def pictures(side, count):
@@ -109,16 +118,18 @@ def centred(logits):
 
 
 def main():
+    networks = [network for network in NETWORKS if not NAMED or network[1].startswith(NAMED)]
+    assert networks, f"there is no network {' or '.join(NAMED)}"
     worst = 0
-    for number, (family, model, classes) in enumerate(NETWORKS):
-        sides = (32,) if "cifar" in model or family == "akamaster" else (224, 256)
+    for number, (family, model, classes) in enumerate(networks):
+        sides = sides_of(family, model)
         network = with_small_logits(with_generated_weights(build(family, model, classes), number), sides[0])
         files = saved(network, f"{family}-{model}")
         check_there_and_back(files[0], network, family, model, classes)
         network = network.double()
-        mean, deviation = (np.array(numbers) for numbers in NORMALISATIONS[custom(family, classes)])
+        mean, deviation = (np.array(numbers) for numbers in NORMALISATIONS[custom(family, model, classes)])
         for side, file in [(side, file) for side in sides for file in files]:
-            if side == 256 and file.suffix != ".pth":
+            if side != sides[0] and file.suffix != ".pth":
                 continue
             paths, pixels = pictures(side, 3)
             images = torch.from_numpy((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2)
@@ -133,7 +144,7 @@ def main():
         for file in files:
             file.unlink()
         print(f"{family} {model}: worst so far {worst:.1e}", flush=True)
-    print(f"{len(NETWORKS)} networks, logits within {worst:.1e} of PyTorch's in f64")
+    print(f"{len(networks)} networks, logits within {worst:.1e} of PyTorch's in f64")
 
 
 if __name__ == "__main__":

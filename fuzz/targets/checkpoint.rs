@@ -31,7 +31,7 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
     let network = NetworkOptions::named("preresnet8").resolve(2).unwrap();
     let weights = ResNet::init(&network, 1, &Device::flex()).unwrap().tensors();
     let info = WeightsInfo {
-        network,
+        network: network.into(),
         classes: vec!["cat".into(), "dog".into()],
         height: 32,
         width: 32,

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::{Crops, ImageFolder, Source, Split, View};
-use residua::evaluate::{Trained, evaluate, evaluate_classifier};
-use residua::infer::Classifier;
+use residua::infer::StoredWeights;
 use residua::run::{RunError, saved_recipe};
 use serde_json::json;
 
+use crate::inference::Network;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
@@ -63,41 +63,37 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let threads = machine.start_threads()?;
     let device = machine.open_device()?;
     let (weights, _) = weights.open(checkpoint, &ViewArguments::default())?;
-    let trained = Trained::of(weights, &device)?;
+    let (info, path) = (weights.info()?, weights.path.clone());
+    let fits = info.network.check_tensors(&weights.tensors);
+    fits.map_err(|error| StoredWeights::refused(&path, error))?;
     let source = match data {
         Some(source) => source.clone(),
         None => trained_on(checkpoint)?,
     };
-    let view = arguments.view(&source, trained.info.view())?;
-    let fits = trained.info.network.check_input(view.height, view.width);
+    let view = arguments.view(&source, info.view())?;
+    let fits = info.network.check_input(view.height, view.width);
     fits.map_err(|error| impossible_images(&error))?;
     let test_set = source.load(Split::Test)?.seen_by(view)?.tolerating(*max_unreadable);
-    let (outputs, classes) = (trained.info.classes.len(), test_set.classes().len());
+    let (outputs, classes) = (info.classes.len(), test_set.classes().len());
     if outputs != classes {
         return Err(UsageError::new(format_args!(
             "{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
-            trained.path.display()
+            path.display()
         ))
         .into());
     }
-    if source.is_folder() && trained.info.classes != test_set.classes() {
+    if source.is_folder() && info.classes != test_set.classes() {
         return Err(UsageError::new(format_args!(
             "the classes of {} ({}) are not those that {} was trained on ({})",
             source,
             some(test_set.classes()),
-            trained.path.display(),
-            some(&trained.info.classes)
+            path.display(),
+            some(&info.classes)
         ))
         .into());
     }
-    let normalisation = &trained.info.normalisation;
-    let result = if machine.infers_without_tensors() {
-        let size = [view.height, view.width];
-        let classifier = Classifier::new(&trained.info.network, trained.network.tensors(), size, threads)?;
-        evaluate_classifier(&classifier, &test_set, normalisation, *batch)?
-    } else {
-        evaluate(&trained.network, &test_set, normalisation, *batch, machine.engine)?
-    };
+    let network = Network::of(weights, info, [view.height, view.width], machine, threads, &device)?;
+    let result = network.evaluate(&test_set, *batch)?;
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));
     }
@@ -106,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "test_error": result.test_error,
             "test_loss": result.test_loss,
             "images": result.images,
-            "checkpoint": trained.path.to_string_lossy(),
+            "checkpoint": path.to_string_lossy(),
             "data": source,
         }))?;
     } else {
@@ -115,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             result.test_error,
             result.test_loss,
             result.images,
-            trained.path.display()
+            path.display()
         ))?;
     }
     Ok(ExitCode::SUCCESS)

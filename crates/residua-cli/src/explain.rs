@@ -80,8 +80,9 @@ const TOGETHER: usize = 8;
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, pictures, out, inference, .. } = arguments;
-    let (trained, engine) = inference.open_tensors(checkpoint)?;
-    let method = arguments.method(trained.network.plan())?;
+    let (trained, engine) = inference.open_tensors(checkpoint, "explain")?;
+    let network = trained.network.residual()?;
+    let method = arguments.method(network.plan())?;
     let class =
         arguments.class.as_deref().map(|name| class_named(name, &trained.info.classes)).transpose()?;
     let found = find_pictures(pictures)?;
@@ -93,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let readable = decoded.readable();
         let explanations = match readable.is_empty() {
             true => Vec::new(),
-            false => explain(&trained.network, trained.images(&readable)?, class, method, engine)?,
+            false => explain(network, trained.images(&readable)?, class, method, engine)?,
         };
         let explained = readable.iter().zip(explanations);
         unreadable += decoded.report(paths, explained, |path, (pixels, explanation)| {

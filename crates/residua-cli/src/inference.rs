@@ -1,16 +1,20 @@
 //! A trained network that pictures are shown to: on plain memory, or as tensors on a device.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
-use residua::data::DataError;
-use residua::evaluate::Trained;
-use residua::infer::{Classifier, Prediction, WeightsInfo};
+use residua::data::{DataError, Images};
+use residua::device::Device;
+use residua::evaluate::{Evaluation, Trained, evaluate_classifier};
+use residua::infer::classifier::ClassifierError;
+use residua::infer::{Classifier, Prediction, StoredWeights, WeightsInfo};
+use residua::nn::Architecture;
 use residua::ops::Engine;
 use residua::run::RunError;
 
 use crate::machine::MachineArguments;
-use crate::weights::{ViewArguments, WeightsArguments};
+use crate::weights::{ViewArguments, WeightsArguments, check_residual};
 
 /// What the network sees of a picture, what its file leaves unsaid, and where it computes.
 #[derive(Debug, Args)]
@@ -28,33 +32,54 @@ impl InferenceArguments {
     pub(crate) fn open(&self, checkpoint: &Path) -> anyhow::Result<Network> {
         let Self { view, weights, machine } = self;
         let threads = machine.start_threads()?;
-        let device = (!machine.infers_without_tensors()).then(|| machine.open_device()).transpose()?;
+        let device = machine.open_device()?;
         let (weights, _) = weights.open(checkpoint, view)?;
-        Ok(match device {
-            None => {
-                let (classifier, info) = Classifier::of(weights, threads)?;
-                Network::Folded(Box::new(classifier), Box::new(info))
-            }
-            Some(device) => Network::Tensors(Box::new(Trained::of(weights, &device)?), machine.engine),
-        })
+        let info = weights.info()?;
+        let size = [info.height, info.width];
+        Network::of(weights, info, size, machine, threads, &device)
     }
 
-    /// As [`open`](Self::open), always as tensors, which have gradients; and what computes with them.
-    pub(crate) fn open_tensors(&self, checkpoint: &Path) -> anyhow::Result<(Trained, Engine)> {
+    /// As [`open`](Self::open), a residual network always as tensors, which have gradients; and what computes with them. `command` is what
+    /// is for those alone.
+    pub(crate) fn open_tensors(&self, checkpoint: &Path, command: &str) -> anyhow::Result<(Trained, Engine)> {
         let Self { view, weights, machine } = self;
         machine.start_threads()?;
         let device = machine.open_device()?;
         let (weights, _) = weights.open(checkpoint, view)?;
+        check_residual(&weights, command)?;
         Ok((Trained::of(weights, &device)?, machine.engine))
     }
 }
 
+/// Something that gives predictions and features of pictures, and the error on a test set.
 pub(crate) enum Network {
     Folded(Box<Classifier>, Box<WeightsInfo>),
     Tensors(Box<Trained>, Engine),
 }
 
 impl Network {
+    /// The network that weights belong to, as their `info` tells, for images of `size`, height and width. Where that is asked for, residual
+    /// networks do without tensors.
+    pub(crate) fn of(
+        weights: StoredWeights,
+        info: WeightsInfo,
+        size: [usize; 2],
+        machine: &MachineArguments,
+        threads: NonZeroUsize,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let config = match &info.network {
+            Architecture::ResNet(config) if machine.infers_without_tensors() => config,
+            _ => return Ok(Self::Tensors(Box::new(Trained::of(weights, device)?), machine.engine)),
+        };
+        let StoredWeights { path, tensors, .. } = weights;
+        let classifier = Classifier::new(config, tensors, size, threads).map_err(|error| match error {
+            ClassifierError::Network(error) => StoredWeights::refused(&path, error).into(),
+            error => error,
+        })?;
+        Ok(Self::Folded(Box::new(classifier), Box::new(info)))
+    }
+
     pub(crate) fn info(&self) -> &WeightsInfo {
         match self {
             Self::Folded(_, info) => info,
@@ -85,6 +110,16 @@ impl Network {
                     pictures.iter().map(|pixels| trained.features(pixels, *engine)).collect();
                 Ok(features?.concat())
             }
+        }
+    }
+
+    /// Loss and error on a test set, whose images have the size that the network is for.
+    pub(crate) fn evaluate(&self, test_set: &Images, batch: NonZeroUsize) -> Result<Evaluation, RunError> {
+        match self {
+            Self::Folded(classifier, info) => {
+                evaluate_classifier(classifier, test_set, &info.normalisation, batch)
+            }
+            Self::Tensors(trained, engine) => trained.evaluate(test_set, batch, *engine),
         }
     }
 }

@@ -134,9 +134,9 @@ fn parse(name: &str) -> Result<NetworkOptions, UsageError> {
 
 fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {
     let Trained { network, info, path } = Trained::load(folder, device)?;
-    let tensors = network.tensors();
-    let network = ResNet::init(&info.network, 0, device)?
-        .with_tensors(&tensors)
+    let network = network.residual().with_context(|| path.display().to_string())?;
+    let network = ResNet::init(network.config(), 0, device)?
+        .with_tensors(&network.tensors())
         .with_context(|| path.display().to_string())?;
     Ok((network, info.normalisation))
 }

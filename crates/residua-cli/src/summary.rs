@@ -8,7 +8,7 @@ use clap::Args;
 use residua::data::Normalisation;
 use residua::device::{Device, free_memory};
 use residua::infer::WeightsInfo;
-use residua::nn::{Memory, MemoryChoice, MemoryError, MemoryPlan, Part, Parts, ResNetConfig};
+use residua::nn::{Architecture, Memory, MemoryChoice, MemoryError, MemoryPlan, Part, Parts, ResNetConfig};
 use residua::report::network_table;
 use serde::Serialize;
 
@@ -57,17 +57,19 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Asked { model, config, size: [height, width], weights } = arguments.asked()?;
-    let summary = config.summary(height, width).map_err(|error| impossible_images(&error))?;
+    let Asked { model, network, size: [height, width], weights } = arguments.asked()?;
+    let summary = network.summary(height, width).map_err(|error| impossible_images(&error))?;
     let frozen: Parts = arguments.freeze.iter().copied().collect();
-    let training =
-        arguments.batch.map(|batch| plans(&config, &frozen, batch.get(), [height, width], arguments.memory));
+    let training = arguments.batch.map(|batch| {
+        let config = network.residual()?;
+        plans(config, &frozen, batch.get(), [height, width], arguments.memory)
+    });
     let training = training.transpose().map_err(|error| impossible_training(&error))?;
     if arguments.json {
         #[derive(Serialize)]
         struct Report<'a> {
             model: &'a str,
-            network: &'a residua::nn::ResNetConfig,
+            network: &'a Architecture,
             input: [usize; 3],
             #[serde(skip_serializing_if = "Option::is_none")]
             weights: Option<&'a WeightsInfo>,
@@ -80,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         let report = Report {
             model: &model,
-            network: &config,
+            network: &network,
             input: [3, height, width],
             weights: weights.as_ref(),
             summary: &summary,
@@ -90,10 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let title = format!(
-        "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, input 3x{height}x{width}\n",
-        model, config.ordering, config.shortcut, config.block, config.dimensions, config.classes
-    );
+    let title = format!("{model}: {}, input 3x{height}x{width}\n", network.description());
     print(format_args!("{title}\n{}", table(&network_table(&summary))))?;
     if let Some(info) = &weights {
         print(format_args!("\n{}", in_words(info)))?;
@@ -109,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// The network that is meant.
 struct Asked {
     model: String,
-    config: ResNetConfig,
+    network: Architecture,
     size: [usize; 2],
     /// What its file says of it.
     weights: Option<WeightsInfo>,
@@ -120,15 +119,15 @@ impl Arguments {
         let Some(path) = &self.checkpoint else {
             let options = self.network.options("preresnet20");
             let (config, size) = self.images.resolve(&options)?;
-            return Ok(Asked { model: options.model, config, size, weights: None });
+            return Ok(Asked { model: options.model, network: config.into(), size, weights: None });
         };
         if self.network.are_given() || self.images.are_given() {
             let given = "--checkpoint says which network it is; leave the options of the network out";
             return Err(UsageError::new(given).into());
         }
         let info = self.family.open(path)?.info()?;
-        let (model, config, size) = (info.network.name(), info.network.clone(), [info.height, info.width]);
-        Ok(Asked { model, config, size, weights: Some(info) })
+        let (model, network, size) = (info.network.name(), info.network.clone(), [info.height, info.width]);
+        Ok(Asked { model, network, size, weights: Some(info) })
     }
 }
 

@@ -262,7 +262,7 @@ impl Arguments {
             },
         };
         if let (Some(weights), None) = (weights, &self.recipe) {
-            recipe.network = weights.info()?.network.options();
+            recipe.network = weights.info()?.network.residual()?.options();
         }
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;

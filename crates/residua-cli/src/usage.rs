@@ -92,6 +92,11 @@ pub(crate) fn impossible_images(error: &NetworkError) -> UsageError {
     let flag = match error {
         NetworkError::InputSize { .. } | NetworkError::TooSmall { .. } => "--size: ",
         NetworkError::BatchGroup { .. } | NetworkError::SingleValue { .. } => "--batch: ",
+        NetworkError::NotResidual { .. } => {
+            return UsageError(format!(
+                "--batch: {error}, and the memory of training is known of those alone"
+            ));
+        }
         NetworkError::NoSuchPart { .. } | NetworkError::AllFrozen => "--freeze: ",
         _ => "",
     };

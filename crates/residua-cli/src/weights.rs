@@ -103,6 +103,18 @@ pub(crate) fn what(weights: &StoredWeights, recognition: &Recognition) -> anyhow
     Ok(format!("{family}{name}, {classes} classes, from a {}{skipped}", weights.container))
 }
 
+/// Refuses weights of other networks than residual ones for a command that is for those alone.
+pub(crate) fn check_residual(weights: &StoredWeights, command: &str) -> Result<(), UsageError> {
+    match weights.info().map(|info| info.network.residual().map(drop)) {
+        Ok(Err(error)) => Err(UsageError::new(format_args!(
+            "{}: {error}, and {command} is for those; predict, eval, features, export and summary take it",
+            weights.path.display()
+        ))),
+        // What they do not say is asked for where it is needed.
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether two paths lead to one file.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)

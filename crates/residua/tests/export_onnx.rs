@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use burn::tensor::{Device, Tensor, TensorData};
 use fixture::{Case, generate, relative_error};
+use residua::evaluate::{TrainedNetwork, to_host};
 use residua::export::onnx::{Axis, AxisOrder, Norms, OnnxFile, OnnxOptions, Pixels, Scores, encode};
 use residua::files::write_file;
 use residua::infer::normalisation::Normalisation;
 use residua::infer::{Classifier, WeightsInfo, likeliest, weights};
-use residua::nn::{NamedTensors, NetworkOptions, Ordering, ResNetConfig, TensorValues};
+use residua::nn::{Architecture, InceptionConfig, NamedTensors, NetworkOptions, Ordering, TensorValues};
+use residua::ops::Engine;
 use rten::{Dimension, Model, Value};
 
 /// Relative error that f32 is allowed.
@@ -127,6 +130,41 @@ fn imagenet_networks_give_the_classifiers_logits() {
 fn deep_networks_give_the_classifiers_logits() {
     for model in ["preresnet110", "resnet164"] {
         check_logits(&NetworkOptions::named(model), [32, 32]);
+    }
+}
+
+/// The description of the network is read twice, by what runs it and by what writes it; the fixture of `tests/inception.rs` holds
+/// the first to torchvision's.
+#[test]
+fn inception_gives_its_own_logits() {
+    let size = [75, 91];
+    let [height, width] = size;
+    let config = InceptionConfig { classes: 10 };
+    let tensors = generated(config.tensor_shapes().unwrap());
+    let info = info(config.clone(), size, per_channel());
+    let images = planes(&images(2, size), size);
+    let network = TrainedNetwork::of(&info.network, &tensors, &Device::flex()).unwrap();
+    let given = Tensor::from_data(TensorData::new(images.clone(), [2, 3, height, width]), &Device::flex());
+    let expected = to_host(network.logits(given, Engine::Fused).unwrap());
+    for options in FORMS {
+        let file = encode(&info, tensors.clone(), options).unwrap();
+        assert_eq!(file.description, "inception-v3: 10 classes, images of 75x91");
+        for (name, is_there) in [
+            ("BatchNormalization", options.norms == Norms::Kept),
+            ("fc.weight", true),
+            // Inference has no use for it.
+            ("AuxLogits", false),
+        ] {
+            let found = file.bytes.windows(name.len()).any(|part| part == name.as_bytes());
+            assert_eq!(found, is_there, "{name} {:?}", options.norms);
+        }
+        let model = load(&file);
+        for batch in [2, 1] {
+            let given = images[..batch * 3 * height * width].to_vec();
+            let found = run(&model, Value::from_shape([batch, 3, height, width], given).unwrap());
+            let error = difference(&found, &expected[..batch * config.classes]);
+            assert!(error < TOLERANCE, "{:?}, batch of {batch}: {error:.1e}", options.norms);
+        }
     }
 }
 
@@ -272,17 +310,26 @@ fn weights_of(
     normalisation: Normalisation,
 ) -> (WeightsInfo, NamedTensors) {
     let config = network.resolve(10).unwrap();
-    // Running statistics that have moved, gammas of either sign.
+    let tensors = generated(config.tensor_shapes().unwrap());
+    (info(config, size, normalisation), tensors)
+}
+
+/// Running statistics that have moved, gammas of either sign.
+fn generated(shapes: BTreeMap<String, Vec<usize>>) -> NamedTensors {
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = generate(&name, 3, &shape);
         (name, TensorValues { shape, values })
     };
-    let tensors = config.tensor_shapes().unwrap().into_iter().map(tensor).collect();
-    (info(config, size, normalisation), tensors)
+    shapes.into_iter().map(tensor).collect()
 }
 
-fn info(network: ResNetConfig, [height, width]: [usize; 2], normalisation: Normalisation) -> WeightsInfo {
-    let classes = (0..network.classes).map(|class| format!("class \"{class}\"")).collect();
+fn info(
+    network: impl Into<Architecture>,
+    [height, width]: [usize; 2],
+    normalisation: Normalisation,
+) -> WeightsInfo {
+    let network = network.into();
+    let classes = (0..network.classes()).map(|class| format!("class \"{class}\"")).collect();
     WeightsInfo { network, classes, height, width, shorter_side: height.min(width), normalisation }
 }
 
@@ -306,6 +353,7 @@ fn planes<T: Copy>(images: &[T], [height, width]: [usize; 2]) -> Vec<T> {
 /// What inference here makes of images `[batch, height, width, 3]`.
 fn logits(info: &WeightsInfo, tensors: &NamedTensors, images: &[f32]) -> Vec<f32> {
     let WeightsInfo { network, height, width, .. } = info;
+    let network = network.residual().unwrap();
     let classifier = Classifier::new(network, tensors.clone(), [*height, *width], NonZeroUsize::MIN).unwrap();
     let mut logits = vec![f32::NAN; images.len() / classifier.image_len() * classifier.classes()];
     classifier.logits(images, &mut logits);

@@ -12,7 +12,8 @@ use residua::evaluate::{Trained, to_host};
 use residua::infer::foreign::{Description, Family, ForeignError, Misfit, Recognition, named_by};
 use residua::infer::weights::{Container, TensorFile, encode};
 use residua::infer::{Classifier, StoredWeights};
-use residua::nn::{NamedTensors, Pass, TensorValues};
+use residua::nn::{NamedTensors, TensorValues};
+use residua::ops::Engine;
 use serde::Deserialize;
 
 /// Largest difference over the largest logit.
@@ -100,7 +101,7 @@ fn networks_of_others_give_their_logits() {
         )
         .unwrap();
         let images = case.images();
-        let logits = to_host(trained.network.forward(images.clone(), &mut Pass::evaluate()).unwrap());
+        let logits = to_host(trained.network.logits(images.clone(), Engine::Fused).unwrap());
         let (classifier, info) = Classifier::of(weights, NonZeroUsize::MIN).unwrap();
         assert_eq!(info.classes.len(), case.classes);
         let mut folded = vec![f32::NAN; 2 * case.classes];

@@ -10,7 +10,7 @@ use residua::train::{InitialWeights, LoadedClassifier, LoadedWeights, Run, Train
 
 use crate::output::tell;
 use crate::usage::impossible_run;
-use crate::weights::FamilyArgument;
+use crate::weights::{FamilyArgument, check_residual};
 use crate::words::words;
 
 #[derive(Debug, Args)]
@@ -51,7 +51,10 @@ impl FineTuningArguments {
 
     /// The weights to begin from, if any are.
     pub(super) fn open(&self) -> anyhow::Result<Option<StoredWeights>> {
-        self.init.as_deref().map(|path| self.family.open(path)).transpose()
+        let Some(path) = &self.init else { return Ok(None) };
+        let weights = self.family.open(path)?;
+        check_residual(&weights, "train")?;
+        Ok(Some(weights))
     }
 
     /// Begins a run, from weights if there are any.

@@ -15,7 +15,7 @@ pub(crate) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     let config = NetworkOptions::named("resnet8").resolve(10).unwrap();
     let tensors = ResNet::init(&config, 3, &Device::flex()).unwrap().tensors();
-    let theirs = named_by(Family::Akamaster, &config, tensors).unwrap();
+    let theirs = named_by(Family::Akamaster, &config.into(), tensors).unwrap();
     let theirs = theirs.into_iter().map(|(name, tensor)| (format!("module.{name}"), tensor)).collect();
     let path = sandbox.at("theirs.safetensors");
     fs::write(&path, encode(&path, &theirs, &BTreeMap::new()).unwrap()).unwrap();

@@ -14,6 +14,7 @@ mod file_systems;
 mod fine_tuning;
 mod help;
 mod import;
+mod inception;
 mod kept_runs;
 mod output;
 mod paper;

@@ -12,7 +12,7 @@ mod permits;
 mod program;
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
@@ -73,7 +73,10 @@ impl Classifier {
         let (weights, _) = weights.recognised(&Description::default())?;
         let info = weights.info()?;
         let StoredWeights { path, tensors, .. } = weights;
-        match Self::new(&info.network, tensors, [info.height, info.width], threads) {
+        let Ok(config) = info.network.residual() else {
+            return Err(ClassifierError::NotResidual { path, given: info.network.name() });
+        };
+        match Self::new(config, tensors, [info.height, info.width], threads) {
             Err(ClassifierError::Network(error)) => Err(StoredWeights::refused(&path, error).into()),
             classifier => Ok((classifier?, info)),
         }
@@ -276,6 +279,18 @@ pub enum ClassifierError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// They are of a network that is run otherwise.
+    #[error(
+        "{}: a classifier without tensors is of residual networks; {given} runs as tensors, by the library residua or its \
+         command",
+        .path.display()
+    )]
+    NotResidual {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        given: String,
+    },
     /// The weights of others.
     #[error(transparent)]
     Foreign(#[from] ForeignError),

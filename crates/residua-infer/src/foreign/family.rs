@@ -2,7 +2,8 @@
 
 use crate::cifar_classes::{CIFAR_10, CIFAR_100};
 use crate::network::{
-    Block, DimensionChange, Layout, Ordering, ResNetConfig, Shortcut, StemPooling, StridePlacement,
+    Architecture, Block, DimensionChange, Layout, Ordering, ResNetConfig, Shortcut, StemPooling,
+    StridePlacement,
 };
 use crate::normalisation::KnownNormalisation;
 use crate::view::View;
@@ -11,7 +12,7 @@ use crate::words;
 /// Whose names a network's tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// torchvision's and timm's `resnet18` to `resnet152`.
+    /// torchvision's and timm's `resnet18` to `resnet152`, and `inception_v3`.
     Torchvision,
     /// timm's `resnetv2` networks with BN.
     TimmV2,
@@ -22,13 +23,13 @@ pub enum Family {
 }
 
 words!(Family, "family", {
-    Torchvision => "torchvision": "torchvision's and timm's resnet18, 34, 50, 101, 152",
+    Torchvision => "torchvision": "torchvision's and timm's resnet18, 34, 50, 101, 152 and inception_v3",
     TimmV2 => "timm-v2": "timm's resnetv2_18, 34, 50, 101 with batch normalisation",
     PyTorchCifarModels => "pytorch-cifar-models": "chenyaofo's cifar10_resnet20 to 56 and cifar100_resnet20 to 56",
     Akamaster => "akamaster": "akamaster's resnet20 to resnet1202 for CIFAR-10",
 });
 
-/// Where a family's networks differ from what their names mean here.
+/// Where a family's residual networks differ from what their names mean here.
 pub(super) struct Frame {
     pub(super) layout: Layout,
     pub(super) ordering: Ordering,
@@ -65,7 +66,19 @@ impl Family {
     ///
     /// # Errors
     /// Says what is another in the family.
-    pub fn check(self, network: &ResNetConfig) -> Result<(), String> {
+    pub fn check(self, network: &Architecture) -> Result<(), String> {
+        match network {
+            Architecture::ResNet(config) => self.check_residual(config),
+            Architecture::InceptionV3(_) if self == Self::Torchvision => Ok(()),
+            Architecture::InceptionV3(_) => Err(format!(
+                "{} is none of the networks of {self}; it goes by the names of {}",
+                network.name(),
+                Self::Torchvision
+            )),
+        }
+    }
+
+    fn check_residual(self, network: &ResNetConfig) -> Result<(), String> {
         let Frame { layout, ordering, dimensions, stem_pooling } = self.frame();
         let of_block = Self::stride_placement(network.block);
         let other = |what: &str, given: &dyn ToString, expected: &dyn ToString| {
@@ -144,20 +157,24 @@ impl Family {
     }
 
     /// What the weights of this family's networks were trained with, unless someone says otherwise.
-    pub(super) fn normalisation(self, classes: usize) -> KnownNormalisation {
-        match self {
+    pub(super) fn normalisation(self, network: &Architecture) -> KnownNormalisation {
+        match (self, network) {
+            (Self::TimmV2, _) | (_, Architecture::InceptionV3(_)) => KnownNormalisation::Half,
             // akamaster's networks saw CIFAR's images by ImageNet's numbers.
-            Self::Torchvision | Self::Akamaster => KnownNormalisation::ImageNet,
-            Self::TimmV2 => KnownNormalisation::Half,
-            Self::PyTorchCifarModels if classes == CIFAR_100.len() => KnownNormalisation::Cifar100,
-            Self::PyTorchCifarModels => KnownNormalisation::Cifar10,
+            (Self::Torchvision | Self::Akamaster, _) => KnownNormalisation::ImageNet,
+            (Self::PyTorchCifarModels, _) if network.classes() == CIFAR_100.len() => {
+                KnownNormalisation::Cifar100
+            }
+            (Self::PyTorchCifarModels, _) => KnownNormalisation::Cifar10,
         }
     }
 
-    pub(super) fn view(self) -> View {
-        match self.frame().layout {
-            Layout::ImageNet => View::square(224),
-            Layout::Cifar => View::square(32),
+    /// How its networks are shown pictures, unless someone says otherwise.
+    pub(super) fn view(self, network: &Architecture) -> View {
+        match (network, self.frame().layout) {
+            (Architecture::InceptionV3(_), _) => View::square(299),
+            (Architecture::ResNet(_), Layout::ImageNet) => View::square(224),
+            (Architecture::ResNet(_), Layout::Cifar) => View::square(32),
         }
     }
 

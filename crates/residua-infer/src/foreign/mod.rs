@@ -18,7 +18,7 @@ pub use family::Family;
 
 use self::dictionary::Dictionary;
 use self::recognise::{Fit, to_ours, to_theirs};
-use crate::network::{NamedTensors, NetworkError, ResNetConfig, first_of};
+use crate::network::{Architecture, NamedTensors, NetworkError, first_of};
 use crate::normalisation::KnownNormalisation;
 use crate::view::{View, ViewError};
 use crate::weights::{Container, StoredWeights, WeightsError, WeightsInfo};
@@ -188,7 +188,7 @@ impl StoredWeights {
 /// Says why the network is none of that family.
 pub fn named_by(
     family: Family,
-    network: &ResNetConfig,
+    network: &Architecture,
     tensors: NamedTensors,
 ) -> Result<NamedTensors, String> {
     family.check(network)?;
@@ -252,22 +252,23 @@ fn problem(nearest: Option<&Fit>, forced: Option<Family>) -> String {
 /// What a family's weights go with, and what of it is a guess.
 fn customary(
     family: Family,
-    network: ResNetConfig,
+    network: Architecture,
     description: &Description,
 ) -> (WeightsInfo, Vec<Assumption>) {
-    let (known, view) = (family.normalisation(network.classes), family.view());
+    let (known, view) = (family.normalisation(&network), family.view(&network));
     let mut assumed = Vec::new();
     if description.normalisation.is_none() {
         assumed.push(Assumption::Normalisation(known));
     }
-    let classes = match family.class_names(network.classes) {
+    let outputs = network.classes();
+    let classes = match family.class_names(outputs) {
         Some(names) => names.iter().map(|&name| name.to_owned()).collect(),
-        None => (0..network.classes).map(|class| class.to_string()).collect(),
+        None => (0..outputs).map(|class| class.to_string()).collect(),
     };
     if description.classes.is_none() {
-        assumed.push(match family.class_names(network.classes) {
+        assumed.push(match family.class_names(outputs) {
             Some(names) => Assumption::CifarClasses(names.len()),
-            None => Assumption::NumberedClasses(network.classes),
+            None => Assumption::NumberedClasses(outputs),
         });
     }
     if description.size.is_none() {
@@ -286,7 +287,7 @@ fn described(info: WeightsInfo, description: &Description) -> Result<WeightsInfo
     view.check()?;
     info.network.check_input(view.height, view.width)?;
     let classes = classes.clone().unwrap_or(info.classes);
-    let (given, outputs) = (classes.len(), info.network.classes);
+    let (given, outputs) = (classes.len(), info.network.classes());
     if given != outputs {
         return Err(Misfit::Classes { given, outputs });
     }

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::channels::{Direction, reorder};
 use super::family::{Family, Frame};
 use crate::network::{
-    Block, Layout, NamedTensors, NetworkError, NetworkOptions, Ordering, Plan, ResNetConfig, TensorValues,
-    misfits,
+    Architecture, Block, InceptionConfig, Layout, NamedTensors, NetworkError, NetworkOptions, Ordering, Plan,
+    ResNetConfig, TensorValues, misfits,
 };
 
 /// How well tensors fit the network of a family that they are nearest to.
 #[derive(Debug)]
 pub(super) struct Fit {
     pub(super) family: Family,
-    pub(super) network: ResNetConfig,
+    pub(super) network: Architecture,
     /// Tensors whose names are right.
     named: usize,
     /// What does not fit.
@@ -24,14 +24,19 @@ impl Fit {
     /// The family that tensors fit best, of one or of all; none where they have no likeness.
     pub(super) fn best(tensors: &NamedTensors, family: Option<Family>) -> Option<Self> {
         let families = Family::ALL.iter().filter(|known| family.is_none_or(|family| family == **known));
-        let fits = families.filter_map(|&family| Self::of(tensors, family));
+        let fits = families.flat_map(|&family| {
+            let networks = [
+                residual(tensors, family).map(Architecture::from),
+                inception(tensors, family).map(Architecture::from),
+            ];
+            networks.into_iter().flatten().filter_map(move |network| Self::of(tensors, family, network))
+        });
         fits.max_by_key(|fit| (fit.problems.is_empty(), fit.named))
     }
 
-    fn of(tensors: &NamedTensors, family: Family) -> Option<Self> {
-        let network = network(tensors, family)?;
+    fn of(tensors: &NamedTensors, family: Family, network: Architecture) -> Option<Self> {
         let mut expected = BTreeMap::new();
-        for (ours, shape) in network.tensor_shapes().ok()? {
+        for (ours, shape) in network.shapes_beside(tensors).ok()? {
             let name = family.name_of(&ours);
             let theirs = family.shape_of(&ours, shape.clone());
             // A classifier may be a matrix as well as a convolution of 1x1.
@@ -44,8 +49,8 @@ impl Fit {
     }
 }
 
-/// The family's network that is nearest by the units of each stage and the classes.
-fn network(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
+/// The family's residual network that is nearest by the units of each stage and the classes.
+fn residual(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
     let mut stages: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     let mut block = Block::Basic;
     for name in tensors.keys() {
@@ -80,14 +85,21 @@ fn network(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
     options.resolve(classes).ok()
 }
 
+/// Inception-v3, where the family has it and tensors are named as those of its modules.
+fn inception(tensors: &NamedTensors, family: Family) -> Option<InceptionConfig> {
+    let is_alike = |name: &String| name.starts_with("Mixed_") || name.starts_with("Conv2d_1a_3x3.");
+    let classes = *tensors.get("fc.weight")?.shape.first()?;
+    (family == Family::Torchvision && tensors.keys().any(is_alike)).then_some(InceptionConfig { classes })
+}
+
 /// Tensors of a family's network by our names, in our layouts.
 pub(super) fn to_ours(
     mut tensors: NamedTensors,
     family: Family,
-    network: &ResNetConfig,
+    network: &Architecture,
 ) -> Result<NamedTensors, NetworkError> {
     let mut ours = NamedTensors::new();
-    for (name, shape) in network.tensor_shapes()? {
+    for (name, shape) in network.shapes_beside(&tensors)? {
         let theirs = family.name_of(&name);
         let missing = || NetworkError::Weights(format!("'{theirs}' is missing"));
         let mut tensor = tensors.remove(&theirs).ok_or_else(missing)?;
@@ -95,7 +107,7 @@ pub(super) fn to_ours(
         ours.insert(name, tensor);
     }
     if family == Family::Akamaster {
-        reorder(&mut ours, &widths(&network.plan()?), Direction::In);
+        reorder(&mut ours, &widths(&network.residual()?.plan()?), Direction::In);
     }
     Ok(ours)
 }
@@ -104,10 +116,10 @@ pub(super) fn to_ours(
 pub(super) fn to_theirs(
     mut ours: NamedTensors,
     family: Family,
-    network: &ResNetConfig,
+    network: &Architecture,
 ) -> Result<NamedTensors, NetworkError> {
     if family == Family::Akamaster {
-        reorder(&mut ours, &widths(&network.plan()?), Direction::Out);
+        reorder(&mut ours, &widths(&network.residual()?.plan()?), Direction::Out);
     }
     let rename = |(name, mut tensor): (String, TensorValues)| {
         tensor.shape = family.shape_of(&name, tensor.shape);

@@ -167,6 +167,17 @@ pub enum NetworkError {
     /// Every part is frozen.
     #[error("nothing is left to train; leave at least one part out")]
     AllFrozen,
+    /// Another network where a residual one is wanted.
+    #[error("{given} is no residual network")]
+    NotResidual {
+        /// The network.
+        given: String,
+    },
+    /// Training of Inception-v3 without its auxiliary classifier.
+    #[error(
+        "the network has no auxiliary classifier (AuxLogits), and is not trained without; begin with weights that have it"
+    )]
+    NoAuxiliary,
     /// Weights that do not belong to this network.
     #[error("the weights do not belong to this network: {0}")]
     Weights(String),

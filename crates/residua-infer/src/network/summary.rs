@@ -120,12 +120,18 @@ impl ResNetConfig {
             vec![plan.head.classes],
         ));
 
-        Ok(Summary {
+        Ok(Summary::of(layers))
+    }
+}
+
+impl Summary {
+    pub(super) fn of(layers: Vec<LayerSummary>) -> Self {
+        Self {
             parameters: layers.iter().map(|layer| layer.parameters).sum(),
             multiply_adds: layers.iter().map(|layer| layer.multiply_adds).sum(),
             activation_bytes_per_image: layers.iter().map(|layer| layer.activation_bytes).sum(),
             layers,
-        })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::network::ResNetConfig;
+use crate::network::Architecture;
 use crate::normalisation::Normalisation;
 use crate::view::{Crops, View};
 
@@ -14,7 +14,7 @@ use crate::view::{Crops, View};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightsInfo {
     /// The network.
-    pub network: ResNetConfig,
+    pub network: Architecture,
     /// Names of the classes, in the order of the classifier's outputs.
     pub classes: Vec<String>,
     /// Height of the training images.
@@ -77,14 +77,14 @@ impl WeightsInfo {
     /// # Errors
     /// The reason why it says it wrongly, in words.
     pub(crate) fn from_foreign_metadata(
-        network: &ResNetConfig,
+        network: &Architecture,
         metadata: &BTreeMap<String, String>,
     ) -> Result<Option<Self>, String> {
         let is_said = metadata.keys().any(|key| key.starts_with("residua."));
         is_said.then(|| Self::of_network(network.clone(), metadata)).transpose()
     }
 
-    fn of_network(network: ResNetConfig, metadata: &BTreeMap<String, String>) -> Result<Self, String> {
+    fn of_network(network: Architecture, metadata: &BTreeMap<String, String>) -> Result<Self, String> {
         let [height, width]: [usize; 2] = read(metadata, "residua.size")?;
         let shorter_side = match metadata.contains_key("residua.shorter_side") {
             true => read(metadata, "residua.shorter_side")?,
@@ -98,8 +98,8 @@ impl WeightsInfo {
             width,
             normalisation: read(metadata, "residua.normalisation")?,
         };
-        if info.classes.len() != info.network.classes {
-            let (names, outputs) = (info.classes.len(), info.network.classes);
+        if info.classes.len() != info.network.classes() {
+            let (names, outputs) = (info.classes.len(), info.network.classes());
             return Err(format!("its metadata names {names} classes, its network has {outputs}"));
         }
         Ok(info)

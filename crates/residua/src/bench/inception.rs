@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::training::{BenchmarkMode, Measurement, random_batch, timed};
 use crate::evaluate::{images, to_host};
-use crate::nn::{InceptionV3, NetworkError};
+use crate::nn::{InceptionConfig, InceptionV3, NetworkError};
 use crate::ops::{self, SgdOptions};
 use crate::run::RunError;
 use crate::train::cross_entropy;
@@ -22,14 +22,15 @@ pub fn measure_inception(
     steps: usize,
     device: &Device,
 ) -> Result<Measurement, RunError> {
-    let cost = InceptionV3::cost(CLASSES, side)?;
+    let config = InceptionConfig { classes: CLASSES };
+    let cost = config.cost(side, side)?;
     let examples = random_batch(batch, side, side, CLASSES);
     let labels = examples.labels.clone();
     let device = match mode {
         BenchmarkMode::Train => device.clone().autodiff(),
         BenchmarkMode::Infer => device.clone().inner(),
     };
-    let mut network = InceptionV3::init(CLASSES, 0, &device);
+    let mut network = InceptionV3::init(&config, 0, &device)?;
     let mut momentum = BTreeMap::new();
     timed(steps, batch, cost.parameters, |_| {
         let images = images(&examples, &device);

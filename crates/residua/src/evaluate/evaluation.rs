@@ -62,7 +62,7 @@ pub fn evaluate_classifier(
 }
 
 /// As [`evaluate`], by whatever finds the logits `[image, crop, class]` of a batch.
-fn evaluate_by(
+pub(super) fn evaluate_by(
     test_set: &Images,
     normalisation: &Normalisation,
     batch_size: NonZeroUsize,

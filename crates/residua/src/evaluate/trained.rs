@@ -1,5 +1,6 @@
 //! A trained network, from a run, a checkpoint or a weight file.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -7,9 +8,10 @@ use residua_infer::foreign::Description;
 use residua_infer::view::CHANNELS;
 use residua_infer::{Prediction, StoredWeights, WeightsInfo, likeliest};
 
-use super::host::to_host;
-use crate::data::DataError;
-use crate::nn::{Pass, ResNet};
+use super::evaluation::{Evaluation, evaluate_by};
+use super::host::{self, to_host};
+use super::network::TrainedNetwork;
+use crate::data::{DataError, Images};
 use crate::ops::Engine;
 use crate::run::{RunError, stored_weights};
 
@@ -21,7 +23,7 @@ pub struct Trained {
     /// Network, classes, image size and normalisation.
     pub info: WeightsInfo,
     /// The network, without autodiff.
-    pub network: ResNet,
+    pub network: TrainedNetwork,
 }
 
 impl Trained {
@@ -41,8 +43,8 @@ impl Trained {
     pub fn of(weights: StoredWeights, device: &Device) -> Result<Self, RunError> {
         let info = weights.info()?;
         let StoredWeights { path, tensors, .. } = weights;
-        let network = ResNet::init(&info.network, 0, &device.clone().inner())?;
-        let network = network.with_tensors(&tensors).map_err(|error| StoredWeights::refused(&path, error))?;
+        let network = TrainedNetwork::of(&info.network, &tensors, device)
+            .map_err(|error| StoredWeights::refused(&path, error))?;
         Ok(Self { path, info, network })
     }
 
@@ -51,8 +53,7 @@ impl Trained {
     /// # Errors
     /// When the image has another size.
     pub fn predict(&self, pixels: &[u8], count: usize, engine: Engine) -> Result<Vec<Prediction>, RunError> {
-        let logits =
-            self.network.forward(self.images(&[pixels])?, &mut Pass::evaluate().with_engine(engine))?;
+        let logits = self.network.logits(self.images(&[pixels])?, engine)?;
         Ok(likeliest(&to_host(logits), count))
     }
 
@@ -61,8 +62,24 @@ impl Trained {
     /// # Errors
     /// When the image has another size.
     pub fn features(&self, pixels: &[u8], engine: Engine) -> Result<Vec<f32>, RunError> {
-        let images = self.images(&[pixels])?;
-        Ok(to_host(self.network.features(images, &mut Pass::evaluate().with_engine(engine))?))
+        Ok(to_host(self.network.features(self.images(&[pixels])?, engine)?))
+    }
+
+    /// Runs the network over all images of a test set, see [`evaluate`](super::evaluate()). Their view may be another than that in `info`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn evaluate(
+        &self,
+        test_set: &Images,
+        batch_size: NonZeroUsize,
+        engine: Engine,
+    ) -> Result<Evaluation, RunError> {
+        let WeightsInfo { network, normalisation, .. } = &self.info;
+        let device = self.network.device();
+        evaluate_by(test_set, normalisation, batch_size, network.classes(), |batch| {
+            Ok(to_host(self.network.logits(host::images(batch, &device), engine)?))
+        })
     }
 
     /// Pictures as the network takes them, `[picture, 3, height, width]`. Each is `[height, width, 3]` bytes of the size in `info`.

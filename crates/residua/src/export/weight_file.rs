@@ -4,7 +4,7 @@ use std::path::Path;
 
 use residua_infer::WeightsInfo;
 use residua_infer::foreign::{Family, named_by};
-use residua_infer::network::{NamedTensors, StemPooling};
+use residua_infer::network::{Architecture, NamedTensors, ResNetConfig, StemPooling};
 use residua_infer::weights::encode;
 
 use super::{ExportError, ExportFormat};
@@ -26,8 +26,10 @@ pub fn weight_file(
         ExportFormat::Onnx => return Ok(None),
         ExportFormat::Safetensors => return Ok(Some(encode(path, tensors, &info.to_metadata())?)),
         ExportFormat::Torchvision => Family::Torchvision,
-        ExportFormat::Timm if info.network.stem_pooling == StemPooling::First => Family::TimmV2,
-        ExportFormat::Timm => Family::Torchvision,
+        ExportFormat::Timm => match info.network {
+            Architecture::ResNet(ResNetConfig { stem_pooling: StemPooling::Last, .. }) => Family::Torchvision,
+            _ => Family::TimmV2,
+        },
         ExportFormat::PyTorchCifarModels => Family::PyTorchCifarModels,
         ExportFormat::Akamaster => Family::Akamaster,
     };

@@ -10,7 +10,7 @@ mod resnet;
 mod unit;
 mod weights;
 
-pub use inception::{InceptionCost, InceptionOutput, InceptionV3};
+pub use inception::{InceptionOutput, InceptionV3};
 pub(crate) use layers::FeatureMap;
 pub use layers::{BatchNorm, Convolution, Gate, Linear, Projection};
 pub(crate) use memory::lean_segment;
@@ -18,10 +18,10 @@ pub use memory::{Memory, MemoryPlan};
 pub use memory_choice::{MemoryChoice, MemoryChoiceError, MemoryError};
 pub use pass::{Pass, UnitTrace};
 pub use residua_infer::network::{
-    Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan, LayerSummary,
-    Layout, NamedTensors, NetworkError, NetworkOptions, NormPlan, Ordering, Part, Parts, Plan, Preactivation,
-    ResNetConfig, Shortcut, ShortcutError, StemPlan, StemPooling, StridePlacement, Summary, TensorValues,
-    Trunk, UnitPlan, Weighting, is_trained,
+    Architecture, Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan,
+    InceptionConfig, InceptionCost, LayerSummary, Layout, NamedTensors, NetworkError, NetworkOptions,
+    NormPlan, Ordering, Part, Parts, Plan, Preactivation, ResNetConfig, Shortcut, ShortcutError, StemPlan,
+    StemPooling, StridePlacement, Summary, TensorValues, Trunk, UnitPlan, Weighting, is_trained,
 };
 pub use resnet::{ResNet, Stem};
 pub use unit::ResidualUnit;

@@ -2,12 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use burn::module::Module;
 use burn::tensor::activation;
 
 use crate::data::{Images, evaluation_batches};
 use crate::evaluate::{Trained, images, to_host};
-use crate::nn::Pass;
 use crate::ops::Engine;
 use crate::run::RunError;
 
@@ -52,15 +50,13 @@ impl Examination {
         hardest: usize,
     ) -> Result<Self, RunError> {
         let classes = trained.info.classes.clone();
-        let network = trained.network.valid();
-        let device = network.device();
+        let device = trained.network.device();
         let normalisation = &trained.info.normalisation;
         let mut examination =
             Self { confusions: vec![0; classes.len().pow(2)], classes, hardest: Vec::new() };
         for batch in evaluation_batches(test_set, normalisation, batch_size)? {
             let batch = batch?;
-            let mut pass = Pass::evaluate().with_engine(engine);
-            let logits = network.forward(images(&batch, &device), &mut pass)?;
+            let logits = trained.network.logits(images(&batch, &device), engine)?;
             let probabilities = to_host(activation::softmax(logits, 1));
             let size = batch.images.len() / batch.len();
             for (index, row) in probabilities.chunks_exact(examination.classes.len()).enumerate() {

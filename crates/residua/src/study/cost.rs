@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::paper::Published;
-use crate::nn::{InceptionV3, Layout, NetworkError, NetworkOptions};
+use crate::nn::{InceptionConfig, Layout, NetworkError, NetworkOptions};
 use crate::report::RunSummary;
 use crate::run::RunState;
 use residua_infer::words;
@@ -118,7 +118,7 @@ impl Compared {
     pub fn cost(&self, name: &str) -> Result<Cost, NetworkError> {
         let (side, parameters, multiply_adds) = match self {
             Self::Inception => {
-                let cost = InceptionV3::cost(1000, 299)?;
+                let cost = InceptionConfig { classes: 1000 }.cost(299, 299)?;
                 (299, cost.parameters_of_inference, cost.multiply_adds)
             }
             Self::Residual(options) => {

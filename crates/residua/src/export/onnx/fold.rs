@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use residua_infer::network::{BATCH_NORM_EPSILON, TensorValues};
+use residua_infer::network::TensorValues;
 
 use super::graph::{BATCH_NORMALISATION, GraphBuilder};
 use super::message::Node;
@@ -44,7 +44,7 @@ impl GraphBuilder {
         for (output, weights) in weight.values.chunks_exact_mut(of_output).enumerate() {
             let [gamma, beta, mean, variance, bias] =
                 [&gamma, &beta, &mean, &variance, &bias].map(|values| f64::from(values[output]));
-            let factor = gamma / (variance + BATCH_NORM_EPSILON).sqrt();
+            let factor = gamma / (variance + self.epsilon).sqrt();
             weights.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * factor) as f32);
             shifts.push((beta + factor * (bias - mean)) as f32);
         }

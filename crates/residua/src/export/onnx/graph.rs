@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use residua_infer::network::{BATCH_NORM_EPSILON, ConvolutionPlan, NamedTensors, TensorValues};
+use residua_infer::network::{ConvolutionPlan, NamedTensors, TensorValues};
 
+use super::Scores;
 use super::message::{self, Attribute, Node};
 use super::ports::Port;
 
@@ -13,12 +14,49 @@ pub(super) struct GraphBuilder {
     /// Constants: the network's tensors, and numbers that operations take.
     pub(super) floats: NamedTensors,
     integers: BTreeMap<String, Vec<i64>>,
+    /// What batch normalisations add to variances.
+    pub(super) epsilon: f64,
+}
+
+/// Which pixels of a map an operation reads at a time: a window of so many rows and columns, and how it moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) size: [usize; 2],
+    pub(super) stride: usize,
+    /// Rows above and below the map, columns to its left and right.
+    pub(super) padding: [usize; 2],
+}
+
+impl Window {
+    /// A square one that, at stride 1, leaves the map's size as it is.
+    pub(super) fn centred(size: usize, stride: usize) -> Self {
+        Self { size: [size; 2], stride, padding: [size / 2; 2] }
+    }
+
+    fn attributes(self) -> Vec<Attribute> {
+        let Self { size, stride, padding: [above, left] } = self;
+        let integers = |name, lengths: &[usize]| {
+            let lengths: Vec<i64> = lengths.iter().map(|&length| length as i64).collect();
+            Attribute::of_integers(name, &lengths)
+        };
+        vec![
+            integers("kernel_shape", &size),
+            integers("strides", &[stride; 2]),
+            integers("pads", &[above, left, above, left]),
+        ]
+    }
+}
+
+impl From<ConvolutionPlan> for Window {
+    fn from(ConvolutionPlan { size, stride, .. }: ConvolutionPlan) -> Self {
+        Self::centred(size, stride)
+    }
 }
 
 impl GraphBuilder {
     /// No nodes yet, and the network's tensors.
-    pub(super) fn new(tensors: NamedTensors) -> Self {
-        Self { nodes: Vec::new(), floats: tensors, integers: BTreeMap::new() }
+    pub(super) fn new(tensors: NamedTensors, epsilon: f64) -> Self {
+        Self { nodes: Vec::new(), floats: tensors, integers: BTreeMap::new(), epsilon }
     }
 
     /// `operator(inputs)`
@@ -41,19 +79,18 @@ impl GraphBuilder {
     }
 
     /// The convolution whose weights have this name, and whose bias, where there is one.
-    pub(super) fn convolve(&mut self, name: &str, x: &str, plan: ConvolutionPlan) -> String {
-        let ConvolutionPlan { size, stride, .. } = plan;
+    pub(super) fn convolve(&mut self, name: &str, x: &str, window: impl Into<Window>) -> String {
         let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
         let mut inputs = vec![x, &weight];
         inputs.extend(self.floats.contains_key(&bias).then_some(bias.as_str()));
-        self.node("Conv", name, &inputs, windows(size, stride, size / 2))
+        self.node("Conv", name, &inputs, window.into().attributes())
     }
 
     /// The batch normalisation whose tensors have this name.
     pub(super) fn norm(&mut self, name: &str, x: &str) -> String {
         let parts = NORM_PARTS.map(|part| format!("{name}.{part}"));
         let inputs = [x].into_iter().chain(parts.iter().map(String::as_str)).collect::<Vec<_>>();
-        let epsilon = Attribute::of_float("epsilon", BATCH_NORM_EPSILON as f32);
+        let epsilon = Attribute::of_float("epsilon", self.epsilon as f32);
         self.node(BATCH_NORMALISATION, name, &inputs, vec![epsilon])
     }
 
@@ -61,9 +98,32 @@ impl GraphBuilder {
         self.node("Relu", name, &[x], vec![])
     }
 
-    /// The maximum over windows of `size` x `size`; what lies outside the map is never the largest.
-    pub(super) fn max_pool(&mut self, name: &str, x: &str, size: usize, stride: usize) -> String {
-        self.node("MaxPool", name, &[x], windows(size, stride, size / 2))
+    /// The maximum over windows; what lies outside the map is never the largest.
+    pub(super) fn max_pool(&mut self, name: &str, x: &str, window: Window) -> String {
+        self.node("MaxPool", name, &[x], window.attributes())
+    }
+
+    /// The mean over windows; what lies outside the map counts as zeros.
+    pub(super) fn average_pool(&mut self, name: &str, x: &str, window: Window) -> String {
+        let mut attributes = window.attributes();
+        attributes.push(Attribute::of_integer("count_include_pad", 1));
+        self.node("AveragePool", name, &[x], attributes)
+    }
+
+    /// From a last map, through its mean and the classifier whose tensors have this name, to scores.
+    pub(super) fn classify(&mut self, classifier: &str, x: &str, scores: Scores, output: &str) {
+        let x = self.node("GlobalAveragePool", "pool", &[x], vec![]);
+        let x = self.node("Flatten", "features", &[&x], vec![Attribute::of_integer("axis", 1)]);
+        let name = match scores {
+            Scores::Logits => output,
+            Scores::Probabilities => classifier,
+        };
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{classifier}.{part}"));
+        let transposed = vec![Attribute::of_integer("transB", 1)];
+        let x = self.node("Gemm", name, &[&x, &weight, &bias], transposed);
+        if scores == Scores::Probabilities {
+            self.node("Softmax", output, &[&x], vec![Attribute::of_integer("axis", 1)]);
+        }
     }
 
     /// Every `stride`-th pixel.
@@ -135,13 +195,4 @@ fn constant<T: Copy, const BYTES: usize>(
         bytes.extend_from_slice(&bytes_of(value));
     }
     message::Tensor { shape, numbers, name, bytes }
-}
-
-fn windows(size: usize, stride: usize, padding: usize) -> Vec<Attribute> {
-    let [size, stride, padding] = [size, stride, padding].map(|length| length as i64);
-    vec![
-        Attribute::of_integers("kernel_shape", &[size; 2]),
-        Attribute::of_integers("strides", &[stride; 2]),
-        Attribute::of_integers("pads", &[padding; 4]),
-    ]
 }

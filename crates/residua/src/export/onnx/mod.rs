@@ -19,13 +19,15 @@
 
 mod fold;
 mod graph;
+mod inception;
 mod message;
 mod network;
 mod ports;
 
 use prost::Message;
 use residua_infer::WeightsInfo;
-use residua_infer::network::NamedTensors;
+use residua_infer::network::inception::BATCH_NORM_EPSILON as INCEPTION_EPSILON;
+use residua_infer::network::{Architecture, BATCH_NORM_EPSILON, NamedTensors};
 use residua_infer::words;
 
 pub use ports::{Axis, Numbers, Port};
@@ -117,21 +119,32 @@ const LARGEST: usize = i32::MAX as usize;
 /// put inside and does not fit the images, or the file would be of 2 GiB or more.
 pub fn encode(
     info: &WeightsInfo,
-    tensors: NamedTensors,
+    mut tensors: NamedTensors,
     options: OnnxOptions,
 ) -> Result<OnnxFile, ExportError> {
-    let WeightsInfo { network: config, height, width, normalisation, .. } = info;
-    config.check_input(*height, *width)?;
-    config.check_tensors(&tensors)?;
+    let WeightsInfo { network, height, width, normalisation, .. } = info;
+    network.check_input(*height, *width)?;
+    network.check_tensors(&tensors)?;
     if options.pixels == Pixels::Raw {
         normalisation.check(*height, *width)?;
     }
-    let (input, output) = (Port::images(options, [*height, *width]), Port::scores(options, config.classes));
+    let (input, output) =
+        (Port::images(options, [*height, *width]), Port::scores(options, network.classes()));
     let description = description(info);
 
-    let mut graph = GraphBuilder::new(tensors);
+    tensors.retain(|name, _| network.infers_with(name));
+    let epsilon = match network {
+        Architecture::ResNet(_) => BATCH_NORM_EPSILON,
+        Architecture::InceptionV3(_) => INCEPTION_EPSILON,
+    };
+    let mut graph = GraphBuilder::new(tensors, epsilon);
     let images = graph.images(&input, info, options);
-    graph.network(&config.plan()?, images, options.scores, output.name);
+    match network {
+        Architecture::ResNet(config) => {
+            graph.residual_network(&config.plan()?, images, options.scores, output.name);
+        }
+        Architecture::InceptionV3(_) => graph.inception(images, options.scores, output.name),
+    }
     if options.norms == Norms::Folded {
         graph.fold_norms();
     }
@@ -152,13 +165,5 @@ pub fn encode(
 
 fn description(info: &WeightsInfo) -> String {
     let WeightsInfo { network, height, width, .. } = info;
-    format!(
-        "{}: {} ordering, {} shortcut, {} units, dimensions {}, {} classes, images of {height}x{width}",
-        network.name(),
-        network.ordering,
-        network.shortcut,
-        network.block,
-        network.dimensions,
-        network.classes
-    )
+    format!("{}: {}, images of {height}x{width}", network.name(), network.description())
 }

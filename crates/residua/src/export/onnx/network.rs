@@ -4,7 +4,7 @@ use residua_infer::WeightsInfo;
 use residua_infer::network::{Entry, Exit, Plan, StemPlan, UnitPlan, Weighting};
 use residua_infer::normalisation::Normalisation;
 
-use super::graph::GraphBuilder;
+use super::graph::{GraphBuilder, Window};
 use super::message::{self, Attribute};
 use super::ports::Port;
 use super::{AxisOrder, OnnxOptions, Pixels, Scores};
@@ -48,7 +48,7 @@ impl GraphBuilder {
     }
 
     /// From normalised images to scores of this name.
-    pub(super) fn network(&mut self, plan: &Plan, images: String, scores: Scores, output: &str) {
+    pub(super) fn residual_network(&mut self, plan: &Plan, images: String, scores: Scores, output: &str) {
         let mut x = self.stem(&plan.stem, &images);
         for (stage, units) in plan.stages.iter().enumerate() {
             for (index, unit) in units.iter().enumerate() {
@@ -61,17 +61,7 @@ impl GraphBuilder {
         if plan.head.is_activated {
             x = self.relu("relu", &x);
         }
-        let x = self.node("GlobalAveragePool", "pool", &[&x], vec![]);
-        let x = self.node("Flatten", "features", &[&x], vec![Attribute::of_integer("axis", 1)]);
-        let name = match scores {
-            Scores::Logits => output,
-            Scores::Probabilities => "classifier",
-        };
-        let transposed = vec![Attribute::of_integer("transB", 1)];
-        let x = self.node("Gemm", name, &[&x, "classifier.weight", "classifier.bias"], transposed);
-        if scores == Scores::Probabilities {
-            self.node("Softmax", output, &[&x], vec![Attribute::of_integer("axis", 1)]);
-        }
+        self.classify("classifier", &x, scores, output);
     }
 
     fn stem(&mut self, plan: &StemPlan, images: &str) -> String {
@@ -83,7 +73,7 @@ impl GraphBuilder {
             x = self.relu("stem.relu", &x);
         }
         if plan.has_pooling {
-            x = self.max_pool("stem.pool", &x, 3, 2);
+            x = self.max_pool("stem.pool", &x, Window::centred(3, 2));
         }
         x
     }

@@ -7,10 +7,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 
-use super::architecture::{ConvolutionLayer, Layers};
+use residua_infer::network::inception::{BATCH_NORM_EPSILON, ConvolutionLayer, Layers};
 
-/// As in torchvision.
-const EPSILON: f64 = 1e-3;
 /// How far a batch moves the running statistics.
 const MOMENTUM: f64 = 0.1;
 
@@ -36,11 +34,11 @@ impl<'a> Runner<'a> {
         let (gamma, beta, mean, variance) =
             (tensor("weight"), tensor("bias"), tensor("running_mean"), tensor("running_var"));
         if !self.is_training {
-            return batch_norm(x, gamma, beta, mean, variance, EPSILON);
+            return batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON);
         }
         let [batch, _, height, width] = x.dims();
         let values = (batch * height * width) as f64;
-        let normalised = batch_norm_train(x, gamma, beta, EPSILON);
+        let normalised = batch_norm_train(x, gamma, beta, BATCH_NORM_EPSILON);
         let moved = |running: Tensor<1>, of_batch: Tensor<1>| running * (1. - MOMENTUM) + of_batch * MOMENTUM;
         // The running variance is the unbiased one.
         let unbiased = normalised.variance * (values / (values - 1.).max(1.));

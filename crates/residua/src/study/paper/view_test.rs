@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Split, View};
 use crate::device::Device;
-use crate::evaluate::{Evaluation, Trained, evaluate};
+use crate::evaluate::{Evaluation, Trained};
 use crate::files::write_file;
 use crate::ops::Engine;
 use crate::run::{RunError, saved_recipe};
@@ -35,7 +35,7 @@ pub fn test_by_view(
     let trained = Trained::load(folder, device)?;
     let test_set =
         recipe.data.source.load(Split::Test)?.seen_by(view)?.tolerating(recipe.data.unreadable_share);
-    let result = evaluate(&trained.network, &test_set, &trained.info.normalisation, batch, engine)?;
+    let result = trained.evaluate(&test_set, batch, engine)?;
     let Evaluation { images, test_loss, test_error } = result;
     let saved = serde_json::to_string(&Saved { test_error, test_loss, images });
     write_file(&path(folder, view), saved.expect("numbers can be written as JSON").as_bytes())?;

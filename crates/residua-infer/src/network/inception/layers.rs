@@ -1,43 +1,58 @@
-//! The network, layer by layer, for whoever reads it.
+//! Inception-v3, layer by layer, for whoever reads it.
 
-/// A convolution without bias, BN with epsilon 0.001, ReLU.
+/// Added to a variance before its square root is taken, in every batch normalisation of Inception-v3.
+pub const BATCH_NORM_EPSILON: f64 = 1e-3;
+
+/// What the names of the auxiliary classifier's tensors begin with.
+const AUXILIARY: &str = "AuxLogits.";
+
+/// A convolution without bias, BN, ReLU. Its weights are `<name>.conv.weight`, those of BN `<name>.bn.weight` and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ConvolutionLayer {
-    pub(super) name: String,
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    /// Height and width.
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: usize,
-    pub(super) padding: [usize; 2],
+pub struct ConvolutionLayer {
+    /// Its name in weight files.
+    pub name: String,
+    /// Channels that it reads.
+    pub inputs: usize,
+    /// Channels that it puts out.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Pixels of the input, along each side, to one of the output.
+    pub stride: usize,
+    /// Zeros above and below, and to the left and right.
+    pub padding: [usize; 2],
 }
 
 /// What a network is made of; a reader decides what becomes of it.
-pub(super) trait Layers {
+pub trait Layers {
     /// A feature map.
     type Map: Clone;
 
+    /// How many channels a map has.
     fn channels(map: &Self::Map) -> usize;
+    /// The convolution, its BN and ReLU.
     fn convolution(&mut self, layer: &ConvolutionLayer, x: Self::Map) -> Self::Map;
-    /// 3x3, stride 2, no padding.
+    /// The maximum over windows of 3x3, stride 2, no padding.
     fn max_pooling(&mut self, x: Self::Map) -> Self::Map;
-    /// Padding counts as zeros.
+    /// The mean over windows of `size` x `size`. Padding counts as zeros.
     fn average_pooling(&mut self, x: Self::Map, size: usize, stride: usize, padding: usize) -> Self::Map;
+    /// The mean over all pixels.
     fn mean(&mut self, x: Self::Map) -> Self::Map;
     /// Channels behind each other.
     fn concatenation(&mut self, maps: Vec<Self::Map>) -> Self::Map;
 }
 
-/// Maps of an image that classifiers start from.
-pub(super) struct Maps<Map> {
+/// Maps of images that classifiers start from.
+#[derive(Debug, Clone)]
+pub struct Maps<Map> {
     /// `[batch, 768, 17, 17]` for images of 299.
-    pub(super) before_auxiliary: Map,
+    pub before_auxiliary: Map,
     /// `[batch, 2048, 1, 1]`
-    pub(super) features: Map,
+    pub features: Map,
 }
 
 /// The convolutions' trunk, from the images to what is classified.
-pub(super) fn network<L: Layers>(layers: &mut L, images: L::Map) -> Maps<L::Map> {
+pub fn network<L: Layers>(layers: &mut L, images: L::Map) -> Maps<L::Map> {
     let mut block = Block { layers, name: "" };
     let mut x = block.strided("Conv2d_1a_3x3", images, 32);
     x = block.convolution("Conv2d_2a_3x3", x, 32, [3, 3], [0, 0]);
@@ -63,12 +78,17 @@ pub(super) fn network<L: Layers>(layers: &mut L, images: L::Map) -> Maps<L::Map>
 }
 
 /// The auxiliary classifier's convolutions: `[batch, 768, 1, 1]`.
-pub(super) fn auxiliary<L: Layers>(layers: &mut L, x: L::Map) -> L::Map {
+pub fn auxiliary<L: Layers>(layers: &mut L, x: L::Map) -> L::Map {
     let x = layers.average_pooling(x, 5, 3, 0);
-    let mut block = Block { layers, name: "AuxLogits." };
+    let mut block = Block { layers, name: AUXILIARY };
     let x = block.square("conv0", x, 128, 1);
     let x = block.convolution("conv1", x, 768, [5, 5], [0, 0]);
     block.layers.mean(x)
+}
+
+/// Whether a tensor of this name is one of the auxiliary classifier, which is needed in training alone.
+pub fn is_auxiliary(name: &str) -> bool {
+    name.starts_with(AUXILIARY)
 }
 
 /// Linear classifiers and their inputs.
