@@ -1,4 +1,5 @@
-//! The kernels on the shapes of CIFAR networks, batch 128, beside the peaks of the machine that runs them.
+//! The kernels on the shapes of CIFAR networks, batch 128, and of ImageNet bottlenecks, batch 16, beside the peaks of the
+//! machine that runs them.
 //!
 //! Items are floating-point operations of the sums as they are written: Winograd's F(4x4, 3x3) does a quarter of the
 //! multiplications and may exceed the machine's peak. `RAYON_NUM_THREADS` sets the threads, `RESIDUA_INSTRUCTIONS` the
@@ -19,7 +20,10 @@ use residua_kernels::{
 
 /// Seconds for a kernel and shape.
 const SECONDS: f64 = 0.4;
+/// Of CIFAR networks.
 const BATCH: usize = 128;
+/// Of ImageNet networks.
+const FEW: usize = 16;
 
 fn main() {
     let is_listing = std::env::args().any(|argument| argument == "--list");
@@ -32,25 +36,34 @@ fn main() {
 /// A convolution of a residual unit.
 #[derive(Clone, Copy)]
 struct Layer {
+    batch: usize,
     side: usize,
     inputs: usize,
     outputs: usize,
     size: usize,
+    stride: usize,
 }
 
 impl fmt::Display for Layer {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let Self { side, inputs, outputs, size } = self;
-        write!(formatter, "{size}x{size} {inputs:3} -> {outputs:3} at {side:2}")
+        let Self { batch: _, side, inputs, outputs, size, stride } = self;
+        write!(formatter, "{size}x{size} {inputs:3} -> {outputs:3} at {side:2}")?;
+        if *stride > 1 { write!(formatter, ", stride {stride}") } else { Ok(()) }
     }
 }
 
 const fn layer(size: usize, inputs: usize, outputs: usize, side: usize) -> Layer {
-    Layer { side, inputs, outputs, size }
+    Layer { batch: BATCH, side, inputs, outputs, size, stride: 1 }
 }
 
-/// Of basic units, 3x3, and of bottleneck units, 1x1 beside the same 3x3, in the three stages.
-const LAYERS: [Layer; 9] = [
+/// Of a network for photographs.
+const fn large(size: usize, inputs: usize, outputs: usize, side: usize) -> Layer {
+    Layer { batch: FEW, ..layer(size, inputs, outputs, side) }
+}
+
+/// Of basic units, 3x3, and of bottleneck units, 1x1 beside the same 3x3, in the three stages; of the bottlenecks of the
+/// four stages for photographs, and the first of a stage.
+const LAYERS: [Layer; 23] = [
     layer(3, 16, 16, 32),
     layer(3, 32, 32, 16),
     layer(3, 64, 64, 8),
@@ -60,6 +73,20 @@ const LAYERS: [Layer; 9] = [
     layer(1, 32, 128, 16),
     layer(1, 256, 64, 8),
     layer(1, 64, 256, 8),
+    large(1, 256, 64, 56),
+    large(3, 64, 64, 56),
+    large(1, 64, 256, 56),
+    large(1, 512, 128, 28),
+    large(3, 128, 128, 28),
+    large(1, 128, 512, 28),
+    large(1, 1024, 256, 14),
+    large(3, 256, 256, 14),
+    large(1, 256, 1024, 14),
+    large(1, 2048, 512, 7),
+    large(3, 512, 512, 7),
+    large(1, 512, 2048, 7),
+    Layer { stride: 2, ..large(1, 512, 256, 28) },
+    Layer { stride: 2, ..large(1, 512, 1024, 28) },
 ];
 
 /// A convolution of `relu(norm(x))` and all that its kernels read.
@@ -76,12 +103,12 @@ struct Problem {
 
 impl Problem {
     fn new(layer: Layer) -> Self {
-        let Layer { side, inputs, outputs, size } = layer;
+        let Layer { batch, side, inputs, outputs, size, stride } = layer;
         let convolution = Convolution {
-            input: MapShape { batch: BATCH, height: side, width: side, channels: inputs },
+            input: MapShape { batch, height: side, width: side, channels: inputs },
             outputs,
             size,
-            stride: 1,
+            stride,
             algorithm: Algorithm::Winograd,
             instructions: Instructions::current(),
         };

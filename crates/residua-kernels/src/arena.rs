@@ -88,9 +88,17 @@ impl Drop for Lent {
 pub struct Arena {
     /// Gaps by address, none of them neighbours.
     gaps: BTreeMap<usize, usize>,
+    /// All that has been reserved: addresses and lengths.
+    reserved: Vec<(usize, usize)>,
 }
 
-static ARENA: Mutex<Arena> = Mutex::new(Arena { gaps: BTreeMap::new() });
+static ARENA: Mutex<Arena> = Mutex::new(Arena { gaps: BTreeMap::new(), reserved: Vec::new() });
+
+/// Whether numbers lie in memory that a [`Buffer`] is of.
+pub fn holds<T>(numbers: &[T]) -> bool {
+    let address = numbers.as_ptr().addr();
+    arena().reserved.iter().any(|&(first, length)| (first..first + length).contains(&address))
+}
 
 fn arena() -> MutexGuard<'static, Arena> {
     ARENA.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,6 +118,7 @@ impl Arena {
         };
         let (address, length) = fitting(&self.gaps).unwrap_or_else(|| {
             let (address, length) = space::reserve(capacity);
+            self.reserved.push((address, length));
             self.give_back(Memory { address, capacity: length });
             fitting(&self.gaps).expect("as much has just been reserved")
         });

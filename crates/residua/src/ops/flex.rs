@@ -30,7 +30,7 @@ use super::{
     ConvolveOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions, SgdOptions,
 };
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
-use tensors::{MapBuffer, contiguous, map, map_shape, shape, small, values, values_mut};
+use tensors::{GradientBuffer, MapBuffer, contiguous, map, map_shape, settled, shape, small, values, values_mut};
 
 impl ResidualBackend for Flex {
     fn moments(x: FlexTensor, groups: usize) -> FlexTensor {
@@ -124,11 +124,11 @@ impl ResidualBackend for Flex {
             };
             layer.backward(gradient, wanted);
             let x = x.map_or(layer.x, |x| x.into_tensor(shape(layer.convolution.input)));
-            let weight = small(layer.weight_gradient, &layer.weight_shape);
+            let weight = layer.weight_gradient.into_tensor(&layer.weight_shape);
             return ConvolveGradients { x, norm: NormGradients::Absent, weight };
         }
         let (x, sums) = layer.complete_backward(gradient, None, false, None);
-        let weight = small(layer.weight_gradient, &layer.weight_shape);
+        let weight = layer.weight_gradient.into_tensor(&layer.weight_shape);
         ConvolveGradients { x, norm: norm_gradients(sums), weight }
     }
 
@@ -251,10 +251,10 @@ impl ResidualBackend for Flex {
         let SgdOptions { learning_rate, momentum: factor, weight_decay, is_nesterov } = options;
         let is_first = matches!(momentum, Optional::Absent);
         let mut buffer = match momentum {
-            Optional::Present(momentum) => contiguous(momentum),
-            Optional::Absent => small(vec![0.; len], &[len]),
+            Optional::Present(momentum) => settled(contiguous(momentum)),
+            Optional::Absent => GradientBuffer::of(len).into_tensor(&[len]),
         };
-        weight = contiguous(weight);
+        weight = settled(contiguous(weight));
         let gradient = contiguous(gradient);
         let sgd = residua_kernels::Sgd { learning_rate, momentum: factor, weight_decay, is_nesterov };
         let tensor = TrainedTensor {

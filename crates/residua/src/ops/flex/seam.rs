@@ -7,7 +7,7 @@ use burn_std::DType;
 use residua_kernels::{Beginning, Finishing, Junction, NormalisationGradient, OutputGradient, Values};
 
 use super::layer::Layer;
-use super::tensors::{MapBuffer, contiguous, shape, values};
+use super::tensors::{GradientBuffer, MapBuffer, contiguous, shape, values};
 use crate::ops::ConvolveOptions;
 use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::operands::{Norm, Optional};
@@ -29,7 +29,7 @@ pub(super) struct Passed {
     pub(super) g: FlexTensor,
     /// Over that.
     pub(super) sums: NormalisationGradient,
-    pub(super) weight_gradient: Vec<f32>,
+    pub(super) weight_gradient: GradientBuffer,
 }
 
 /// Leaves a unit's last convolution for the next unit, if it is 1x1, nothing follows it but the addition, and the sum is f32.
@@ -94,7 +94,7 @@ impl Layer {
         let beginning = Beginning {
             input: super::input(&before.x, &before.norm, true),
             weights: values(&before.weight),
-            weights_gradient: &mut before.weight_gradient,
+            weights_gradient: before.weight_gradient.values(),
             of_norm: &mut g,
             statistics_are_constant: before.has_running_moments,
         };

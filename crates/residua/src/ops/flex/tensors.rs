@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 use burn_std::{DType, Shape, TensorData, bf16};
-use residua_kernels::{MapShape, Values, ValuesMut};
+use residua_kernels::{MapShape, Values, ValuesMut, arena};
 
 use crate::ops::memory::{Buffer, IntoTensor};
 
@@ -53,6 +53,49 @@ impl MapBuffer {
             Self::Bf16(buffer) => buffer.into_tensor(shape),
         }
     }
+}
+
+/// Numbers of a parameter, its gradient or its momentum from which on they lie in the arena: its huge pages are read two to four
+/// times as fast. Fewer would only break up the room of feature maps.
+const MANY: usize = 1 << 18;
+
+/// The gradient of a parameter, of any content at first.
+pub(super) enum GradientBuffer {
+    Few(Vec<f32>),
+    Many(Buffer),
+}
+
+impl GradientBuffer {
+    pub(super) fn of(len: usize) -> Self {
+        if len < MANY { Self::Few(vec![0.; len]) } else { Self::Many(Buffer::of(len)) }
+    }
+
+    pub(super) fn values(&mut self) -> &mut [f32] {
+        match self {
+            Self::Few(values) => values,
+            Self::Many(buffer) => buffer,
+        }
+    }
+
+    /// # Panics
+    /// As for [`Buffer::into_tensor`].
+    pub(super) fn into_tensor(self, shape: &[usize]) -> FlexTensor {
+        match self {
+            Self::Few(values) => small(values, shape),
+            Self::Many(buffer) => buffer.into_tensor(Shape::from(shape.to_vec())),
+        }
+    }
+}
+
+/// A contiguous parameter or its momentum, where it is read fast from now on.
+pub(super) fn settled(tensor: FlexTensor) -> FlexTensor {
+    let from = values(&tensor);
+    if from.len() < MANY || arena::holds(from) {
+        return tensor;
+    }
+    let mut buffer = Buffer::of(from.len());
+    buffer.copy_from_slice(from);
+    buffer.into_tensor(tensor.layout().shape().clone())
 }
 
 pub(super) fn is_bf16(tensor: &FlexTensor) -> bool {

@@ -75,7 +75,7 @@ pub(super) fn unit_backward(
         rest.push(InnerGradients {
             gamma: small(sums.gamma.clone(), &[sums.gamma.len()]),
             beta: small(sums.beta.clone(), &[sums.beta.len()]),
-            weight: small(layer.weight_gradient, &layer.weight_shape),
+            weight: layer.weight_gradient.into_tensor(&layer.weight_shape),
         });
         let norm = layer.norm.expect("an inner layer has a normalisation");
         through = Through { values: g, norm: Some((layer.x, norm, sums)) };
@@ -106,7 +106,7 @@ pub(super) fn unit_backward(
     UnitGradients {
         x,
         norm,
-        weight: small(first.weight_gradient, &first.weight_shape),
+        weight: first.weight_gradient.into_tensor(&first.weight_shape),
         rest: RestGradients::of(rest),
         exit,
         projection: at_shortcut.projection,
