@@ -278,15 +278,15 @@ impl Plan {
     fn chunks(self, batch: usize) -> Chunks {
         match self {
             Self::Winograd(winograd) => Chunks::new(batch, winograd.run()),
-            Self::Direct(_) => Chunks::new(batch, 1),
+            Self::Direct(direct) => Chunks::new(batch, direct.images_of_run()),
         }
     }
 
     /// Into how many parts the work on a run of images is divided.
-    fn parts(self) -> usize {
+    pub(crate) fn parts(self) -> usize {
         match self {
             Self::Winograd(winograd) => winograd.parts(),
-            Self::Direct(_) => 1,
+            Self::Direct(direct) => direct.parts(),
         }
     }
 
@@ -403,7 +403,9 @@ impl Task for Forward<'_> {
                 Plan::Winograd(winograd) => {
                     winograd.forward::<V>(&source, weights, &sink, images, [Part::WHOLE, part])
                 }
-                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, part),
+                Plan::Direct(direct) => {
+                    direct.forward::<V>(&source, weights, &sink, images, [Part::WHOLE, part])
+                }
             }
             V::fence();
         }
@@ -439,7 +441,9 @@ impl Task for Backward<'_> {
                         winograd.transposed().forward::<V>(&gradient, weights, sink, images, parts);
                     }
                 }
-                Plan::Direct(direct) => direct.backward::<V>(&source, &gradient, weights, partial, images),
+                Plan::Direct(direct) => {
+                    direct.backward::<V>(&source, &gradient, weights, partial, images, part)
+                }
             }
             V::fence();
         }

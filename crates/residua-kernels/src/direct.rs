@@ -7,7 +7,7 @@ mod patches;
 use std::ops::Range;
 
 use crate::instructions::Work;
-use crate::map::{MapShape, Part, padded};
+use crate::map::{MOST_CHUNKS, MapShape, Part, padded};
 use crate::multiply::{Multiply, are_near};
 use crate::product::{Ahead, Nothing, ROWS, SQUARE, outer_pair, panel, product_pair};
 use crate::scratch::Scratch;
@@ -25,6 +25,9 @@ pub(crate) struct Direct {
     pub(crate) size: usize,
     pub(crate) stride: usize,
 }
+
+/// Numbers of weights, half a megabyte, that a part of the work has.
+const PART_WEIGHTS: usize = 1 << 17;
 
 impl Direct {
     /// Whether a patch is a pixel.
@@ -56,18 +59,41 @@ impl Direct {
         self.depth() * self.output_blocks() * SQUARE
     }
 
+    /// Into how many parts the work on a run of images is divided, by the channels that it has results for: of many weights each
+    /// part reads a share that stays next to the core while all pixels pass it, and so does its share of their gradient.
+    pub(crate) fn parts(self) -> usize {
+        if self.is_divided() { self.weights_len().div_ceil(PART_WEIGHTS) } else { 1 }
+    }
+
+    /// Images of a run. Divided work has fewer runs: each reads all weights and has a gradient of them of its own.
+    pub(crate) fn images_of_run(self) -> usize {
+        let batch = self.input.batch;
+        batch.div_ceil((batch.min(MOST_CHUNKS) / self.parts()).max(1))
+    }
+
+    /// A part of the work by pixels or, of many weights, by outputs.
+    pub(crate) fn divided(self, part: Part) -> [Part; 2] {
+        if self.is_divided() { [Part::WHOLE, part] } else { [part, Part::WHOLE] }
+    }
+
+    fn is_divided(self) -> bool {
+        self.is_pointwise() && !are_near(self.weights_len())
+    }
+
     /// Output pixels that are processed together: patches of up to 32 KB or, where the weights do not stay next to the core, as many as
     /// do.
     fn pixels(self) -> usize {
         let (most, blocks) = if are_near(self.weights_len()) {
             (1 << 13, self.depth())
+        } else if self.is_divided() {
+            (1 << 17, self.depth().max(self.output_blocks()))
         } else {
             (1 << 16, self.depth().max(self.output_blocks()))
         };
         (most / (blocks * LANES) / ROWS * ROWS).clamp(ROWS, 4 * ROWS)
     }
 
-    /// `sink(weights * source)` for a run of images.
+    /// `sink(weights * source)` for a run of images, as far as it is part `of_pixels` and `of_outputs`.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn forward<V: Vector>(
         self,
@@ -75,9 +101,13 @@ impl Direct {
         weights: View,
         sink: &impl AnySink,
         images: Range<usize>,
-        part: Part,
+        [of_pixels, of_outputs]: [Part; 2],
     ) {
         let (plane, pixels, depth) = (self.plane(), self.pixels(), self.depth());
+        let own_blocks = of_outputs.share(self.output_blocks(), 2);
+        if own_blocks.is_empty() {
+            return;
+        }
         let plane_len = if self.is_pointwise() { 0 } else { plane.len(self.input.channels) };
         let mut scratch = Scratch::take();
         let [plane_memory, patches] = scratch.pieces([plane_len, pixels * depth * LANES]);
@@ -88,17 +118,19 @@ impl Direct {
                 if !self.is_pointwise() {
                     plane.fill::<V>(source, self.input, 0..self.input_blocks(), image, plane_memory);
                 }
-                let own = part.share(self.output.pixels(), ROWS);
+                let own = of_pixels.share(self.output.pixels(), ROWS);
                 for first in own.clone().step_by(pixels) {
                     let count = pixels.min(own.end - first);
+                    let plane_memory = plane_memory.read();
                     let ahead =
-                        self.gather::<V>(source, plane, plane_memory.read(), image, first, count, patches);
+                        self.gather::<V>(source, plane, plane_memory, image, first, count, 0..depth, patches);
                     sink.run::<V>(Multiply {
                         panels: patches.read(),
                         rows: pixels,
                         depth,
                         weights,
                         to: self.output,
+                        own: own_blocks.clone(),
                         ahead,
                         beside: sink.read_beside(),
                         distance: ROWS,
@@ -112,7 +144,7 @@ impl Direct {
     }
 
     /// For a run of images: the weights' gradient, to `sum` if there is one, and if there are `weights` (with
-    /// lanes along the patch) `sink(weights * gradient)`.
+    /// lanes along the patch) `sink(weights * gradient)`; both as far as they are part `of_inputs`.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) unsafe fn backward<V: Vector>(
         self,
@@ -121,10 +153,15 @@ impl Direct {
         weights: Option<(View, &impl AnySink)>,
         sum: Option<ViewMut>,
         images: Range<usize>,
+        of_inputs: Part,
     ) {
-        let (plane, pixels, depth) = (self.plane(), self.pixels(), self.depth());
+        let (plane, pixels) = (self.plane(), self.pixels());
+        let own = of_inputs.share(self.depth(), 2);
+        if own.is_empty() {
+            return;
+        }
         let plane_len = if self.is_pointwise() { 0 } else { plane.len(self.input.channels) };
-        let patch_len = pixels * depth * LANES;
+        let patch_len = pixels * own.len() * LANES;
         let scattered_len = if self.keeps_pixels() { 0 } else { patch_len };
         let lengths = [plane_len, plane_len, patch_len, scattered_len, pixels * padded(self.output.channels)];
         let mut scratch = Scratch::take();
@@ -144,13 +181,24 @@ impl Direct {
                 }
                 for first in (0..self.output.pixels()).step_by(pixels) {
                     let count = pixels.min(self.output.pixels() - first);
-                    let ahead =
-                        fill_rows::<V>(gradient, (self.output, 1), image, first, count, gradients, pixels);
+                    let output = (self.output, 1, 0..self.output_blocks());
+                    let ahead = fill_rows::<V>(gradient, output, image, first, count, gradients, pixels);
                     if let Some(sum) = sum {
-                        self.gather::<V>(source, plane, source_plane.read(), image, first, count, patches);
+                        let source_plane = source_plane.read();
+                        let own = own.clone();
+                        self.gather::<V>(
+                            source,
+                            plane,
+                            source_plane,
+                            image,
+                            first,
+                            count,
+                            own.clone(),
+                            patches,
+                        );
                         let is_first = image == images.start && first == 0;
                         let (patches, gradients) = (patches.read(), gradients.read());
-                        self.outers::<V>(patches, gradients, pixels, count, sum, is_first);
+                        self.outers::<V>(patches, own, gradients, pixels, count, sum, is_first);
                     }
                     let Some((weights, sink)) = weights else { continue };
                     if self.keeps_pixels() {
@@ -165,6 +213,7 @@ impl Direct {
                             depth: self.output_blocks(),
                             weights,
                             to: self.input,
+                            own: own.clone(),
                             ahead,
                             beside,
                             distance,
@@ -174,9 +223,9 @@ impl Direct {
                         });
                     } else {
                         let rows = (gradients.read(), pixels, self.output_blocks());
-                        multiply_to_panels::<V>(rows, weights, depth, count, scattered);
+                        multiply_to_panels::<V>(rows, weights, own.clone(), count, scattered);
                         if self.is_pointwise() {
-                            self.spread::<V>(scattered.read(), image, first, count, sink);
+                            self.spread::<V>(scattered.read(), image, first, count, own.clone(), sink);
                         } else {
                             self.scatter::<V>(plane, scattered.read(), first, count, input_plane);
                         }
@@ -191,11 +240,13 @@ impl Direct {
         }
     }
 
-    /// Adds the outer products of `count` patches with as many gradients to `sum`, both panels of `rows` rows.
+    /// Adds the outer products of the `own` blocks of `count` patches with as many gradients to `sum`, both panels of `rows` rows.
+    #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     pub(crate) unsafe fn outers<V: Vector>(
         self,
         patches: View,
+        own: Range<usize>,
         gradients: View,
         rows: usize,
         count: usize,
@@ -203,13 +254,14 @@ impl Direct {
         is_first: bool,
     ) {
         // SAFETY: as the caller promises.
-        unsafe { V::call(Outers { direct: self, patches, gradients, rows, count, sum, is_first }) }
+        unsafe { V::call(Outers { direct: self, patches, own, gradients, rows, count, sum, is_first }) }
     }
 }
 
 struct Outers<'a> {
     direct: Direct,
     patches: View<'a>,
+    own: Range<usize>,
     gradients: View<'a>,
     rows: usize,
     count: usize,
@@ -221,20 +273,20 @@ impl<V: Vector> Work<V> for Outers<'_> {
     /// What is broadcast has one block, if one of the two has.
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { direct, patches, gradients, rows, count, sum, is_first } = self;
-        let (depth, outputs) = (direct.depth(), direct.output_blocks());
+        let Self { direct, patches, own, gradients, rows, count, sum, is_first } = self;
+        let outputs = direct.output_blocks();
         // SAFETY: blocks are of the panels, which have so many rows, and squares of the sum.
         unsafe {
             let patch = |block: usize| patches.from(panel(block, 0, rows));
             let gradient = |output: usize| gradients.from(panel(output, 0, rows));
             if direct.gradient_lanes_are_inputs() {
-                let to = |block| sum.from(block * SQUARE);
-                outers::<V>(gradient(0), patch, depth, count, to, is_first);
+                let to = |block| sum.from((own.start + block) * SQUARE);
+                outers::<V>(gradient(0), patch, own.len(), count, to, is_first);
                 return;
             }
-            for block in 0..depth {
+            for (place, block) in own.enumerate() {
                 let to = |output: usize| sum.from((block * outputs + output) * SQUARE);
-                outers::<V>(patch(block), gradient, outputs, count, to, is_first);
+                outers::<V>(patch(place), gradient, outputs, count, to, is_first);
             }
         }
     }
@@ -262,15 +314,16 @@ unsafe fn outers<'a, V: Vector>(
     }
 }
 
-/// Multiplies panels by weights to `blocks` blocks, as panels again.
+/// Multiplies panels by weights to the `own` blocks, as panels again.
 #[cfg_attr(not(debug_assertions), inline(always))]
 unsafe fn multiply_to_panels<V: Vector>(
     (panels, rows, depth): (View, usize, usize),
     weights: View,
-    blocks: usize,
+    own: Range<usize>,
     count: usize,
     to: ViewMut,
 ) {
+    let blocks = own.len();
     // As in `Multiply`: weights that are far are read once.
     let are_near = are_near(depth * blocks * SQUARE);
     let turns = [count.div_ceil(ROWS), blocks.div_ceil(2)];
@@ -282,7 +335,7 @@ unsafe fn multiply_to_panels<V: Vector>(
             // SAFETY: rows and blocks are of panels, weights and results, as the caller promises.
             unsafe {
                 let a = (panels.from(row * LANES), rows * LANES);
-                let weights = |block: usize| weights.from(block * depth * SQUARE);
+                let weights = |block: usize| weights.from((own.start + block) * depth * SQUARE);
                 let to = |block: usize| to.from(panel(block, row, rows));
                 if block + 1 < blocks {
                     let (b, to) = ([weights(block), weights(block + 1)], [to(block), to(block + 1)]);

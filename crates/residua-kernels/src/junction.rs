@@ -94,8 +94,8 @@ impl Junction {
             .expect("what is normalised has sums")
     }
 
-    /// Whether [`Self::backward`] takes one pass over memory: where both convolutions are 1x1 of stride 1, what they read
-    /// is normalised and rectified, the sum's channels are whole blocks of 16, and all is f32.
+    /// Whether [`Self::backward`] takes one pass over memory: where both convolutions are 1x1 of stride 1 and have few
+    /// weights, what they read is normalised and rectified, the sum's channels are whole blocks of 16, and all is f32.
     pub fn takes_one_pass(&self, finishing: &Finishing, beginning: &Beginning) -> bool {
         self.passage(finishing, beginning).is_some()
     }
@@ -106,7 +106,8 @@ impl Junction {
         let is_pointwise = |convolution: Convolution| convolution.size == 1 && convolution.stride == 1;
         let are_whole = behind.input.channels.is_multiple_of(LANES);
         let are_activated = finishing.input.is_activated && beginning.input.is_activated;
-        if !(is_pointwise(before) && is_pointwise(behind) && are_whole && are_activated) {
+        let are_undivided = before.plan().parts() == 1 && behind.plan().parts() == 1;
+        if !(is_pointwise(before) && is_pointwise(behind) && are_whole && are_activated && are_undivided) {
             return None;
         }
         let AnySource::ThroughNorm(gradient) = finishing.gradient.source(behind.output()) else {
@@ -201,6 +202,7 @@ impl Task for Pass<'_> {
                         depth: blocks(behind.output),
                         weights: behind_weights,
                         to: shape,
+                        own: 0..blocks(shape),
                         ahead: ahead(gradient.gradient, behind.output),
                         beside: [None, Some(finished.addend.as_any())],
                         distance: PIXELS,
@@ -218,13 +220,23 @@ impl Task for Pass<'_> {
 
                     fill::<V, _>(source, before.input, image, first, count, patches);
                     let is_first = image == self.images.start && first == 0;
-                    before.outers::<V>(patches.read(), sums.read(), PIXELS, count, self.partial, is_first);
+                    let all = 0..blocks(before.input);
+                    before.outers::<V>(
+                        patches.read(),
+                        all,
+                        sums.read(),
+                        PIXELS,
+                        count,
+                        self.partial,
+                        is_first,
+                    );
                     let product = Multiply {
                         panels: sums.read(),
                         rows: PIXELS,
                         depth: blocks(shape),
                         weights,
                         to: before.input,
+                        own: 0..blocks(before.input),
                         ahead: ahead(finished.x, shape),
                         beside: [Some(source.values.as_any()), Some(gradient.x.as_any())],
                         distance: PIXELS,

@@ -100,7 +100,7 @@ pub(crate) struct Chunks {
 }
 
 /// More than the threads of most machines, few enough that partial sums cost little.
-const MOST_CHUNKS: usize = 32;
+pub(crate) const MOST_CHUNKS: usize = 32;
 
 impl Chunks {
     /// Runs of at least `least` images (as far as there are).

@@ -1,12 +1,14 @@
 //! A product whose results go to a sink, sixteen at a time, while the next sixteen are computed.
 
+use std::ops::Range;
+
 use crate::map::{Block, MapShape, block_at};
 use crate::product::{Ahead, Beside, HALF, ROWS, SQUARE, half_product_pair};
 use crate::sink::{Sink, WithSink};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapView, View, ViewMut};
 
-/// A product of panels of `count` pixels with weights to all channels of a map of shape `to`, for a sink. Meanwhile it asks
+/// A product of panels of `count` pixels with weights to the `own` blocks of channels of a map of shape `to`, for a sink. Meanwhile it asks
 /// for what lies `ahead`, and for maps `beside` the results as many pixels further as `distance` says.
 pub(crate) struct Multiply<'a> {
     pub(crate) panels: View<'a>,
@@ -15,6 +17,7 @@ pub(crate) struct Multiply<'a> {
     pub(crate) depth: usize,
     pub(crate) weights: View<'a>,
     pub(crate) to: MapShape,
+    pub(crate) own: Range<usize>,
     pub(crate) ahead: Lines,
     pub(crate) beside: [Option<MapView<'a>>; 2],
     pub(crate) distance: usize,
@@ -34,14 +37,19 @@ pub(crate) fn are_near(weights: usize) -> bool {
 
 impl Multiply<'_> {
     fn blocks(&self) -> usize {
-        self.to.channels.div_ceil(LANES)
+        self.own.len()
+    }
+
+    /// Whether the results are pixels without gaps.
+    fn has_all_blocks(&self) -> bool {
+        self.own.len() == self.to.channels.div_ceil(LANES)
     }
 
     fn weights_are_near(&self) -> bool {
         are_near(self.depth * self.blocks() * SQUARE)
     }
 
-    /// Rows and blocks of `together` in the order of the products: row and block of the `inner`-th within the `outer`-th.
+    /// Rows and own blocks of `together` in the order of the products: row and block of the `inner`-th within the `outer`-th.
     #[inline(always)]
     fn turns(&self, together: usize) -> (usize, usize) {
         let (rows, blocks) = (self.count.div_ceil(ROWS), self.blocks().div_ceil(together));
@@ -54,19 +62,22 @@ impl Multiply<'_> {
         (row * ROWS, block * together)
     }
 
-    /// Results from pixel `row` on, of a block of channels.
+    /// Results from pixel `row` on, of an own block of channels.
     #[inline(always)]
     fn tile(&self, row: usize, block: usize, count: usize) -> Tile {
         let Self { image, first, to, .. } = *self;
-        let block = block_at(to.channels, block);
+        let block = block_at(to.channels, self.own.start + block);
         let start = (image * to.pixels() + first + row) * to.channels + block.channel;
         Tile { image, block, start, channels: to.channels, is_first: first + row == 0, count }
     }
 
-    /// What the product with a block of weights asks for.
+    /// What the product with `together` blocks of weights asks for.
     #[inline(always)]
-    fn ahead(&self, row: usize, block: usize) -> Ahead {
+    fn ahead(&self, row: usize, block: usize, together: usize) -> Ahead {
         let Self { image, first, to, ahead, distance, .. } = *self;
+        if !self.has_all_blocks() {
+            return self.ahead_in_columns(row, block, together);
+        }
         let long = if block == 0 { ahead.skip(row * self.depth) } else { Lines::NONE };
         // Sixteen pixels are as many lines as they have channels, here and in the maps beside.
         let (pixels, squares) = if self.weights_are_near() {
@@ -79,6 +90,21 @@ impl Multiply<'_> {
         Ahead { long, short: [lines(self.beside[0]), lines(self.beside[1])] }
     }
 
+    /// Of some blocks of channels the next sixteen pixels that will be written.
+    #[inline(always)]
+    fn ahead_in_columns(&self, row: usize, block: usize, together: usize) -> Ahead {
+        let Self { image, first, to, .. } = *self;
+        let (row, block) = match self.weights_are_near() {
+            false if row + ROWS < self.count => (row + ROWS, block),
+            true if block + together < self.blocks() => (row, block + together),
+            false => (0, block + together),
+            true => (row + ROWS, 0),
+        };
+        let at = (image * to.pixels() + first + row) * to.channels + (self.own.start + block) * LANES;
+        let column = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.column(at, to.channels));
+        Ahead { long: Lines::NONE, short: [column(self.beside[0]), column(self.beside[1])] }
+    }
+
     #[inline(always)]
     unsafe fn panels(&self, row: usize) -> (View<'_>, usize) {
         // SAFETY: `row` is one of the panels' rows, as the caller promises.
@@ -87,8 +113,8 @@ impl Multiply<'_> {
 
     #[inline(always)]
     unsafe fn weights(&self, block: usize) -> View<'_> {
-        // SAFETY: `block` is one of the weights' blocks, as the caller promises.
-        unsafe { self.weights.from(block * self.depth * SQUARE) }
+        // SAFETY: `block` is one of the own blocks of the weights, as the caller promises.
+        unsafe { self.weights.from((self.own.start + block) * self.depth * SQUARE) }
     }
 
     /// By one block of weights at a time.
@@ -104,7 +130,7 @@ impl Multiply<'_> {
             for outer in 0..outers {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 1);
-                    let (ahead, rows) = (self.ahead(row, block), ROWS.min(self.count - row));
+                    let (ahead, rows) = (self.ahead(row, block, 1), ROWS.min(self.count - row));
                     let weights = self.weights(block);
                     V::product(self.panels(row), rows, self.depth, weights, ahead, &mut waiting, results);
                     waiting.end();
@@ -135,7 +161,7 @@ impl Multiply<'_> {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 2);
                     let rows = ROWS.min(self.count - row);
-                    let (panels, ahead) = (self.panels(row), self.ahead(row, block));
+                    let (panels, ahead) = (self.panels(row), self.ahead(row, block, 2));
                     let weights = [self.weights(block), self.weights(block + 1)];
                     let tile = self.tile(last_row, last_block, last_count);
                     let mut waiting = Waiting::<V, K>::begin(sink, tile, others[0].read());

@@ -199,7 +199,9 @@ impl Task for Infer<'_> {
                 Plan::Winograd(winograd) => {
                     winograd.forward::<V>(&source, weights, &sink, images, winograd.divided(part))
                 }
-                Plan::Direct(direct) => direct.forward::<V>(&source, weights, &sink, images, part),
+                Plan::Direct(direct) => {
+                    direct.forward::<V>(&source, weights, &sink, images, direct.divided(part))
+                }
             }
         }
     }

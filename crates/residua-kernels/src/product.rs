@@ -50,7 +50,7 @@ impl Beside for Nothing {
 pub(crate) struct Ahead {
     /// A cache line of this for every step.
     pub(crate) long: Lines,
-    /// [`LANES`] cache lines of each of these.
+    /// [`LANES`] of each of these.
     pub(crate) short: [Lines; 2],
 }
 
@@ -61,7 +61,7 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn next(self) -> Self {
         let [left, right] = self.short;
-        Self { long: Lines::NONE, short: [left.skip(LANES), right.skip(LANES)] }
+        Self { long: Lines::NONE, short: [left.behind(LANES), right.behind(LANES)] }
     }
 }
 
@@ -162,6 +162,15 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
         let mut sums = [[V::zero(); N]; R];
         for block in 0..depth_blocks {
             let a = a.from(block * pitch + first * LANES);
+            let b = b.map(|b| b.from(block * SQUARE));
+            if block > 0 && ahead.long.are_none() {
+                for four in (0..LANES).step_by(4) {
+                    for k in 0..4 {
+                        multiply_add(&mut sums, a, b, four + k);
+                    }
+                }
+                continue;
+            }
             for k in 0..LANES {
                 if !ahead.long.are_none() {
                     ahead.long.prefetch::<V>(block * LANES + k);
@@ -173,13 +182,7 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
                         }
                     }
                 }
-                let b = b.map(|b| b.load::<V>(block * SQUARE + k * LANES));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = V::splat(a.get(row * LANES + k));
-                    for (sum, b) in sums.iter_mut().zip(b) {
-                        *sum = a.mul_add(b, *sum);
-                    }
-                }
+                multiply_add(&mut sums, a, b, k);
                 if block == 0 {
                     beside.step(k);
                 }
@@ -193,6 +196,26 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
         for (row, sums) in rows.iter().enumerate() {
             for (sum, to) in sums.iter().zip(results) {
                 to.store((first + row) * LANES, *sum);
+            }
+        }
+    }
+}
+
+/// Adds the products of the `k`-th lanes of a panel's rows with the `k`-th rows of some squares.
+#[cfg_attr(not(debug_assertions), inline(always))]
+unsafe fn multiply_add<V: Vector, const R: usize, const N: usize>(
+    sums: &mut [[V; N]; R],
+    a: View,
+    b: [View; N],
+    k: usize,
+) {
+    // SAFETY: the panel has `R` rows, as the caller promises.
+    unsafe {
+        let b = b.map(|b| b.load::<V>(k * LANES));
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let a = V::splat(a.get(row * LANES + k));
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = a.mul_add(b, *sum);
             }
         }
     }
@@ -279,18 +302,39 @@ unsafe fn channels<V: Vector, const R: usize, const N: usize>(
                 }
             }
         }
-        for row in 0..rows {
-            let g = g.map(|g| g.load::<V>(row * LANES));
-            for (k, sums) in sums.iter_mut().enumerate() {
-                let a = V::splat(a.get(row * LANES + first + k));
-                for (sum, g) in sums.iter_mut().zip(g) {
-                    *sum = a.mul_add(g, *sum);
-                }
+        let fours = rows / 4 * 4;
+        for four in (0..fours).step_by(4) {
+            for row in 0..4 {
+                outer_product(&mut sums, a, g, four + row, first);
             }
+        }
+        for row in fours..rows {
+            outer_product(&mut sums, a, g, row, first);
         }
         for (k, sums) in sums.into_iter().enumerate() {
             for (value, to) in sums.into_iter().zip(sum) {
                 to.store((first + k) * LANES, value);
+            }
+        }
+    }
+}
+
+/// Adds the products of a row of `a`, from channel `first` on, with a row of some panels.
+#[cfg_attr(not(debug_assertions), inline(always))]
+unsafe fn outer_product<V: Vector, const R: usize, const N: usize>(
+    sums: &mut [[V; N]; R],
+    a: View,
+    g: [View; N],
+    row: usize,
+    first: usize,
+) {
+    // SAFETY: `row` is one of the panels' rows, as the caller promises.
+    unsafe {
+        let g = g.map(|g| g.load::<V>(row * LANES));
+        for (k, sums) in sums.iter_mut().enumerate() {
+            let a = V::splat(a.get(row * LANES + first + k));
+            for (sum, g) in sums.iter_mut().zip(g) {
+                *sum = a.mul_add(g, *sum);
             }
         }
     }

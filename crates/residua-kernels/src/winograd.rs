@@ -47,7 +47,7 @@ pub(crate) struct Winograd {
 /// Sixteens of tiles that weights of many channels are multiplied with at a time.
 const GROUPS: usize = 4;
 /// Numbers of transformed weights up to which they are taken to be at hand for every sixteen tiles: those of 128 to 128 channels.
-const NEAR_WEIGHTS: usize = FREQUENCIES * 128 * 128;
+const NEAR_WEIGHTS: usize = FREQUENCIES * 64 * 64;
 /// Blocks of output channels that are a part of the work on weights of many channels.
 const PART_BLOCKS: usize = 8;
 

@@ -400,6 +400,9 @@ fn shapes_of_wide_networks() {
         (2, 7, 272, 256, 1, 1),
         (1, 9, 256, 270, 1, 1),
         (2, 7, 250, 272, 1, 2),
+        (7, 4, 520, 400, 1, 1),
+        (3, 5, 270, 1000, 1, 2),
+        (1, 2, 8300, 9, 1, 1),
         (2, 9, 80, 96, 3, 2),
     ] {
         let input = MapShape { batch, height: side, width: side + 1, channels };

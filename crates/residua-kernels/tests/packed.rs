@@ -63,8 +63,11 @@ proptest! {
 /// Weights that do not stay in the caches next to a core, of single images and several: to the bit the training kernels' sums.
 #[test]
 fn many_channels_in_parts() {
-    let (channels, outputs) = (140, 150);
-    for ((batch, side), size) in [(1, 4), (1, 7), (5, 7)].into_iter().flat_map(|map| [(map, 3), (map, 1)]) {
+    let layers = [(3, 140, 150), (1, 140, 150), (1, 520, 270)];
+    let maps = [(1, 4), (1, 7), (5, 7)];
+    for ((batch, side), (size, channels, outputs)) in
+        maps.into_iter().flat_map(|map| layers.map(|of| (map, of)))
+    {
         let input = MapShape { batch, height: side, width: side, channels };
         let x = random(input.len(), 1);
         let weights = random(outputs * channels * size * size, 2);

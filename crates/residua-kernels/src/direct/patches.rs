@@ -5,12 +5,13 @@
 //! with a border of zeros.
 
 use std::array;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Direct;
 use crate::instructions::Work;
-use crate::map::{MapShape, blocks, padded};
+use crate::map::{MapShape, block_at, blocks, padded};
 use crate::plane::Plane;
 use crate::product::{ROWS, SQUARE, panel};
 use crate::sink::{AnySink, Places};
@@ -119,7 +120,8 @@ impl Direct {
         }
     }
 
-    /// The patches of `count` output pixels from `first` on, as panels. Returns what will be read next.
+    /// The `own` blocks of the patches of `count` output pixels from `first` on, as panels; all of them but for a 1x1 convolution. Returns
+    /// what will be read next.
     #[allow(clippy::too_many_arguments)]
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn gather<V: Vector>(
@@ -130,11 +132,12 @@ impl Direct {
         image: usize,
         first: usize,
         count: usize,
+        own: Range<usize>,
         to: ViewMut,
     ) -> Lines {
         let pixels = self.pixels();
         if self.is_pointwise() {
-            let from = (self.input, self.stride);
+            let from = (self.input, self.stride, own);
             // SAFETY: pixels are of the output, so those under them are of the input, and `to` has rows for them.
             return unsafe { fill_rows::<V>(source, from, image, first, count, to, pixels) };
         }
@@ -198,8 +201,8 @@ impl Direct {
         Piece { block, lane, count, is_last: element + count == self.patch() }
     }
 
-    /// Gives a sink the gradient of the pixels that a 1x1 convolution's outputs stand in for, `count` from `first` on: those
-    /// between the ones that are read have none.
+    /// Gives a sink the gradient of the pixels that a 1x1 convolution's outputs stand in for, `count` from `first` on, in `own`
+    /// blocks of channels: those between the ones that are read have none.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn spread<V: Vector>(
         self,
@@ -207,6 +210,7 @@ impl Direct {
         image: usize,
         first: usize,
         count: usize,
+        own: Range<usize>,
         sink: &impl AnySink,
     ) {
         let MapShape { height, width, channels, .. } = self.input;
@@ -219,14 +223,15 @@ impl Direct {
                 let end = width.min((x + outputs) * stride);
                 for column in (x * stride..end).step_by(ROWS) {
                     let columns = ROWS.min(end - column);
-                    for block in blocks(channels) {
+                    for (place, index) in own.clone().enumerate() {
+                        let block = block_at(channels, index);
                         // SAFETY: rows and columns are of the image, outputs of the panels; at least one column is there.
                         unsafe {
                             let mut values = [V::zero(); ROWS];
                             for (pixel, value) in values.iter_mut().enumerate().take(columns) {
                                 if row == y * stride && (column + pixel).is_multiple_of(stride) {
                                     let output = done + (column + pixel) / stride - x;
-                                    *value = patches.load(panel(block.index, output, self.pixels()));
+                                    *value = patches.load(panel(place, output, self.pixels()));
                                 }
                             }
                             let start = ((image * height + row) * width + column) * channels + block.channel;
@@ -257,27 +262,29 @@ struct Piece {
     is_last: bool,
 }
 
-/// Pixels of a map, `stride` apart, as panels, through the source. Returns where the next begin.
+/// Pixels of a map, `stride` apart, as panels of `own` blocks of channels, through the source. Returns where the next begin.
 #[inline(always)]
 pub(super) unsafe fn fill_rows<V: Vector>(
     source: &AnySource,
-    (shape, stride): (MapShape, usize),
+    (shape, stride, own): (MapShape, usize, Range<usize>),
     image: usize,
     first: usize,
     count: usize,
     to: ViewMut,
     rows: usize,
 ) -> Lines {
+    let has_all = own.len() == shape.channels.div_ceil(LANES);
     // SAFETY: as the caller promises.
-    unsafe { V::call(FillRows { source, shape, stride, image, first, count, to, rows }) }
+    unsafe { V::call(FillRows { source, shape, stride, own, image, first, count, to, rows }) }
     let next = (image * shape.pixels() + first + count) * shape.channels;
-    if stride == 1 && next < shape.len() { source.values().lines(next) } else { Lines::NONE }
+    if stride == 1 && has_all && next < shape.len() { source.values().lines(next) } else { Lines::NONE }
 }
 
 struct FillRows<'a> {
     source: &'a AnySource<'a>,
     shape: MapShape,
     stride: usize,
+    own: Range<usize>,
     image: usize,
     first: usize,
     count: usize,
@@ -288,7 +295,7 @@ struct FillRows<'a> {
 impl<V: Vector> Work<V> for FillRows<'_> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { source, shape, stride, image, first, count, to, rows } = self;
+        let Self { source, shape, stride, own, image, first, count, to, rows } = self;
         let MapShape { height, width, channels, .. } = shape;
         let columns = width.div_ceil(stride);
         let mut done = 0;
@@ -297,10 +304,11 @@ impl<V: Vector> Work<V> for FillRows<'_> {
             // Without gaps rows need not be told apart.
             let pixels = if stride == 1 { count } else { (columns - x).min(count - done) };
             let start = ((image * height + y * stride) * width + x * stride) * channels;
-            for block in shape.blocks() {
+            for (place, index) in own.clone().enumerate() {
+                let block = block_at(channels, index);
                 // SAFETY: pixels are of the image, and `to` has rows for them.
                 unsafe {
-                    let (to, from) = (to.from(panel(block.index, done, rows)), start + block.channel);
+                    let (to, from) = (to.from(panel(place, done, rows)), start + block.channel);
                     source.copy::<V>(image, block, from, stride * channels, pixels, to, LANES, true);
                 }
             }

@@ -231,6 +231,7 @@ impl Linear {
 
     /// `[batch, features]` to `[batch, classes]`.
     pub(super) fn forward(&self, features: Tensor<2>) -> Tensor<2> {
-        features.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        // In this order the weights' gradient comes out as they lie: of the transposed weights it would be copied, by one thread.
+        self.weight.val().matmul(features.transpose()).transpose() + self.bias.val().unsqueeze()
     }
 }

@@ -30,7 +30,9 @@ use super::{
     ConvolveOptions, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions, SgdOptions,
 };
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
-use tensors::{GradientBuffer, MapBuffer, contiguous, map, map_shape, settled, shape, small, values, values_mut};
+use tensors::{
+    GradientBuffer, MapBuffer, contiguous, map, map_shape, settled, shape, small, values, values_mut,
+};
 
 impl ResidualBackend for Flex {
     fn moments(x: FlexTensor, groups: usize) -> FlexTensor {

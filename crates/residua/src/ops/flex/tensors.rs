@@ -57,7 +57,7 @@ impl MapBuffer {
 
 /// Numbers of a parameter, its gradient or its momentum from which on they lie in the arena: its huge pages are read two to four
 /// times as fast. Fewer would only break up the room of feature maps.
-const MANY: usize = 1 << 18;
+const MANY: usize = 1 << 16;
 
 /// The gradient of a parameter, of any content at first.
 pub(super) enum GradientBuffer {
