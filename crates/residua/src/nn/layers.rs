@@ -5,7 +5,9 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::initialise::Initialiser;
 use super::pass::Pass;
-use crate::ops::{self, Addition, MomentsSource, Normalise, RunningStatisticsOptions, Seam, UnitNorm};
+use crate::ops::{
+    self, Addition, Engine, MomentsSource, Normalise, RunningStatisticsOptions, Seam, UnitNorm,
+};
 use residua_infer::network::ConvolutionPlan;
 
 /// How far one batch moves the running statistics.
@@ -230,8 +232,7 @@ impl Linear {
     }
 
     /// `[batch, features]` to `[batch, classes]`.
-    pub(super) fn forward(&self, features: Tensor<2>) -> Tensor<2> {
-        // In this order the weights' gradient comes out as they lie: of the transposed weights it would be copied, by one thread.
-        self.weight.val().matmul(features.transpose()).transpose() + self.bias.val().unsqueeze()
+    pub(super) fn forward(&self, features: Tensor<2>, engine: Engine) -> Tensor<2> {
+        ops::linear(engine, features, self.weight.val()) + self.bias.val().unsqueeze()
     }
 }

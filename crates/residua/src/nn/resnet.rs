@@ -153,7 +153,8 @@ impl ResNet {
     /// # Errors
     /// When the images do not fit the network, or the batch does not fit the pass.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
-        Ok(self.classifier.forward(self.features(images, pass)?))
+        let features = self.features(images, pass)?;
+        Ok(self.classifier.forward(features, pass.engine()))
     }
 
     /// What the classifier reads of a batch, the means of the last map: `[batch, 3, height, width]` to `[batch, features]`.
@@ -199,7 +200,8 @@ impl ResNet {
 
     /// The last unit's output to class scores `[batch, classes]`.
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
-        self.classifier.forward(self.forward_pooling(x, pass))
+        let features = self.forward_pooling(x, pass);
+        self.classifier.forward(features, pass.engine())
     }
 
     /// The last unit's output to features `[batch, features]`: the means of [`forward_activation`](Self::forward_activation).

@@ -9,6 +9,7 @@
 //! - [`convolve`]: `W * relu(norm(x)) + addend`, normalisation, ReLU and addend each optional;
 //! - [`merge`]: `relu(relu(norm(x)) + addend)`, each part optional, both terms perhaps scaled, gated or masked: what ends a
 //!   unit that does not end in a convolution;
+//! - [`linear`]: a matrix times vectors, the classifier;
 //! - [`pool`]: the mean of `relu(norm(x))` over the pixels of each image, what ends a network;
 //! - [`max_pool`]: the maximum of `relu(norm(x))` over windows, what follows an ImageNet network's first convolution;
 //! - [`unit`](unit()): a whole residual unit, of any ordering.
@@ -283,6 +284,19 @@ pub fn convolve_with_moments(
         Optional::Absent => Dispatch::moments(y.clone(), groups),
     };
     (Tensor::from_dispatch(y), Tensor::from_dispatch(moments))
+}
+
+/// `y = weight * x` of vectors: `[batch, inputs]` by `[outputs, inputs]` to `[batch, outputs]`.
+pub fn linear(engine: Engine, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let ([batch, inputs], [outputs, _]) = (x.dims(), weight.dims());
+    let is_large = inputs * outputs >= 1 << 16;
+    if engine == Engine::Composed || !is_large || !threads::is_cpu(&x.device()) {
+        // In this order the weights' gradient comes out as they lie.
+        return weight.matmul(x.transpose()).transpose();
+    }
+    // The vectors are an image's pixels. Otherwise the gradient of a thousand classes' weights takes one thread a fiftieth of a step.
+    let (x, weight) = (x.reshape([1, batch, 1, inputs]), weight.reshape([outputs, inputs, 1, 1]));
+    convolve(engine, x, None, false, weight, 1, None).reshape([batch, outputs])
 }
 
 /// The mean of `relu(norm(x))` over the pixels of each image, normalisation and ReLU optional: `[batch, channels]` of
