@@ -11,6 +11,8 @@
 //! Each step is one vector load and sixteen multiply-adds by a broadcast number, which AVX-512 takes from memory within
 //! the multiply-add; or, by two blocks of lanes, two loads and eight broadcasts that are used twice.
 
+use std::ops::Range;
+
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, View, ViewMut};
 
@@ -32,6 +34,9 @@ pub(crate) fn panel(block: usize, row: usize, rows: usize) -> usize {
 /// Work beside a product: a piece for every step through its first block, done between the multiply-adds. A processor looks
 /// a few hundred instructions ahead, less than a product has; what only follows it would have to wait for its end.
 pub(crate) trait Beside {
+    /// Whether there is no work.
+    const IS_NOTHING: bool = false;
+
     /// Called with 0 to [`ROWS`] - 1, in order.
     unsafe fn step(&mut self, step: usize);
 }
@@ -40,6 +45,8 @@ pub(crate) trait Beside {
 pub(crate) struct Nothing;
 
 impl Beside for Nothing {
+    const IS_NOTHING: bool = true;
+
     #[inline(always)]
     unsafe fn step(&mut self, _: usize) {}
 }
@@ -63,6 +70,28 @@ impl Ahead {
         let [left, right] = self.short;
         Self { long: Lines::NONE, short: [left.behind(LANES), right.behind(LANES)] }
     }
+
+    /// Asks for what is due at `steps` of a block.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    unsafe fn ask<V: Vector>(self, block: usize, steps: Range<usize>) {
+        // SAFETY: hints; the processor has `V`'s instructions, as the caller promises.
+        unsafe {
+            if !self.long.are_none() {
+                for step in steps.clone() {
+                    self.long.prefetch::<V>(block * LANES + step);
+                }
+            }
+            if block == 0 {
+                for lines in self.short {
+                    if !lines.are_none() {
+                        for step in steps.clone() {
+                            lines.prefetch::<V>(step);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Multiplies sixteen rows of `a` (its panels `pitch` numbers apart, the view beginning at the first of the sixteen) by
@@ -85,15 +114,15 @@ pub(crate) unsafe fn product<V: Vector, const R: usize, const S: usize>(
     // SAFETY: as the caller promises.
     unsafe {
         if R == ROWS {
-            return rows::<V, R, 1>(a, depth_blocks, [b], 0, ahead, beside, [results]);
+            return rows::<V, _, R, 1>(a, depth_blocks, [b], 0, ahead, beside, [results]);
         }
         // Too few registers for both at once.
         for step in 0..ROWS {
             beside.step(step);
         }
-        rows::<V, R, 1>(a, depth_blocks, [b], 0, ahead, &mut Nothing, [results]);
+        rows::<V, _, R, 1>(a, depth_blocks, [b], 0, ahead, &mut Nothing, [results]);
         for first in (R..wanted).step_by(S) {
-            rows::<V, S, 1>(a, depth_blocks, [b], first, Ahead::NOTHING, &mut Nothing, [results]);
+            rows::<V, _, S, 1>(a, depth_blocks, [b], first, Ahead::NOTHING, &mut Nothing, [results]);
         }
     }
 }
@@ -116,7 +145,7 @@ pub(crate) unsafe fn half_product_pair<V: Vector>(
     results: [ViewMut; 2],
 ) {
     // SAFETY: as the caller promises.
-    unsafe { rows::<V, HALF, 2>(a, depth_blocks, b, first, ahead, beside, results) }
+    unsafe { rows::<V, _, HALF, 2>(a, depth_blocks, b, first, ahead, beside, results) }
 }
 
 /// [`product`] by two blocks of weights.
@@ -146,13 +175,13 @@ pub(crate) unsafe fn product_pair<V: Vector>(
 /// `R` rows of a product from row `first` on, by `N` blocks of weights.
 #[allow(clippy::too_many_arguments)]
 #[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn rows<V: Vector, const R: usize, const N: usize>(
+unsafe fn rows<V: Vector, B: Beside, const R: usize, const N: usize>(
     (a, pitch): (View, usize),
     depth_blocks: usize,
     b: [View; N],
     first: usize,
     ahead: Ahead,
-    beside: &mut impl Beside,
+    beside: &mut B,
     results: [ViewMut; N],
 ) {
     const { assert!(ROWS == LANES, "a step for every row") }
@@ -163,28 +192,18 @@ unsafe fn rows<V: Vector, const R: usize, const N: usize>(
         for block in 0..depth_blocks {
             let a = a.from(block * pitch + first * LANES);
             let b = b.map(|b| b.from(block * SQUARE));
-            if block > 0 && ahead.long.are_none() {
-                for four in (0..LANES).step_by(4) {
-                    for k in 0..4 {
-                        multiply_add(&mut sums, a, b, four + k);
-                    }
+            if block == 0 && !B::IS_NOTHING {
+                for k in 0..LANES {
+                    ahead.ask::<V>(block, k..k + 1);
+                    multiply_add(&mut sums, a, b, k);
+                    beside.step(k);
                 }
                 continue;
             }
-            for k in 0..LANES {
-                if !ahead.long.are_none() {
-                    ahead.long.prefetch::<V>(block * LANES + k);
-                }
-                if block == 0 {
-                    for lines in ahead.short {
-                        if !lines.are_none() {
-                            lines.prefetch::<V>(k);
-                        }
-                    }
-                }
-                multiply_add(&mut sums, a, b, k);
-                if block == 0 {
-                    beside.step(k);
+            for four in (0..LANES).step_by(4) {
+                ahead.ask::<V>(block, four..four + 4);
+                for k in 0..4 {
+                    multiply_add(&mut sums, a, b, four + k);
                 }
             }
         }
