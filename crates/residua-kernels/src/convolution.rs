@@ -464,6 +464,9 @@ impl Task for Transform<'_> {
     unsafe fn run<V: Vector>(self) {
         let Self { weights, inputs, outputs, is_flipped, block, to } = self;
         // SAFETY: `to` has the length of the plan's weights, and the block of it is this task's alone.
-        unsafe { transform_weights::<V>(weights, inputs, outputs, is_flipped, block, to) }
+        unsafe {
+            transform_weights::<V>(weights, inputs, outputs, is_flipped, block, to);
+            V::fence();
+        }
     }
 }

@@ -124,6 +124,11 @@ impl<'a> ViewMut<'a> {
         unsafe { value.store_streaming(self.start.add(at)) }
     }
 
+    /// Whether every whole vector from the start on can be written past the caches.
+    pub(crate) fn has_aligned_vectors(self) -> bool {
+        self.start.addr().is_multiple_of(LINE)
+    }
+
     pub(crate) fn len(self) -> usize {
         self.length
     }

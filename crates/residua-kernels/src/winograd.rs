@@ -51,6 +51,11 @@ const NEAR_WEIGHTS: usize = FREQUENCIES * 64 * 64;
 /// Blocks of output channels that are a part of the work on weights of many channels.
 const PART_BLOCKS: usize = 8;
 
+/// Numbers of transformed weights from which on no cache holds them until they are read: they are written past the caches.
+const FEWEST_STREAMED_WEIGHTS: usize = 6 << 20;
+/// As many numbers of the weights' gradient, of which every run of images has one.
+const FEWEST_STREAMED: usize = 1 << 19;
+
 /// Up to as many tiles (of single small images) are not filled up to sixteen.
 const FEW_TILES: usize = 8;
 
@@ -432,6 +437,8 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
     let Block { index, channel, count } = block;
     // A square of channels at a time: what is read and written in long runs is faster, and a vector that has just been stored number by number
     // is slow to load.
+    let is_large = Winograd::weights_len(inputs, outputs) >= FEWEST_STREAMED_WEIGHTS;
+    let is_streamed = is_large && to.has_aligned_vectors();
     let mut scratch = Scratch::take();
     let [kernels, transformed] = scratch.pieces([9 * SQUARE, FREQUENCIES * SQUARE]);
     for first in (0..depth * LANES).step_by(LANES) {
@@ -464,7 +471,8 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
             for frequency in 0..FREQUENCIES {
                 let to = to.from(((frequency * to_blocks + index) * depth * LANES + first) * LANES);
                 for at in (0..SQUARE).step_by(LANES) {
-                    to.store(at, transformed.read().load::<V>(frequency * SQUARE + at));
+                    let value = transformed.read().load::<V>(frequency * SQUARE + at);
+                    if is_streamed { to.store_streaming(at, value) } else { to.store(at, value) }
                 }
             }
         }
@@ -482,6 +490,7 @@ unsafe fn transform_weights_gradient<V: Vector>(
     to: ViewMut,
 ) {
     let input_blocks = inputs.div_ceil(LANES);
+    let is_streamed = 9 * inputs * output_blocks * LANES >= FEWEST_STREAMED && to.has_aligned_vectors();
     for block in 0..input_blocks {
         for output in own.clone() {
             for row in 0..LANES.min(inputs - block * LANES) {
@@ -494,7 +503,8 @@ unsafe fn transform_weights_gradient<V: Vector>(
                     let kernel = transform::to_weights::<V>(|frequency| sum.load(at(frequency)));
                     let input = block * LANES + row;
                     for (tap, value) in kernel.into_iter().flatten().enumerate() {
-                        to.store(((input * 9 + tap) * output_blocks + output) * LANES, value);
+                        let at = ((input * 9 + tap) * output_blocks + output) * LANES;
+                        if is_streamed { to.store_streaming(at, value) } else { to.store(at, value) }
                     }
                 }
             }
