@@ -43,12 +43,13 @@ def main():
 
     torch.manual_seed(0)
     model = torch_networks.build(args.model).eval()
+    size = 224 if isinstance(model, torch_networks.ImageNetResNet) else 32
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-        torch.onnx.export(model, (torch.randn(2, 3, 32, 32),), file.name, input_names=["x"], output_names=["y"],
+        torch.onnx.export(model, (torch.randn(2, 3, size, size),), file.name, input_names=["x"], output_names=["y"],
                           dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
@@ -56,9 +57,9 @@ def main():
         core = openvino.Core()
         core.set_property("CPU", {"INFERENCE_NUM_THREADS": str(args.threads), "INFERENCE_PRECISION_HINT": "f32"})
         for batch in args.batch:
-            images = np.random.randn(batch, 3, 32, 32).astype(np.float32)
+            images = np.random.randn(batch, 3, size, size).astype(np.float32)
             network = core.read_model(file.name)
-            network.reshape({"x": [batch, 3, 32, 32]})
+            network.reshape({"x": [batch, 3, size, size]})
             request = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
             for engine, call in ((f"onnxruntime {onnxruntime.__version__}", lambda: session.run(None, {"x": images})),
                                  (f"openvino {openvino.__version__.split('-')[0]}", lambda: request.infer({"x": images}))):
