@@ -165,17 +165,20 @@ mod space {
     /// A cache line: the alignment of whatever is lent.
     pub(super) const LINE: usize = 64;
 
+    /// What is reserved at least, where pages are taken at once. Miri keeps account of every byte.
+    const LEAST: usize = if cfg!(miri) { 1 << 20 } else { 64 << 20 };
+
     /// Address and length of zeroed memory of at least this many bytes that is never given back.
     ///
     /// # Panics
     /// Ends the process when there is not as much memory.
     pub(super) fn reserve(bytes: usize) -> (usize, usize) {
-        #[cfg(unix)]
+        #[cfg(all(unix, not(miri)))]
         if let Some(reserved) = mapped::reserve(bytes) {
             return reserved;
         }
         let layout =
-            Layout::from_size_align(bytes.max(64 << 20), LINE).expect("a size below half the address space");
+            Layout::from_size_align(bytes.max(LEAST), LINE).expect("a size below half the address space");
         // SAFETY: the size is not zero.
         let pointer = unsafe { alloc_zeroed(layout) };
         if pointer.is_null() {
@@ -184,7 +187,7 @@ mod space {
         (pointer.expose_provenance(), layout.size())
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, not(miri)))]
     mod mapped {
         use std::ptr::null_mut;
 
