@@ -71,12 +71,12 @@ impl Multiply<'_> {
         Tile { image, block, start, channels: to.channels, is_first: first + row == 0, count }
     }
 
-    /// What the product with `together` blocks of weights asks for.
+    /// What the product with a block of weights asks for.
     #[inline(always)]
-    fn ahead(&self, row: usize, block: usize, together: usize) -> Ahead {
+    fn ahead(&self, row: usize, block: usize) -> Ahead {
         let Self { image, first, to, ahead, distance, .. } = *self;
         if !self.has_all_blocks() {
-            return self.ahead_in_columns(row, block, together);
+            return Ahead::NOTHING;
         }
         let long = if block == 0 { ahead.skip(row * self.depth) } else { Lines::NONE };
         // Sixteen pixels are as many lines as they have channels, here and in the maps beside.
@@ -88,21 +88,6 @@ impl Multiply<'_> {
         let at = (image * to.pixels() + first + pixels) * to.channels + squares * SQUARE;
         let lines = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.lines(at));
         Ahead { long, short: [lines(self.beside[0]), lines(self.beside[1])] }
-    }
-
-    /// Of some blocks of channels the next sixteen pixels that will be written.
-    #[inline(always)]
-    fn ahead_in_columns(&self, row: usize, block: usize, together: usize) -> Ahead {
-        let Self { image, first, to, .. } = *self;
-        let (row, block) = match self.weights_are_near() {
-            false if row + ROWS < self.count => (row + ROWS, block),
-            true if block + together < self.blocks() => (row, block + together),
-            false => (0, block + together),
-            true => (row + ROWS, 0),
-        };
-        let at = (image * to.pixels() + first + row) * to.channels + (self.own.start + block) * LANES;
-        let column = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.column(at, to.channels));
-        Ahead { long: Lines::NONE, short: [column(self.beside[0]), column(self.beside[1])] }
     }
 
     #[inline(always)]
@@ -130,7 +115,7 @@ impl Multiply<'_> {
             for outer in 0..outers {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 1);
-                    let (ahead, rows) = (self.ahead(row, block, 1), ROWS.min(self.count - row));
+                    let (ahead, rows) = (self.ahead(row, block), ROWS.min(self.count - row));
                     let weights = self.weights(block);
                     V::product(self.panels(row), rows, self.depth, weights, ahead, &mut waiting, results);
                     waiting.end();
@@ -161,7 +146,7 @@ impl Multiply<'_> {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 2);
                     let rows = ROWS.min(self.count - row);
-                    let (panels, ahead) = (self.panels(row), self.ahead(row, block, 2));
+                    let (panels, ahead) = (self.panels(row), self.ahead(row, block));
                     let weights = [self.weights(block), self.weights(block + 1)];
                     let tile = self.tile(last_row, last_block, last_count);
                     let mut waiting = Waiting::<V, K>::begin(sink, tile, others[0].read());

@@ -57,7 +57,7 @@ impl Beside for Nothing {
 pub(crate) struct Ahead {
     /// A cache line of this for every step.
     pub(crate) long: Lines,
-    /// [`LANES`] of each of these.
+    /// [`LANES`] cache lines of each of these.
     pub(crate) short: [Lines; 2],
 }
 
@@ -68,7 +68,7 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn next(self) -> Self {
         let [left, right] = self.short;
-        Self { long: Lines::NONE, short: [left.behind(LANES), right.behind(LANES)] }
+        Self { long: Lines::NONE, short: [left.skip(LANES), right.skip(LANES)] }
     }
 
     /// Asks for what is due at `steps` of a block.
@@ -195,7 +195,7 @@ unsafe fn rows<V: Vector, B: Beside, const R: usize, const N: usize>(
             if block == 0 && !B::IS_NOTHING {
                 for k in 0..LANES {
                     ahead.ask::<V>(block, k..k + 1);
-                    multiply_add(&mut sums, a, b, k);
+                    multiply_add::<V, R, N, LANES>(&mut sums, a.from(k), b.map(|b| b.from(k * LANES)));
                     beside.step(k);
                 }
                 continue;
@@ -203,7 +203,8 @@ unsafe fn rows<V: Vector, B: Beside, const R: usize, const N: usize>(
             for four in (0..LANES).step_by(4) {
                 ahead.ask::<V>(block, four..four + 4);
                 for k in 0..4 {
-                    multiply_add(&mut sums, a, b, four + k);
+                    let k = four + k;
+                    multiply_add::<V, R, N, LANES>(&mut sums, a.from(k), b.map(|b| b.from(k * LANES)));
                 }
             }
         }
@@ -220,19 +221,18 @@ unsafe fn rows<V: Vector, B: Beside, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the products of the `k`-th lanes of a panel's rows with the `k`-th rows of some squares.
+/// `sums[row] += a[row] * b` for the `R` numbers of `a` that lie `STEP` apart, and some vectors: a step of either product.
 #[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn multiply_add<V: Vector, const R: usize, const N: usize>(
+unsafe fn multiply_add<V: Vector, const R: usize, const N: usize, const STEP: usize>(
     sums: &mut [[V; N]; R],
     a: View,
     b: [View; N],
-    k: usize,
 ) {
-    // SAFETY: the panel has `R` rows, as the caller promises.
+    // SAFETY: `a` has so many numbers and each of `b` a vector, as the caller promises.
     unsafe {
-        let b = b.map(|b| b.load::<V>(k * LANES));
+        let b = b.map(|b| b.load::<V>(0));
         for (row, sums) in sums.iter_mut().enumerate() {
-            let a = V::splat(a.get(row * LANES + k));
+            let a = V::splat(a.get(row * STEP));
             for (sum, b) in sums.iter_mut().zip(b) {
                 *sum = a.mul_add(b, *sum);
             }
@@ -324,36 +324,17 @@ unsafe fn channels<V: Vector, const R: usize, const N: usize>(
         let fours = rows / 4 * 4;
         for four in (0..fours).step_by(4) {
             for row in 0..4 {
-                outer_product(&mut sums, a, g, four + row, first);
+                let at = (four + row) * LANES;
+                multiply_add::<V, R, N, 1>(&mut sums, a.from(at + first), g.map(|g| g.from(at)));
             }
         }
         for row in fours..rows {
-            outer_product(&mut sums, a, g, row, first);
+            let at = row * LANES;
+            multiply_add::<V, R, N, 1>(&mut sums, a.from(at + first), g.map(|g| g.from(at)));
         }
         for (k, sums) in sums.into_iter().enumerate() {
             for (value, to) in sums.into_iter().zip(sum) {
                 to.store((first + k) * LANES, value);
-            }
-        }
-    }
-}
-
-/// Adds the products of a row of `a`, from channel `first` on, with a row of some panels.
-#[cfg_attr(not(debug_assertions), inline(always))]
-unsafe fn outer_product<V: Vector, const R: usize, const N: usize>(
-    sums: &mut [[V; N]; R],
-    a: View,
-    g: [View; N],
-    row: usize,
-    first: usize,
-) {
-    // SAFETY: `row` is one of the panels' rows, as the caller promises.
-    unsafe {
-        let g = g.map(|g| g.load::<V>(row * LANES));
-        for (k, sums) in sums.iter_mut().enumerate() {
-            let a = V::splat(a.get(row * LANES + first + k));
-            for (sum, g) in sums.iter_mut().zip(g) {
-                *sum = a.mul_add(g, *sum);
             }
         }
     }

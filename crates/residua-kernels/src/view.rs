@@ -222,49 +222,33 @@ impl<'a, const IS_F32: bool> MapView<'a, IS_F32> {
     /// The cache lines from `offset` on, possibly behind the end.
     #[inline(always)]
     pub(crate) fn lines(self, offset: usize) -> Lines {
-        Lines { first: self.start.wrapping_add(self.storage.bytes(offset)), step: LINE }
-    }
-
-    /// The cache lines of a column: that at `offset`, and so on `pitch` numbers apart.
-    #[inline(always)]
-    pub(crate) fn column(self, offset: usize, pitch: usize) -> Lines {
-        Lines { step: self.storage.bytes(pitch), ..self.lines(offset) }
+        Lines(self.start.wrapping_add(self.storage.bytes(offset)))
     }
 }
 
 /// Cache lines to be asked for before they are read: an address, which need not be one that may be read.
 #[derive(Clone, Copy)]
-pub(crate) struct Lines {
-    first: *const u8,
-    /// Bytes from one to the next.
-    step: usize,
-}
+pub(crate) struct Lines(*const u8);
 
 impl Lines {
-    pub(crate) const NONE: Self = Self { first: std::ptr::null(), step: LINE };
+    pub(crate) const NONE: Self = Self(std::ptr::null());
 
     #[inline(always)]
     pub(crate) fn are_none(self) -> bool {
-        self.first.is_null()
+        self.0.is_null()
     }
 
     /// Asks for the line that lies so many behind the first.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<V: Vector>(self, line: usize) {
         // SAFETY: a hint: the address need not be valid.
-        unsafe { V::prefetch(self.first.wrapping_add(line * self.step).cast()) }
+        unsafe { V::prefetch(self.0.wrapping_add(line * LINE).cast()) }
     }
 
-    /// Those that lie so many cache lines further on.
+    /// Those that lie so many further on.
     #[inline(always)]
     pub(crate) fn skip(self, lines: usize) -> Self {
-        if self.are_none() { self } else { Self { first: self.first.wrapping_add(lines * LINE), ..self } }
-    }
-
-    /// What follows so many of them; of a column, the next column.
-    #[inline(always)]
-    pub(crate) fn behind(self, lines: usize) -> Self {
-        self.skip(if self.step == LINE { lines } else { 1 })
+        if self.are_none() { self } else { Self(self.0.wrapping_add(lines * LINE)) }
     }
 }
 

@@ -3,7 +3,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
-use residua::ops::{Addition, Engine, MomentsSource, Normalise, convolve, max_pool, merge, moments, pool};
+use residua::ops::{
+    Addition, Engine, MomentsSource, Normalise, convolve, linear, max_pool, merge, moments, pool,
+};
 
 /// What a case computes, apart from its tensors.
 #[derive(Debug, Clone)]
@@ -426,4 +428,34 @@ fn gradients_at_exact_zeros_are_zero_and_nan_passes_through() {
     let y =
         merge(Engine::Fused, x, None, true, Addition::None, true).into_data().try_into_vec::<f32>().unwrap();
     assert!(y[0].is_nan());
+}
+
+/// The classifier of few classes, and of so many that it goes through the kernels: the result and both gradients, in f32,
+/// beside Burn's own product in f64.
+#[test]
+fn linear_is_the_matrix_product() {
+    let numbers = |count: usize, seed: usize| {
+        (0..count).map(|at| ((at + 31 * seed) * 7919 % 1009) as f64 / 504.5 - 1.).collect::<Vec<_>>()
+    };
+    for [batch, inputs, outputs] in [[3, 20, 7], [1, 70, 1000], [5, 2048, 33], [16, 512, 1000]] {
+        let learnt = |dtype: DType, engine: Engine| {
+            let device = Device::flex().autodiff();
+            let leaf = |shape: [usize; 2], seed: usize| {
+                let data = TensorData::new(numbers(shape[0] * shape[1], seed), shape);
+                Tensor::<2>::from_data(data, (&device, dtype))
+            };
+            let x = leaf([batch, inputs], 1).require_grad();
+            let weight = leaf([outputs, inputs], 2).require_grad();
+            let y = linear(engine, x.clone(), weight.clone());
+            let gradients = (y.clone() * leaf([batch, outputs], 3)).sum().backward();
+            [y.inner(), x.grad(&gradients).unwrap(), weight.grad(&gradients).unwrap()]
+                .map(|tensor| tensor.into_data().convert::<f64>().try_into_vec::<f64>().unwrap())
+        };
+        let exact = learnt(DType::F64, Engine::Composed);
+        for engine in [Engine::Fused, Engine::Composed] {
+            for (found, exact) in learnt(DType::F32, engine).iter().zip(&exact) {
+                assert_close(found, exact, 1e-6, &format!("{engine:?}, {batch} of {inputs} to {outputs}"));
+            }
+        }
+    }
 }

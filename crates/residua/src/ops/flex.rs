@@ -31,7 +31,7 @@ use super::{
 };
 use layer::{Layer, convolution, input, norm_gradients, normalisation};
 use tensors::{
-    GradientBuffer, MapBuffer, contiguous, map, map_shape, settled, shape, small, values, values_mut,
+    MapBuffer, ParameterBuffer, contiguous, map, map_shape, settled, shape, small, values, values_mut,
 };
 
 impl ResidualBackend for Flex {
@@ -254,7 +254,7 @@ impl ResidualBackend for Flex {
         let is_first = matches!(momentum, Optional::Absent);
         let mut buffer = match momentum {
             Optional::Present(momentum) => settled(contiguous(momentum)),
-            Optional::Absent => GradientBuffer::of(len).into_tensor(&[len]),
+            Optional::Absent => ParameterBuffer::of(len).into_tensor(&[len]),
         };
         weight = settled(contiguous(weight));
         let gradient = contiguous(gradient);

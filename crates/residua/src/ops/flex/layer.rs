@@ -7,7 +7,7 @@ use residua_kernels::{
     OutputGradient, Values, ValuesMut, finish_gradient, finish_gradient_in_place,
 };
 
-use super::tensors::{self, GradientBuffer, MapBuffer, contiguous, map_shape, shape, small, values};
+use super::tensors::{self, MapBuffer, ParameterBuffer, contiguous, map_shape, shape, small, values};
 use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::operands::{Norm, NormGradients};
 use crate::ops::unit::Seam;
@@ -29,7 +29,7 @@ pub(super) struct Layer {
     /// Whether the moments are constants.
     pub(super) has_running_moments: bool,
     pub(super) weight_shape: [usize; 4],
-    pub(super) weight_gradient: GradientBuffer,
+    pub(super) weight_gradient: ParameterBuffer,
 }
 
 impl Layer {
@@ -46,7 +46,7 @@ impl Layer {
             is_activated: options.is_activated,
             has_running_moments: options.source == MomentsSource::Running,
             weight_shape: weight.layout().shape().dims(),
-            weight_gradient: GradientBuffer::of(convolution.weights_len()),
+            weight_gradient: ParameterBuffer::of(convolution.weights_len()),
             convolution,
             x,
             weight,

@@ -7,7 +7,7 @@ use burn_std::DType;
 use residua_kernels::{Beginning, Finishing, Junction, NormalisationGradient, OutputGradient, Values};
 
 use super::layer::Layer;
-use super::tensors::{GradientBuffer, MapBuffer, contiguous, shape, values};
+use super::tensors::{MapBuffer, ParameterBuffer, contiguous, shape, values};
 use crate::ops::ConvolveOptions;
 use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::operands::{Norm, Optional};
@@ -29,7 +29,7 @@ pub(super) struct Passed {
     pub(super) g: FlexTensor,
     /// Over that.
     pub(super) sums: NormalisationGradient,
-    pub(super) weight_gradient: GradientBuffer,
+    pub(super) weight_gradient: ParameterBuffer,
 }
 
 /// Leaves a unit's last convolution for the next unit, if it is 1x1, nothing follows it but the addition, and the sum is f32.

@@ -59,13 +59,13 @@ impl MapBuffer {
 /// times as fast. Fewer would only break up the room of feature maps.
 const MANY: usize = 1 << 16;
 
-/// The gradient of a parameter, of any content at first.
-pub(super) enum GradientBuffer {
+/// What belongs to a parameter, its gradient or its momentum, of any content at first.
+pub(super) enum ParameterBuffer {
     Few(Vec<f32>),
     Many(Buffer),
 }
 
-impl GradientBuffer {
+impl ParameterBuffer {
     pub(super) fn of(len: usize) -> Self {
         if len < MANY { Self::Few(vec![0.; len]) } else { Self::Many(Buffer::of(len)) }
     }
@@ -119,4 +119,21 @@ pub(super) fn map_shape(x: &FlexTensor) -> MapShape {
 
 pub(super) fn shape(map: MapShape) -> Shape {
     Shape::new([map.batch, map.height, map.width, map.channels])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_parameters_keep_their_numbers_and_lie_in_the_arena_if_they_are_many() {
+        for len in [1, MANY - 1, MANY, MANY + 5] {
+            let numbers: Vec<f32> = (0..len).map(|at| at as f32).collect();
+            let tensor = settled(small(numbers.clone(), &[len]));
+            assert!(values(&tensor) == numbers, "{len} numbers");
+            assert_eq!(arena::holds(values(&tensor)), len >= MANY, "{len} numbers");
+            let place = values(&tensor).as_ptr();
+            assert_eq!(values(&settled(tensor)).as_ptr(), place, "{len} numbers are copied once at most");
+        }
+    }
 }
