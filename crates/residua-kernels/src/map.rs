@@ -81,6 +81,11 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
 
+    /// Runs `work` for every one of so many parts, in parallel.
+    pub(crate) fn for_each(parts: usize, work: &(dyn Fn(Self) + Sync)) {
+        awake::for_each(parts, &|index| work(Self { index, of: parts }));
+    }
+
     /// Its share of `count` things, in pieces of `piece`.
     #[inline(always)]
     pub(crate) fn share(self, count: usize, piece: usize) -> Range<usize> {

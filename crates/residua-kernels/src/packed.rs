@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use crate::algorithm::Algorithm;
-use crate::awake;
 use crate::convolution::{Convolution, Plan};
 use crate::flag::{Always, Flag, Never, for_flags};
 use crate::instructions::{Instructions, Task};
@@ -152,6 +151,13 @@ impl PackedConvolution<'_> {
         let weights = View::new(weights);
         assert_eq!(shape.channels, packing.inputs, "channels of the input");
         assert_eq!(epilogue.channels, packing.outputs, "channels of the epilogue");
+        // The pixels of 1x1 convolutions need no images: a few of each would not fill a product.
+        let shape = match packing {
+            Packing { size: 1, stride: 1, .. } => {
+                MapShape { batch: 1, height: shape.batch * shape.height, ..shape }
+            }
+            _ => shape,
+        };
         let convolution = packing.convolution(shape);
         let of_output = convolution.output();
         assert_eq!(output.len(), of_output.len(), "output");
@@ -173,10 +179,7 @@ impl PackedConvolution<'_> {
             packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };
         // Disjoint: every tile, pixel or block of outputs is in one part, which alone writes it.
-        match parts {
-            1 => work(Part::WHOLE),
-            parts => awake::for_each(parts, &|index| work(Part { index, of: parts })),
-        }
+        Part::for_each(parts, &work);
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::backward::input_gradient;
 use crate::flow::{Flow, MapFlow, Only, for_source};
 use crate::instructions::{Instructions, Task};
-use crate::map::{Block, Chunks, MapShape, blocks};
+use crate::map::{Block, Chunks, MapShape, Part, block_at, blocks};
 use crate::norm::NormalisationGradient;
 use crate::operands::{Input, InputGradient};
 use crate::scratch::Scratch;
@@ -149,8 +149,22 @@ impl MaxPool {
         assert_eq!(output.len(), self.output().len(), "maxima");
         let (windows, to) = (self.windows(&input), ViewMut::new(output));
         Chunks::new(shape.batch, 1).for_each(&|_, images| {
-            instructions.run(Forward { windows, to, images });
+            instructions.run(Forward { windows, to, images, part: Part::WHOLE });
         });
+    }
+
+    /// As [`forward`](Self::forward), for inference: in `parts` parts, one on the calling thread, as a
+    /// [`PackedConvolution`](crate::PackedConvolution) is computed.
+    ///
+    /// # Panics
+    /// When a slice has another length than its shape says.
+    pub fn forward_in_parts(&self, input: Input, output: &mut [f32], parts: usize) {
+        let Self { input: shape, instructions } = *self;
+        assert_eq!(input.values.len(), shape.len(), "input");
+        assert_eq!(output.len(), self.output().len(), "maxima");
+        let (windows, to) = (self.windows(&input), ViewMut::new(output));
+        let work = |part| instructions.run(Forward { windows, to, images: 0..shape.batch, part });
+        Part::for_each(parts, &work);
     }
 
     /// The gradient of the input, as far as wanted, for the gradient of the maxima: a maximum that a window has several
@@ -354,18 +368,22 @@ struct Forward<'a> {
     windows: Windows<'a>,
     to: ViewMut<'a>,
     images: Range<usize>,
+    /// Of the blocks of channels.
+    part: Part,
 }
 
 impl Task for Forward<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { windows, to, images } = self;
+        let Self { windows, to, images, part } = self;
+        let channels = windows.input.channels;
         let mut scratch = Scratch::take();
         let [values] = scratch.pieces([windows.rows_len()]);
         let values = ViewMut::new(values);
         for image in images {
-            for block in blocks(windows.input.channels) {
-                // SAFETY: `forward` has checked all lengths, and images are this task's alone.
+            for block in part.share(channels.div_ceil(LANES), 1) {
+                let block = block_at(channels, block);
+                // SAFETY: `forward` has checked all lengths; these blocks of the images are this task's alone.
                 unsafe { windows.forward::<V>(image, block, values, to) }
             }
         }

@@ -1,15 +1,20 @@
 //! From a network's plan and tensors to its program.
 
-use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, Packing};
+use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, MaxPool, Packing};
 
 use super::affine::{Affine, normalisation, values};
-use super::elementwise::{Combination, pool};
+use super::elementwise::Combination;
 use super::packed_weights::{Unpacked, Weights};
-use super::program::{Program, Slot, Step};
+use super::program::{Head, Program, Slot, Step};
 use crate::network::{
-    ConvolutionPlan, Entry, Exit, NamedTensors, NetworkError, NormPlan, ResNetConfig, TensorValues, UnitPlan,
-    Weighting,
+    ConvolutionPlan, Entry, Exit, HeadPlan, NamedTensors, NetworkError, NormPlan, ResNetConfig, TensorValues,
+    UnitPlan, Weighting,
 };
+
+/// Pixels from which on an image's first maps do not stay in the caches.
+const MANY_PIXELS: usize = 64 * 64;
+/// Pixels of a map of such an image up to which there is less of it than of the weights.
+const FEW_PIXELS: usize = 16 * 16;
 
 impl Program {
     /// The program of a network with these tensors for images of `size`.
@@ -37,25 +42,31 @@ impl Program {
         if plan.stem.has_pooling {
             compiler.pool();
         }
+        let mut alone = Vec::new();
+        let mut between = (compiler.trunk, compiler.shape);
+        let mut pass_alone = |compiler: &mut Compiler| {
+            alone.append(&mut compiler.steps);
+            between = (compiler.trunk, compiler.shape);
+        };
+        if image.pixels() >= MANY_PIXELS {
+            pass_alone(&mut compiler);
+        }
         for (stage, units) in plan.stages.iter().enumerate() {
             for (index, unit) in units.iter().enumerate() {
                 compiler.unit(unit, &format!("stages.{stage}.{index}"))?;
+                if compiler.shape.pixels() > FEW_PIXELS && image.pixels() >= MANY_PIXELS {
+                    pass_alone(&mut compiler);
+                }
             }
         }
-        let tensors = &compiler.tensors;
-        let head = if plan.head.has_norm {
-            Affine::of(tensors, "norm")?
-        } else {
-            Affine::identity(plan.head.features)
-        };
+        let head = compiler.head(&plan.head)?;
         Ok(Self {
             image,
+            alone,
+            together: compiler.steps,
+            between,
             features: (compiler.trunk, compiler.shape),
-            steps: compiler.steps,
             head,
-            is_head_activated: plan.head.is_activated,
-            weights: values(tensors, "classifier.weight")?.to_vec(),
-            bias: values(tensors, "classifier.bias")?.to_vec(),
             convolutions: Weights::new(compiler.unpacked),
         })
     }
@@ -102,8 +113,9 @@ impl Compiler {
 
     fn pool(&mut self) {
         let to = self.other_trunk();
-        self.steps.push(Step::Pool { from: self.trunk, input: self.shape, to });
-        (self.trunk, self.shape) = (to, pool::output(self.shape));
+        let pool = MaxPool { input: self.shape, instructions: self.instructions };
+        self.steps.push(Step::Pool { from: self.trunk, pool, to });
+        (self.trunk, self.shape) = (to, pool.output());
     }
 
     fn unit(&mut self, plan: &UnitPlan, name: &str) -> Result<(), NetworkError> {
@@ -313,6 +325,20 @@ impl Compiler {
             addend,
             to,
         });
+    }
+
+    fn head(&mut self, plan: &HeadPlan) -> Result<Head, NetworkError> {
+        let norm = match plan.has_norm {
+            true => Affine::of(&self.tensors, "norm")?,
+            false => Affine::identity(plan.features),
+        };
+        let bias = values(&self.tensors, "classifier.bias")?.to_vec();
+        let classes = bias.len();
+        let convolution = ConvolutionPlan { inputs: plan.features, outputs: classes, size: 1, stride: 1 };
+        let identity = Affine::identity(classes);
+        let (packing, weights) = self.packed(convolution, "classifier.weight", &identity, 1.)?;
+        let epilogue = Epilogue::new(&identity.scale, &bias, 0., Activation::None);
+        Ok(Head { norm, is_activated: plan.is_activated, packing, weights, epilogue, classes })
     }
 
     fn other_trunk(&self) -> Slot {

@@ -78,31 +78,3 @@ pub(super) fn mean(x: &[f32], norm: &Affine, is_activated: bool, shape: MapShape
 fn relu(x: f32) -> f32 {
     if x < 0. { 0. } else { x }
 }
-
-/// 3x3 maxima, stride 2, padded by 1.
-pub(super) mod pool {
-    use residua_kernels::MapShape;
-
-    pub(in crate::classifier) fn output(input: MapShape) -> MapShape {
-        MapShape { height: input.height.div_ceil(2), width: input.width.div_ceil(2), ..input }
-    }
-
-    pub(in crate::classifier) fn forward(input: MapShape, x: &[f32], to: &mut [f32]) {
-        let (of_output, channels) = (output(input), input.channels);
-        for (pixel, to) in to.chunks_exact_mut(channels).enumerate() {
-            let (image, pixel) = (pixel / of_output.pixels(), pixel % of_output.pixels());
-            let (row, column) = (2 * (pixel / of_output.width), 2 * (pixel % of_output.width));
-            to.fill(f32::NEG_INFINITY);
-            for y in row.saturating_sub(1)..(row + 2).min(input.height) {
-                for x_at in column.saturating_sub(1)..(column + 2).min(input.width) {
-                    let at = ((image * input.height + y) * input.width + x_at) * channels;
-                    for (x, to) in x[at..at + channels].iter().zip(&mut *to) {
-                        if *x > *to || x.is_nan() {
-                            *to = *x;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}

@@ -36,8 +36,10 @@ use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
 #[derive(Debug)]
 pub struct Classifier {
     program: Program,
-    /// Images that go through the network together.
+    /// Images of a pass through the network, at most.
     together: usize,
+    /// Images up to which convolutions are divided between the threads.
+    few: usize,
     classes: usize,
     threads: usize,
     /// For batches.
@@ -48,11 +50,9 @@ pub struct Classifier {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// Images that go through the network together: enough that the last stage of a CIFAR network, of four tiles an image, fills a
-/// matrix product, few enough that their feature maps stay in the caches.
+/// Images of a pass: enough that the last stage, of four tiles an image, fills a matrix product, few enough that feature maps stay in the
+/// caches. Large images pass the first stages each by itself.
 const TOGETHER: usize = 4;
-/// Pixels of larger images fill it by themselves.
-const MANY_PIXELS: usize = 64 * 64;
 
 impl Classifier {
     /// The network of a weight file, and what that says of itself. Images are of the size in there. Of files that Residua has not
@@ -98,10 +98,12 @@ impl Classifier {
         let pool = pool.map_err(|error| refused(error.to_string()))?;
         let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
         let program = Program::of(config, tensors, size)?;
-        let together = if program.image.pixels() >= MANY_PIXELS { 1 } else { TOGETHER };
+        let together = if program.together.is_empty() { 1 } else { TOGETHER };
+        let few = if program.alone.is_empty() { together } else { 1 };
         Ok(Self {
             program,
             together,
+            few,
             classes: config.classes,
             threads: threads.get(),
             pool,
@@ -153,8 +155,10 @@ impl Classifier {
         if images.is_empty() {
             return;
         }
-        let are_few = images.len() <= self.together * image;
-        if are_few && let Some(first) = self.program.convolutions.first_pass() {
+        let count = images.len() / image;
+        if count <= self.few
+            && let Some(first) = self.program.convolutions.first_pass()
+        {
             // On the pool, whose threads pack the weights, too.
             let source = first.source();
             return self
@@ -162,7 +166,8 @@ impl Classifier {
                 .install(|| with_threads_awake(|| self.run(source, images, output, results, self.threads)));
         }
         let packed = self.program.convolutions.packed(&self.pool);
-        if are_few {
+        // Of fewer images than threads some threads would have none.
+        if count <= self.few.max(self.threads - 1).min(self.together) {
             // Alone, a caller has all threads.
             let alone = (self.threads > 1).then(|| self.permits.take_all(self.threads)).flatten();
             if let Some(_all) = alone {
@@ -173,7 +178,10 @@ impl Classifier {
             let _permit = self.permits.take();
             return self.run(Source::Packed(packed), images, output, results, 1);
         }
-        let chunks = (self.together * image, self.together * result);
+        // As many passes for every thread, of as many images each.
+        let passes = count.div_ceil(self.together * self.threads) * self.threads;
+        let each = count.div_ceil(passes);
+        let chunks = (each * image, each * result);
         self.pool.install(|| {
             let images = images.par_chunks(chunks.0);
             images

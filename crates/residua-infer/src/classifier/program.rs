@@ -1,9 +1,9 @@
 //! The steps of a network, and the memory that they work in.
 
-use residua_kernels::{Epilogue, Input, MapShape, Normalisation, Packing};
+use residua_kernels::{Buffer, Epilogue, Input, MapShape, MaxPool, Normalisation, Packing};
 
 use super::affine::Affine;
-use super::elementwise::{Combination, activate, combine, mean, pool, subsample};
+use super::elementwise::{Combination, activate, combine, mean, subsample};
 use super::packed_weights::{Source, Weights};
 
 /// A feature map's place in the memory.
@@ -17,10 +17,12 @@ pub(super) enum Slot {
     /// Between the branch's convolutions, which take turns.
     Branch(bool),
     Gate,
+    /// What all images of a pass have left of the steps that each passes by itself.
+    Gathered,
 }
 
 impl Slot {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     fn index(self) -> usize {
         match self {
@@ -29,6 +31,7 @@ impl Slot {
             Self::Shortcut => 3,
             Self::Branch(second) => 4 + usize::from(second),
             Self::Gate => 6,
+            Self::Gathered => 7,
         }
     }
 }
@@ -50,11 +53,24 @@ pub(super) enum Step {
         to: Slot,
     },
     /// `relu(norm(x))`
-    Activate { from: Slot, shape: MapShape, norm: Affine, to: Slot },
+    Activate {
+        from: Slot,
+        shape: MapShape,
+        norm: Affine,
+        to: Slot,
+    },
     /// Every stride-th pixel, zero channels appended.
-    Subsample { from: Slot, input: MapShape, output: MapShape, to: Slot },
-    /// 3x3 maxima, stride 2.
-    Pool { from: Slot, input: MapShape, to: Slot },
+    Subsample {
+        from: Slot,
+        input: MapShape,
+        output: MapShape,
+        to: Slot,
+    },
+    Pool {
+        from: Slot,
+        pool: MaxPool,
+        to: Slot,
+    },
     /// Weighted paths added.
     Combine {
         residual: Slot,
@@ -78,24 +94,38 @@ pub(super) enum Output {
 /// From images to features and logits.
 #[derive(Debug)]
 pub(super) struct Program {
-    pub(super) steps: Vec<Step>,
+    /// What each image passes by itself, since its maps are large: a second one's would only drive them out of the caches.
+    pub(super) alone: Vec<Step>,
+    /// What all images of a pass go through together, so that weights are read once for all: in the last stages they are more than the maps.
+    pub(super) together: Vec<Step>,
+    /// What passes from the former to the latter, and where it lies.
+    pub(super) between: (Slot, MapShape),
     /// The weights of all convolutions.
     pub(super) convolutions: Weights,
     /// `[1, height, width, 3]`
     pub(super) image: MapShape,
     /// What leaves the last unit, and where it lies.
     pub(super) features: (Slot, MapShape),
-    pub(super) head: Affine,
-    pub(super) is_head_activated: bool,
-    /// `[classes, channels]`
-    pub(super) weights: Vec<f32>,
-    pub(super) bias: Vec<f32>,
+    pub(super) head: Head,
+}
+
+/// Behind the last unit: normalisation and ReLU, both optional, the mean over the pixels, and the classifier.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) norm: Affine,
+    pub(super) is_activated: bool,
+    /// The classifier as a 1x1 convolution, the number of its weights, and its bias as an epilogue.
+    pub(super) packing: Packing,
+    pub(super) weights: usize,
+    pub(super) epilogue: Epilogue,
+    pub(super) classes: usize,
 }
 
 /// The memory of one thread's pass: a buffer for each slot, and the means of the features.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    slots: [Vec<f32>; Slot::COUNT],
+    /// In huge pages where the system has them: photographs' maps do not stay in the caches. One is taken out while it is written.
+    slots: [Option<Buffer>; Slot::COUNT],
     means: Vec<f32>,
 }
 
@@ -103,21 +133,26 @@ impl Program {
     /// Memory for passes of up to `batch` images.
     pub(super) fn workspace(&self, batch: usize) -> Workspace {
         let mut lengths = [0; Slot::COUNT];
-        let mut needs = |slot: Slot, shape: MapShape| {
+        let mut needs = |slot: Slot, shape: MapShape, images: usize| {
             let length = &mut lengths[slot.index()];
-            *length = shape.len().max(*length);
+            *length = (images * shape.len()).max(*length);
         };
-        needs(Slot::Trunk(false), self.image);
-        for step in &self.steps {
-            match step {
-                Step::Convolve { input, packing, to, .. } => needs(*to, packing.output(*input)),
-                Step::Activate { shape, to, .. } | Step::Combine { shape, to, .. } => needs(*to, *shape),
-                Step::Subsample { output, to, .. } => needs(*to, *output),
-                Step::Pool { input, to, .. } => needs(*to, pool::output(*input)),
-            }
+        let (between, shape) = self.between;
+        let is_divided = !self.alone.is_empty();
+        needs(Slot::Trunk(false), self.image, if is_divided { 1 } else { batch });
+        for step in &self.alone {
+            needs(step.to(), step.output(), 1);
+        }
+        for step in &self.together {
+            needs(step.to(), step.output(), batch);
+        }
+        needs(between, shape, batch);
+        if is_divided {
+            // They change places.
+            lengths[Slot::Gathered.index()] = lengths[between.index()];
         }
         Workspace {
-            slots: lengths.map(|length| vec![0.; batch * length]),
+            slots: lengths.map(|length| Some(Buffer::of(length))),
             means: vec![0.; batch * self.features.1.channels],
         }
     }
@@ -126,7 +161,7 @@ impl Program {
     pub(super) fn len_of(&self, output: Output) -> usize {
         match output {
             Output::Features => self.features.1.channels,
-            Output::Logits => self.bias.len(),
+            Output::Logits => self.head.classes,
         }
     }
 
@@ -142,45 +177,75 @@ impl Program {
         parts: usize,
     ) {
         let batch = images.len() / self.image.len();
-        workspace.slots[Slot::Trunk(false).index()][..images.len()].copy_from_slice(images);
-        for step in &self.steps {
+        if self.alone.is_empty() {
+            workspace.slot_mut(Slot::Trunk(false))[..images.len()].copy_from_slice(images);
+        } else {
+            self.run_alone(&mut weights, images, workspace, parts);
+        }
+        for step in &self.together {
             step.run(&mut weights, batch, workspace, parts);
         }
+        let Workspace { slots, means } = workspace;
         let (slot, shape) = self.features;
-        let channels = shape.channels;
-        let map = &workspace.slots[slot.index()][..batch * shape.len()];
-        let features = match output {
-            Output::Features => &mut *results,
-            Output::Logits => &mut workspace.means[..batch * channels],
-        };
-        mean(map, &self.head, self.is_head_activated, shape, features);
-        if let Output::Logits = output {
-            self.classify(&workspace.means[..batch * channels], results);
-        }
-    }
-
-    /// Logits `[batch, classes]` of features `[batch, channels]`.
-    fn classify(&self, features: &[f32], logits: &mut [f32]) {
-        let channels = self.len_of(Output::Features);
-        for (features, logits) in
-            features.chunks_exact(channels).zip(logits.chunks_exact_mut(self.bias.len()))
-        {
-            for ((weights, bias), logit) in self.weights.chunks_exact(channels).zip(&self.bias).zip(logits) {
-                *logit =
-                    weights.iter().zip(features).fold(*bias, |sum, (weight, feature)| sum + weight * feature);
+        let map = &of_slot(&slots[slot.index()])[..batch * shape.len()];
+        let Head { norm, is_activated, packing, weights: number, epilogue, .. } = &self.head;
+        match output {
+            Output::Features => mean(map, norm, *is_activated, shape, results),
+            Output::Logits => {
+                let means = &mut means[..batch * shape.channels];
+                mean(map, norm, *is_activated, shape, means);
+                // The images are the pixels of one map: all weights are read once for all of them.
+                let pixels = MapShape { batch: 1, height: batch, width: 1, channels: shape.channels };
+                let features = Input { values: (&*means).into(), norm: None, is_activated: false };
+                let classifier = packing.with_weights(weights.get(*number));
+                classifier.forward(pixels, features, epilogue, None, results, parts);
             }
         }
     }
 }
 
+impl Program {
+    fn run_alone(&self, weights: &mut Source, images: &[f32], workspace: &mut Workspace, parts: usize) {
+        let (between, shape) = self.between;
+        let image_len = self.image.len();
+        for (index, image) in images.chunks_exact(image_len).enumerate() {
+            workspace.slot_mut(Slot::Trunk(false))[..image_len].copy_from_slice(image);
+            for step in &self.alone {
+                step.run(weights, 1, workspace, parts);
+            }
+            if images.len() > image_len {
+                let [from, to] = [between, Slot::Gathered].map(Slot::index);
+                let [from, to] = workspace.slots.get_disjoint_mut([from, to]).expect("two slots");
+                let place = index * shape.len()..(index + 1) * shape.len();
+                to.as_mut().expect(IN_PLACE)[place].copy_from_slice(&of_slot(from)[..shape.len()]);
+            }
+        }
+        if images.len() > image_len {
+            workspace.slots.swap(between.index(), Slot::Gathered.index());
+        }
+    }
+}
+
+impl Workspace {
+    fn slot_mut(&mut self, slot: Slot) -> &mut Buffer {
+        self.slots[slot.index()].as_mut().expect(IN_PLACE)
+    }
+}
+
+/// A slot's memory, which is not the one that is written.
+fn of_slot(slot: &Option<Buffer>) -> &Buffer {
+    slot.as_ref().expect(IN_PLACE)
+}
+
+const IN_PLACE: &str = "only what a step writes is taken out, until it has run";
+
 impl Step {
     fn run(&self, convolutions: &mut Source, batch: usize, workspace: &mut Workspace, parts: usize) {
         let of = |shape: MapShape| MapShape { batch, ..shape };
         let slots = &mut workspace.slots;
-        // Taken out while it is written, put back behind: nothing is allocated.
         let to = self.to().index();
-        let mut output = std::mem::take(&mut slots[to]);
-        let read = |slot: Slot, shape: MapShape| &slots[slot.index()][..of(shape).len()];
+        let mut output = slots[to].take().expect(IN_PLACE);
+        let read = |slot: Slot, shape: MapShape| &of_slot(&slots[slot.index()])[..of(shape).len()];
         match self {
             Self::Convolve {
                 from, input, norm, is_activated, packing, weights, epilogue, addend, ..
@@ -207,9 +272,11 @@ impl Step {
             Self::Subsample { from, input, output: shape, .. } => {
                 subsample(of(*input), read(*from, *input), of(*shape), &mut output[..of(*shape).len()]);
             }
-            Self::Pool { from, input, .. } => {
-                let length = of(pool::output(*input)).len();
-                pool::forward(of(*input), read(*from, *input), &mut output[..length]);
+            Self::Pool { from, pool, .. } => {
+                let input = Input { values: read(*from, pool.input).into(), norm: None, is_activated: false };
+                let length = of(pool.output()).len();
+                let pool = MaxPool { input: of(pool.input), ..*pool };
+                pool.forward_in_parts(input, &mut output[..length], parts);
             }
             Self::Combine { residual, signal, gate, shape, combination, .. } => {
                 let gate = gate.map(|slot| read(slot, *shape));
@@ -217,7 +284,7 @@ impl Step {
                 combine(paths, gate, combination, &mut output[..of(*shape).len()]);
             }
         }
-        slots[to] = output;
+        slots[to] = Some(output);
     }
 
     fn to(&self) -> Slot {
@@ -227,6 +294,16 @@ impl Step {
             | Self::Subsample { to, .. }
             | Self::Pool { to, .. }
             | Self::Combine { to, .. } => *to,
+        }
+    }
+
+    /// The shape of what it writes of an image.
+    fn output(&self) -> MapShape {
+        match self {
+            Self::Convolve { input, packing, .. } => packing.output(*input),
+            Self::Activate { shape, .. } | Self::Combine { shape, .. } => *shape,
+            Self::Subsample { output, .. } => *output,
+            Self::Pool { pool, .. } => pool.output(),
         }
     }
 }
