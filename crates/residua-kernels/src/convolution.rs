@@ -16,7 +16,7 @@ use crate::streaming::is_streamed;
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut, View, ViewMut};
-use crate::winograd::{Winograd, transform_weights};
+use crate::winograd::{Layout, Winograd, kernels_len, pack_flipped_kernels, pack_kernels, transform_weights};
 
 /// `y = weights * relu(norm(x)) + addend`, a convolution without bias, padded by half its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +219,7 @@ impl Convolution {
             && self.algorithm == Algorithm::Winograd
             && self.input.channels >= 8
         {
-            Plan::Winograd(Winograd { input: self.input, outputs: self.outputs })
+            Plan::Winograd(Winograd::new(self.input, self.outputs))
         } else {
             Plan::Direct(self.direct())
         }
@@ -247,6 +247,15 @@ impl Convolution {
     fn pack_for(&self, plan: Plan, weights: &[f32], direction: Direction, packed: &mut [f32]) {
         match plan {
             Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
+            Plan::Winograd(Winograd { input, layout: Layout::Kernels, .. }) => {
+                let inputs = input.channels;
+                let from_channels = if direction == Direction::Forward { inputs } else { self.outputs };
+                let of_blocks = packed.par_chunks_mut(kernels_len(from_channels));
+                of_blocks.enumerate().for_each(|(block, to)| match direction {
+                    Direction::Forward => pack_kernels(weights, inputs, block, to),
+                    Direction::Backward => pack_flipped_kernels(weights, inputs, block, to),
+                });
+            }
             Plan::Winograd(winograd) => {
                 let (inputs, outputs) = (winograd.input.channels, winograd.outputs);
                 // Disjoint: a task writes its block of outputs, and each block has one task.
@@ -292,14 +301,14 @@ impl Plan {
 
     pub(crate) fn packed_len(self) -> usize {
         match self {
-            Self::Winograd(Winograd { input, outputs }) => Winograd::weights_len(input.channels, outputs),
+            Self::Winograd(winograd) => winograd.weights_len(),
             Self::Direct(direct) => direct.weights_len(),
         }
     }
 
     fn gradient_len(self) -> usize {
         match self {
-            Self::Winograd(Winograd { input, outputs }) => input.channels * 9 * padded(outputs),
+            Self::Winograd(Winograd { input, outputs, .. }) => input.channels * 9 * padded(outputs),
             Self::Direct(direct) => direct.weights_len(),
         }
     }

@@ -71,14 +71,15 @@ impl Multiply<'_> {
         Tile { image, block, start, channels: to.channels, is_first: first + row == 0, count }
     }
 
-    /// What the product with a block of weights asks for.
+    /// What the product with `together` blocks of weights asks for.
     #[inline(always)]
-    fn ahead(&self, row: usize, block: usize) -> Ahead {
+    fn ahead(&self, row: usize, block: usize, together: usize) -> Ahead {
         let Self { image, first, to, ahead, distance, .. } = *self;
+        let weights = self.weights_ahead(row, block, together);
         if !self.has_all_blocks() {
-            return Ahead::NOTHING;
+            return Ahead { long: weights, ..Ahead::NOTHING };
         }
-        let long = if block == 0 { ahead.skip(row * self.depth) } else { Lines::NONE };
+        let long = if block == 0 { ahead.skip(row * self.depth) } else { weights };
         // Sixteen pixels are as many lines as they have channels, here and in the maps beside.
         let (pixels, squares) = if self.weights_are_near() {
             (row + distance, block)
@@ -88,6 +89,17 @@ impl Multiply<'_> {
         let at = (image * to.pixels() + first + pixels) * to.channels + squares * SQUARE;
         let lines = |map: Option<MapView>| map.map_or(Lines::NONE, |map| map.lines(at));
         Ahead { long, short: [lines(self.beside[0]), lines(self.beside[1])] }
+    }
+
+    /// Of weights that are far the next blocks, cut into as many steps as there are blocks: the first rows ask for one each.
+    #[inline(always)]
+    fn weights_ahead(&self, row: usize, block: usize, together: usize) -> Lines {
+        let step = row / ROWS;
+        if self.weights_are_near() || step >= together {
+            return Lines::NONE;
+        }
+        let next = self.own.start + block + together + step;
+        MapView::<true>::from(self.weights).lines(next * self.depth * SQUARE)
     }
 
     #[inline(always)]
@@ -115,7 +127,7 @@ impl Multiply<'_> {
             for outer in 0..outers {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 1);
-                    let (ahead, rows) = (self.ahead(row, block), ROWS.min(self.count - row));
+                    let (ahead, rows) = (self.ahead(row, block, 1), ROWS.min(self.count - row));
                     let weights = self.weights(block);
                     V::product(self.panels(row), rows, self.depth, weights, ahead, &mut waiting, results);
                     waiting.end();
@@ -146,7 +158,7 @@ impl Multiply<'_> {
                 for inner in 0..inners {
                     let (row, block) = self.turn(outer, inner, 2);
                     let rows = ROWS.min(self.count - row);
-                    let (panels, ahead) = (self.panels(row), self.ahead(row, block));
+                    let (panels, ahead) = (self.panels(row), self.ahead(row, block, 2));
                     let weights = [self.weights(block), self.weights(block + 1)];
                     let tile = self.tile(last_row, last_block, last_count);
                     let mut waiting = Waiting::<V, K>::begin(sink, tile, others[0].read());

@@ -92,7 +92,7 @@ impl Packing {
 
     /// Numbers of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.any().plan().packed_len()
+        self.plan(self.any()).packed_len()
     }
 
     /// Packs weights `[outputs, inputs, size, size]` into memory of any content.
@@ -102,7 +102,7 @@ impl Packing {
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         let convolution = self.any();
         assert_eq!(weights.len(), convolution.weights_len(), "weights");
-        let plan = convolution.plan();
+        let plan = self.plan(convolution);
         assert_eq!(packed.len(), plan.packed_len(), "packed weights");
         convolution.pack(plan, weights, packed);
     }
@@ -119,6 +119,14 @@ impl Packing {
     /// Shape of the output for an input `[batch, height, width, inputs]`.
     pub fn output(&self, input: MapShape) -> MapShape {
         self.convolution(input).output()
+    }
+
+    /// How the convolution is computed, with weights that are packed once for all.
+    fn plan(&self, convolution: Convolution) -> Plan {
+        match convolution.plan() {
+            Plan::Winograd(winograd) => Plan::Winograd(winograd.with_packed_weights()),
+            plan @ Plan::Direct(_) => plan,
+        }
     }
 
     /// One for weights alone, which are packed the same for any map.
@@ -174,7 +182,7 @@ impl PackedConvolution<'_> {
             floor: floor(epilogue.activation != Activation::None),
             adds_behind: epilogue.activation == Activation::Before,
         };
-        let (plan, source) = (convolution.plan(), input.source(shape));
+        let (plan, source) = (packing.plan(convolution), input.source(shape));
         let work = |part| {
             packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };

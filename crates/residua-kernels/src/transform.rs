@@ -84,6 +84,13 @@ pub(crate) unsafe fn of_weights<V: Vector>(weights: [[V; 3]; 3], mut store: impl
     }
 }
 
+/// A row of `G w G'`, to the same bits.
+#[inline(always)]
+pub(crate) unsafe fn row_of_weights<V: Vector, const ROW: usize>(weights: [[V; 3]; 3]) -> [V; INPUT] {
+    // SAFETY: the processor has `V`'s instructions, as the caller promises.
+    unsafe { g(array!([0 1 2] |column| g(array!([0 1 2] |row| weights[row][column]))[ROW])) }
+}
+
 /// `G' u G`: the gradient of a 3x3 kernel from that of its transform.
 #[inline(always)]
 pub(crate) unsafe fn to_weights<V: Vector>(load: impl Fn(usize) -> V) -> [[V; 3]; 3] {

@@ -16,11 +16,14 @@
 //! The data gradient is the same with flipped weights; the weights' gradient is an outer product per frequency, summed in
 //! the transformed domain over a run of images and transformed back once.
 
+mod kernels;
 mod products;
+
+pub(crate) use kernels::{len as kernels_len, pack as pack_kernels, pack_flipped as pack_flipped_kernels};
 
 use std::ops::Range;
 
-use products::{Spread, few_products, in_groups, outers, products};
+use products::{Results, Spread, Tiles, in_groups, outers, products};
 
 use crate::instructions::Work;
 use crate::map::{Block, MapShape, Part, block_at};
@@ -42,6 +45,17 @@ pub(crate) struct Winograd {
     /// The input's shape.
     pub(crate) input: MapShape,
     pub(crate) outputs: usize,
+    pub(crate) layout: Layout,
+}
+
+/// How the weights of [`Winograd::forward`] lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Transformed: `[frequency][output block][input blocks * LANES][LANES]`.
+    Transformed,
+    /// As kernels, in a quarter of the memory: `[output block][input blocks * LANES][9][LANES]`. Whoever multiplies by them transforms them,
+    /// which takes less time than reading four times as much from memory, if that is done seldom.
+    Kernels,
 }
 
 /// Sixteens of tiles that weights of many channels are multiplied with at a time.
@@ -51,6 +65,8 @@ const NEAR_WEIGHTS: usize = FREQUENCIES * 64 * 64;
 /// Blocks of output channels that are a part of the work on weights of many channels.
 const PART_BLOCKS: usize = 8;
 
+/// Numbers of transformed weights from which on they are kept as kernels, 2 MB.
+const FEWEST_KERNELS: usize = 1 << 19;
 /// Numbers of transformed weights from which on no cache holds them until they are read: they are written past the caches.
 const FEWEST_STREAMED_WEIGHTS: usize = 6 << 20;
 /// As many numbers of the weights' gradient, of which every run of images has one.
@@ -75,9 +91,28 @@ struct Position {
 }
 
 impl Winograd {
+    /// The convolution, with the layout of weights that is the faster where they are used once: kernels that would be transformed for
+    /// several runs of images are better transformed before.
+    pub(crate) fn new(input: MapShape, outputs: usize) -> Self {
+        let winograd = Self { input, outputs, layout: Layout::Transformed };
+        if input.batch * winograd.tiles() <= GROUPS * TILES {
+            winograd.with_packed_weights()
+        } else {
+            winograd
+        }
+    }
+
+    /// The same with the layout that is the faster where weights are packed once for all: large ones are read from memory, and what is read is
+    /// what takes the time.
+    pub(crate) fn with_packed_weights(self) -> Self {
+        let is_large = self.transformed_len() >= FEWEST_KERNELS;
+        let layout = if is_large { Layout::Kernels } else { Layout::Transformed };
+        Self { layout, ..self }
+    }
+
     /// The same with inputs and outputs exchanged: the data gradient.
     pub(crate) fn transposed(self) -> Self {
-        Self { input: self.input.with_channels(self.outputs), outputs: self.input.channels }
+        Self { input: self.input.with_channels(self.outputs), outputs: self.input.channels, ..self }
     }
 
     /// Images of a run: enough that what is done once for a run, transforming the weights' gradient back, costs little, but
@@ -88,7 +123,7 @@ impl Winograd {
 
     /// Sixteens of tiles that are processed together.
     fn groups(self) -> usize {
-        if Self::weights_len(self.input.channels, self.outputs) <= NEAR_WEIGHTS { 1 } else { GROUPS }
+        if self.transformed_len() <= NEAR_WEIGHTS { 1 } else { GROUPS }
     }
 
     /// Into how many parts the work on a run of images is divided, by the channels that it has results for.
@@ -107,10 +142,17 @@ impl Winograd {
         (self.groups() * TILES).div_ceil(self.tiles()).min(self.input.batch)
     }
 
-    /// Numbers of transformed weights, `[frequency][output block][input blocks * LANES][LANES]`, or of their gradient,
-    /// `[frequency][input block][output block][LANES][LANES]`.
-    pub(crate) fn weights_len(inputs: usize, outputs: usize) -> usize {
-        FREQUENCIES * inputs.div_ceil(LANES) * outputs.div_ceil(LANES) * SQUARE
+    /// Numbers of weights, of the forward pass or of the data gradient.
+    pub(crate) fn weights_len(self) -> usize {
+        match self.layout {
+            Layout::Transformed => self.transformed_len(),
+            Layout::Kernels => kernels::len(self.input.channels) * self.outputs.div_ceil(LANES),
+        }
+    }
+
+    /// Numbers of transformed weights, or of their gradient, `[frequency][input block][output block][LANES][LANES]`.
+    fn transformed_len(self) -> usize {
+        transformed_len(self.input.channels, self.outputs)
     }
 
     fn tiles_wide(self) -> usize {
@@ -154,7 +196,7 @@ impl Winograd {
         images: Range<usize>,
         [of_tiles, of_outputs]: [Part; 2],
     ) {
-        let Self { input, outputs } = self;
+        let Self { input, outputs, .. } = self;
         let (plane, band, groups) = (self.plane(), self.band(), self.groups());
         let (blocks, output_blocks) = (input.channels.div_ceil(LANES), outputs.div_ceil(LANES));
         let own = of_outputs.share(output_blocks, 1);
@@ -162,10 +204,16 @@ impl Winograd {
             return;
         }
         let of_group = [blocks * BLOCK, own.len() * BLOCK];
-        let lengths = [plane.len(input.channels) * band, groups * of_group[0], groups * of_group[1]];
+        let transformed_len = match self.layout {
+            Layout::Transformed => 0,
+            Layout::Kernels => kernels::transformed_len(blocks),
+        };
+        let lengths =
+            [plane.len(input.channels) * band, groups * of_group[0], groups * of_group[1], transformed_len];
         let mut scratch = Scratch::take();
-        let [planes, tiles, results] = scratch.pieces(lengths);
+        let [planes, tiles, results, transformed] = scratch.pieces(lengths);
         let (planes, tiles, results) = (ViewMut::new(planes), ViewMut::new(tiles), ViewMut::new(results));
+        let transformed = ViewMut::new(transformed);
         // SAFETY: images are of the batch and tiles of its images; scratch memory has the lengths that planes, tiles and
         // results have.
         unsafe {
@@ -190,6 +238,7 @@ impl Winograd {
                         planes: planes.read(),
                         tiles,
                         weights,
+                        transformed,
                         results,
                         here: here.clone(),
                         own: own.clone(),
@@ -217,7 +266,7 @@ impl Winograd {
         images: Range<usize>,
         of_outputs: Part,
     ) {
-        let Self { input, outputs } = self;
+        let Self { input, outputs, .. } = self;
         let output = input.with_channels(outputs);
         let (plane, band, groups) = (self.plane(), self.band(), self.groups());
         let (blocks, output_blocks) = (input.channels.div_ceil(LANES), outputs.div_ceil(LANES));
@@ -347,6 +396,8 @@ struct Products<'a> {
     /// Memory for the transformed tiles.
     tiles: ViewMut<'a>,
     weights: View<'a>,
+    /// Memory for some transformed weights, where they lie as kernels.
+    transformed: ViewMut<'a>,
     results: ViewMut<'a>,
     /// The tiles.
     here: Range<usize>,
@@ -358,20 +409,24 @@ struct Products<'a> {
 impl<V: Vector> Work<V> for Products<'_> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { winograd, planes, tiles, weights, results, here, own, ahead } = self;
+        let Self { winograd, planes, tiles, weights, transformed, results, here, own, ahead } = self;
         let blocks = winograd.input.channels.div_ceil(LANES);
-        let to = (results, winograd.outputs.div_ceil(LANES), own);
+        let results = Results { values: results, blocks: own.len() };
         // SAFETY: tiles are of the band, blocks of the weights, and there are places for as many groups.
         unsafe {
             for (group, tiles_here) in in_groups(here.clone()) {
                 let to = tiles.from(group * blocks * BLOCK);
                 winograd.transform_input::<V>(winograd.plane(), planes, tiles_here, blocks, to);
             }
-            let (count, tiles) = (here.len(), (tiles.read(), blocks));
-            if count <= FEW_TILES {
-                few_products::<V>(tiles, count, weights, to);
-            } else {
-                products::<V>(tiles, count.div_ceil(TILES), weights, to, ahead);
+            let tiles = Tiles { values: tiles.read(), depth: blocks, count: here.len() };
+            match winograd.layout {
+                Layout::Transformed => {
+                    let output_blocks = winograd.outputs.div_ceil(LANES);
+                    products::<V>(tiles, weights, output_blocks, own, results, ahead);
+                }
+                Layout::Kernels => {
+                    kernels::products::<V>(tiles, weights, transformed, own, results, ahead);
+                }
             }
         }
     }
@@ -420,6 +475,10 @@ impl<V: Vector> WithSink<V> for Finish<'_> {
     }
 }
 
+fn transformed_len(inputs: usize, outputs: usize) -> usize {
+    FREQUENCIES * inputs.div_ceil(LANES) * outputs.div_ceil(LANES) * SQUARE
+}
+
 /// Transforms a block of channels of weights `[outputs, inputs, 3, 3]` for [`Winograd::forward`], or, flipped and with inputs and outputs
 /// exchanged, for the data gradient that it computes [transposed](Winograd::transposed).
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -437,7 +496,7 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
     let Block { index, channel, count } = block;
     // A square of channels at a time: what is read and written in long runs is faster, and a vector that has just been stored number by number
     // is slow to load.
-    let is_large = Winograd::weights_len(inputs, outputs) >= FEWEST_STREAMED_WEIGHTS;
+    let is_large = transformed_len(inputs, outputs) >= FEWEST_STREAMED_WEIGHTS;
     let is_streamed = is_large && to.has_aligned_vectors();
     let mut scratch = Scratch::take();
     let [kernels, transformed] = scratch.pieces([9 * SQUARE, FREQUENCIES * SQUARE]);

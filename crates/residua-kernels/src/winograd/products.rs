@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, FREQUENCY, TILES};
+use super::{BLOCK, FEW_TILES, FREQUENCY, TILES};
 use crate::product::{Ahead, FEW_ROWS, Nothing, ROWS, SQUARE, few_rows, outer_pair, product_pair};
 use crate::transform::FREQUENCIES;
 use crate::vector::{LANES, Vector};
@@ -40,79 +40,131 @@ pub(super) fn in_groups(tiles: Range<usize>) -> impl Iterator<Item = (usize, Ran
     })
 }
 
-/// For every frequency the product of `groups` sixteens of tiles with the weights.
+/// Transformed tiles: sixteens of them with so many blocks of channels.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles<'a> {
+    pub(super) values: View<'a>,
+    pub(super) depth: usize,
+    /// How many there are.
+    pub(super) count: usize,
+}
+
+/// Where products go: of as many sixteens of tiles so many blocks of outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Results<'a> {
+    pub(super) values: ViewMut<'a>,
+    pub(super) blocks: usize,
+}
+
+/// For every frequency the products of tiles with the `own` blocks of transformed weights, of which there are `output_blocks`.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) unsafe fn products<V: Vector>(
-    (tiles, depth): (View, usize),
-    groups: usize,
+    tiles: Tiles,
     weights: View,
-    (results, output_blocks, own): (ViewMut, usize, Range<usize>),
+    output_blocks: usize,
+    own: Range<usize>,
+    results: Results,
     mut ahead: Spread,
 ) {
     for frequency in 0..FREQUENCIES {
-        let mut block = own.start;
-        // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
+        // SAFETY: frequencies and blocks are of weights and results, as the caller promises.
         unsafe {
-            let a = |group: usize| (tiles.from(group * depth * BLOCK + frequency * FREQUENCY), BLOCK);
-            let weights = |block: usize| weights.from((frequency * output_blocks + block) * depth * SQUARE);
-            let to = |group: usize, block: usize| {
-                results.from((group * own.len() + block - own.start) * BLOCK + frequency * FREQUENCY)
-            };
-            while block + 2 <= own.end {
-                let b = [weights(block), weights(block + 1)];
-                for group in 0..groups {
-                    let to = [to(group, block), to(group, block + 1)];
-                    product_pair::<V>(a(group), depth, b, ahead.now(), to);
-                    ahead = ahead.from(2);
-                }
-                block += 2;
+            let weights = weights.from((frequency * output_blocks + own.start) * tiles.depth * SQUARE);
+            of_frequency::<V>(frequency, tiles, weights, 0..own.len(), results, &mut ahead);
+        }
+    }
+}
+
+/// At one frequency the products of tiles with `blocks` of the results, whose weights follow each other. Of few tiles four rows at a time: the
+/// same sums in the same order.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) unsafe fn of_frequency<V: Vector>(
+    frequency: usize,
+    tiles: Tiles,
+    weights: View,
+    blocks: Range<usize>,
+    results: Results,
+    ahead: &mut Spread,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if tiles.count <= FEW_TILES {
+            few::<V>(frequency, tiles, weights, blocks, results);
+        } else {
+            many::<V>(frequency, tiles, weights, blocks, results, ahead);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn many<V: Vector>(
+    frequency: usize,
+    Tiles { values, depth, count }: Tiles,
+    weights: View,
+    blocks: Range<usize>,
+    results: Results,
+    ahead: &mut Spread,
+) {
+    let groups = count.div_ceil(TILES);
+    let mut block = blocks.start;
+    // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
+    unsafe {
+        let a = |group: usize| (values.from(group * depth * BLOCK + frequency * FREQUENCY), BLOCK);
+        let weights = |block: usize| weights.from((block - blocks.start) * depth * SQUARE);
+        let to = |group: usize, block: usize| {
+            results.values.from((group * results.blocks + block) * BLOCK + frequency * FREQUENCY)
+        };
+        while block + 2 <= blocks.end {
+            let b = [weights(block), weights(block + 1)];
+            for group in 0..groups {
+                let to = [to(group, block), to(group, block + 1)];
+                product_pair::<V>(a(group), depth, b, ahead.now(), to);
+                *ahead = ahead.from(2);
             }
-            if block < own.end {
-                for group in 0..groups {
-                    let to = to(group, block);
-                    V::product(a(group), ROWS, depth, weights(block), ahead.now(), &mut Nothing, to);
-                    ahead = ahead.from(1);
-                }
+            block += 2;
+        }
+        if block < blocks.end {
+            for group in 0..groups {
+                let to = to(group, block);
+                V::product(a(group), ROWS, depth, weights(block), ahead.now(), &mut Nothing, to);
+                *ahead = ahead.from(1);
             }
         }
     }
 }
 
-/// As [`products`] for `count` tiles, four rows at a time: the same sums in the same order.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) unsafe fn few_products<V: Vector>(
-    (tiles, depth): (View, usize),
-    count: usize,
+#[inline(always)]
+unsafe fn few<V: Vector>(
+    frequency: usize,
+    Tiles { values, depth, count }: Tiles,
     weights: View,
-    (results, output_blocks, own): (ViewMut, usize, Range<usize>),
+    blocks: Range<usize>,
+    results: Results,
 ) {
-    for frequency in 0..FREQUENCIES {
-        // SAFETY: groups, blocks and frequencies are of tiles, weights and results, as the caller promises.
+    for row in (0..count).step_by(FEW_ROWS) {
+        // SAFETY: blocks and frequencies are of tiles, weights and results, as the caller promises.
         unsafe {
-            let weights = weights.from((frequency * output_blocks + own.start) * depth * SQUARE);
-            for row in (0..count).step_by(FEW_ROWS) {
-                let a = tiles.from(frequency * FREQUENCY + row * LANES);
-                let to = results.from(frequency * FREQUENCY + row * LANES);
-                let mut block = 0;
-                let from = |block: usize| (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
-                if V::HAS_MANY_REGISTERS {
-                    while block + 4 <= own.len() {
-                        let (weights, to) = from(block);
-                        few_rows::<V, 4>((a, BLOCK), depth, weights, (to, BLOCK));
-                        block += 4;
-                    }
-                    if block + 2 <= own.len() {
-                        let (weights, to) = from(block);
-                        few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
-                        block += 2;
-                    }
-                }
-                // A second block's accumulators would have no registers elsewhere.
-                while block < own.len() {
+            let at = frequency * FREQUENCY + row * LANES;
+            let (a, to) = (values.from(at), results.values.from(blocks.start * BLOCK + at));
+            let mut block = 0;
+            let from = |block: usize| (weights.from(block * depth * SQUARE), to.from(block * BLOCK));
+            if V::HAS_MANY_REGISTERS {
+                while block + 4 <= blocks.len() {
                     let (weights, to) = from(block);
-                    few_rows::<V, 1>((a, BLOCK), depth, weights, (to, BLOCK));
-                    block += 1;
+                    few_rows::<V, 4>((a, BLOCK), depth, weights, (to, BLOCK));
+                    block += 4;
                 }
+                if block + 2 <= blocks.len() {
+                    let (weights, to) = from(block);
+                    few_rows::<V, 2>((a, BLOCK), depth, weights, (to, BLOCK));
+                    block += 2;
+                }
+            }
+            // A second block's accumulators would have no registers elsewhere.
+            while block < blocks.len() {
+                let (weights, to) = from(block);
+                few_rows::<V, 1>((a, BLOCK), depth, weights, (to, BLOCK));
+                block += 1;
             }
         }
     }
