@@ -11,7 +11,7 @@
 //!
 //! Transformed weights of many channels do not fit in the caches next to a core (512 to 512 channels: 38 MB). There a block of them is multiplied
 //! with several sixteens of tiles before the next is read, and as that leaves few runs of images, each is divided by
-//! output channels too.
+//! output channels too. If each is multiplied with few tiles, they lie as kernels, a quarter of that, and are transformed on the way (`kernels`).
 //!
 //! The data gradient is the same with flipped weights; the weights' gradient is an outer product per frequency, summed in
 //! the transformed domain over a run of images and transformed back once.
@@ -516,13 +516,7 @@ pub(crate) unsafe fn transform_weights<V: Vector>(
         // SAFETY: the pieces have nine and `FREQUENCIES` squares, and `to` is the transformed weights'.
         unsafe {
             for from in 0..LANES {
-                let load =
-                    |row: usize, column: usize| kernels.load::<V>(((from * 3 + row) * 3 + column) * LANES);
-                let kernel = [
-                    [load(0, 0), load(0, 1), load(0, 2)],
-                    [load(1, 0), load(1, 1), load(1, 2)],
-                    [load(2, 0), load(2, 1), load(2, 2)],
-                ];
+                let kernel = kernels::kernel::<V>(kernels, from);
                 transform::of_weights(kernel, |frequency, value| {
                     transformed.store(frequency * SQUARE + from * LANES, value);
                 });

@@ -202,9 +202,7 @@ impl Program {
             }
         }
     }
-}
 
-impl Program {
     fn run_alone(&self, weights: &mut Source, images: &[f32], workspace: &mut Workspace, parts: usize) {
         let (between, shape) = self.between;
         let image_len = self.image.len();

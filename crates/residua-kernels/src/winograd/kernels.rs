@@ -139,9 +139,9 @@ unsafe fn transform_row<V: Vector, const ROW: usize>(kernels: View, depth: usize
     }
 }
 
-/// The kernels of an input.
+/// The kernels of a block of outputs, `[input][3][3][LANES]`: those of an input.
 #[inline(always)]
-unsafe fn kernel<V: Vector>(kernels: View, input: usize) -> [[V; 3]; 3] {
+pub(super) unsafe fn kernel<V: Vector>(kernels: View, input: usize) -> [[V; 3]; 3] {
     // SAFETY: the block has the input, as the caller promises.
     unsafe {
         let tap = |row: usize, column: usize| kernels.load::<V>(((input * 3 + row) * 3 + column) * LANES);
