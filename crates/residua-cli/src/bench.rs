@@ -11,7 +11,7 @@ use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
 
-use crate::machine::{MachineArguments, MemoryArguments};
+use crate::machine::{MachineArguments, MemoryArguments, PrecisionArguments};
 use crate::measure::{Measured, Request, Subject, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
@@ -72,6 +72,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     machine: MachineArguments,
     #[command(flatten)]
+    precision: PrecisionArguments,
+    #[command(flatten)]
     memory: MemoryArguments,
 }
 
@@ -79,6 +81,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
     let options = arguments.network.options("preresnet110");
+    if *mode == BenchmarkMode::Train || options.model == Compared::INCEPTION {
+        arguments.precision.check_f32("training, loading and Inception-v3")?;
+    }
+    let classifier = arguments.precision.options(machine, threads)?;
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
@@ -98,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if *mode != BenchmarkMode::Infer || !machine.infers_without_tensors() {
             return Err(UsageError::new("--callers is for --mode infer on the cpu").into());
         }
-        let measured = measure_latency(&network, batch.get(), size, (callers, *steps), threads);
+        let measured = measure_latency(&network, batch.get(), size, (callers, *steps), classifier);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
     let subject = Subject::Residual { network: network.clone(), size };
@@ -116,6 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "steps": steps,
             "memory": memory,
             "trunk": network.trunk,
+            "precision": arguments.precision.precision,
             "device": machine.device,
             "threads": threads,
             "parameters": measured.parameters,
@@ -132,11 +139,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .peak_memory_bytes
             .map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
         print(format_args!(
-            "{} {mode}, batch {batch}, {threads} threads on {}, memory {memory}, trunk {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
+            "{} {mode}, batch {batch}, {threads} threads on {}, memory {memory}, trunk {}, {}: {:.1} images/s (median of {steps} steps; best {:.1}), \
              peak memory {peak}, {} parameters",
             options.model,
             machine.device,
             network.trunk,
+            arguments.precision.precision,
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
@@ -153,6 +161,7 @@ impl Arguments {
             batch: self.batch,
             steps: self.steps,
             machine: self.machine.clone(),
+            precision: self.precision.precision,
             memory: self.memory.memory,
             frozen: self.frozen(),
         }

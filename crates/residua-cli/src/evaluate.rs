@@ -11,7 +11,7 @@ use residua::run::{RunError, saved_recipe};
 use serde_json::json;
 
 use crate::inference::Network;
-use crate::machine::MachineArguments;
+use crate::machine::{MachineArguments, PrecisionArguments};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
 use crate::weights::{ViewArguments, WeightsArguments};
@@ -56,11 +56,13 @@ pub(crate) struct Arguments {
     weights: WeightsArguments,
     #[command(flatten)]
     machine: MachineArguments,
+    #[command(flatten)]
+    precision: PrecisionArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, data, batch, json, weights, machine, max_unreadable, .. } = arguments;
-    let threads = machine.start_threads()?;
+    let options = arguments.precision.options(machine, machine.start_threads()?)?;
     let device = machine.open_device()?;
     let (weights, _) = weights.open(checkpoint, &ViewArguments::default())?;
     let (info, path) = (weights.info()?, weights.path.clone());
@@ -92,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let network = Network::of(weights, info, [view.height, view.width], machine, threads, &device)?;
+    let network = Network::of(weights, info, [view.height, view.width], machine, options, &device)?;
     let result = network.evaluate(&test_set, *batch)?;
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));

@@ -16,6 +16,7 @@ use residua::nn::{NamedTensors, TensorValues};
 use serde_json::json;
 
 use crate::inference::InferenceArguments;
+use crate::machine::PrecisionArguments;
 use crate::output::print;
 use crate::pictures::{Decoded, find_pictures, tell_speed};
 use crate::usage::{UsageError, count};
@@ -56,6 +57,8 @@ pub(crate) struct Arguments {
     json: bool,
     #[command(flatten)]
     inference: InferenceArguments,
+    #[command(flatten)]
+    precision: PrecisionArguments,
 }
 
 /// A kind of file.
@@ -71,10 +74,10 @@ words!(Format, "format", {
 });
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { checkpoint, pictures, batch, json, inference, .. } = arguments;
+    let Arguments { checkpoint, pictures, batch, json, inference, precision, .. } = arguments;
     let destination = arguments.destination()?;
     destination.check()?;
-    let network = inference.open(checkpoint)?;
+    let network = inference.open(checkpoint, *precision)?;
     let view = network.info().view();
     let found = find_pictures(pictures)?;
     if let (Format::Npy, Some(path)) = (destination.format, found.iter().find(|path| has_break(path))) {

@@ -8,12 +8,13 @@ use residua::data::{DataError, Images};
 use residua::device::Device;
 use residua::evaluate::{Evaluation, Trained, evaluate_classifier};
 use residua::infer::classifier::ClassifierError;
-use residua::infer::{Classifier, Prediction, StoredWeights, WeightsInfo};
+use residua::infer::{Classifier, ClassifierOptions, Precision, Prediction, StoredWeights, WeightsInfo};
 use residua::nn::Architecture;
 use residua::ops::Engine;
 use residua::run::RunError;
 
-use crate::machine::MachineArguments;
+use crate::machine::{MachineArguments, PrecisionArguments};
+use crate::usage::UsageError;
 use crate::weights::{ViewArguments, WeightsArguments, check_residual};
 
 /// What the network sees of a picture, what its file leaves unsaid, and where it computes.
@@ -29,14 +30,14 @@ pub(crate) struct InferenceArguments {
 
 impl InferenceArguments {
     /// The network of a run, a checkpoint or a weight file, on the machine asked for. To be called once: it sizes the process's thread pool.
-    pub(crate) fn open(&self, checkpoint: &Path) -> anyhow::Result<Network> {
+    pub(crate) fn open(&self, checkpoint: &Path, precision: PrecisionArguments) -> anyhow::Result<Network> {
         let Self { view, weights, machine } = self;
-        let threads = machine.start_threads()?;
+        let options = precision.options(machine, machine.start_threads()?)?;
         let device = machine.open_device()?;
         let (weights, _) = weights.open(checkpoint, view)?;
         let info = weights.info()?;
         let size = [info.height, info.width];
-        Network::of(weights, info, size, machine, threads, &device)
+        Network::of(weights, info, size, machine, options, &device)
     }
 
     /// As [`open`](Self::open), a residual network always as tensors, which have gradients; and what computes with them. `command` is what
@@ -65,15 +66,23 @@ impl Network {
         info: WeightsInfo,
         size: [usize; 2],
         machine: &MachineArguments,
-        threads: NonZeroUsize,
+        options: ClassifierOptions,
         device: &Device,
     ) -> anyhow::Result<Self> {
         let config = match &info.network {
             Architecture::ResNet(config) if machine.infers_without_tensors() => config,
+            _ if options.precision != Precision::F32 => {
+                let given = info.network.name();
+                let (precision, path) = (options.precision, weights.path.display());
+                return Err(UsageError::new(format_args!(
+                    "--precision {precision} is for residual networks; {path} is {given}"
+                ))
+                .into());
+            }
             _ => return Ok(Self::Tensors(Box::new(Trained::of(weights, device)?), machine.engine)),
         };
         let StoredWeights { path, tensors, .. } = weights;
-        let classifier = Classifier::new(config, tensors, size, threads).map_err(|error| match error {
+        let classifier = Classifier::new(config, tensors, size, options).map_err(|error| match error {
             ClassifierError::Network(error) => StoredWeights::refused(&path, error).into(),
             error => error,
         })?;

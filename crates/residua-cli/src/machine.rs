@@ -6,11 +6,12 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Args;
 use residua::device::{Device, DeviceChoice};
+use residua::infer::{ClassifierOptions, Precision};
 use residua::nn::{Memory, MemoryChoice};
 use residua::ops::Engine;
 use serde::{Deserialize, Serialize};
 
-use crate::usage::threads;
+use crate::usage::{UsageError, threads};
 use crate::words::words;
 
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -25,6 +26,42 @@ pub(crate) struct MachineArguments {
     /// Implementation of the operations.
     #[arg(long, default_value_t = Engine::Fused, value_name = "ENGINE", value_parser = words::<Engine>())]
     pub(crate) engine: Engine,
+}
+
+/// What trained networks compute in.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct PrecisionArguments {
+    /// What the network computes in: bf16 is several times as fast, and rounds all numbers to three digits.
+    #[arg(long, default_value_t, value_name = "PRECISION", value_parser = words::<Precision>())]
+    pub(crate) precision: Precision,
+}
+
+impl PrecisionArguments {
+    /// How a network without tensors computes with so many threads. Others compute in f32.
+    pub(crate) fn options(
+        self,
+        machine: &MachineArguments,
+        threads: NonZeroUsize,
+    ) -> Result<ClassifierOptions, UsageError> {
+        let Self { precision } = self;
+        if precision != Precision::F32 && !machine.infers_without_tensors() {
+            return Err(UsageError::new(format_args!(
+                "--precision {precision} is for --device cpu and --engine fused"
+            )));
+        }
+        precision.check().map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
+        Ok(ClassifierOptions { threads, precision })
+    }
+
+    /// # Errors
+    /// When what is asked for needs f32, `what`.
+    pub(crate) fn check_f32(self, what: &str) -> Result<(), UsageError> {
+        match self.precision {
+            Precision::F32 => Ok(()),
+            precision => Err(UsageError::new(format_args!("--precision {precision} is not for {what}"))),
+        }
+    }
 }
 
 /// What training keeps in memory.

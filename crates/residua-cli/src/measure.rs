@@ -8,11 +8,12 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use residua::bench::{Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception};
 use residua::device::free_memory;
+use residua::infer::Precision;
 use residua::nn::{Memory, MemoryChoice, Parts, ResNetConfig};
 use residua::run::RunError;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::MachineArguments;
+use crate::machine::{MachineArguments, PrecisionArguments};
 use crate::output::print;
 use crate::usage::{impossible_images, impossible_training};
 
@@ -26,6 +27,7 @@ pub(crate) struct Request {
     /// Steps that count.
     pub(crate) steps: NonZeroUsize,
     pub(crate) machine: MachineArguments,
+    pub(crate) precision: Precision,
     pub(crate) memory: MemoryChoice,
     /// Parts of the network that training leaves as they are.
     pub(crate) frozen: Parts,
@@ -76,7 +78,10 @@ impl Request {
             }
         };
         let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
-            true => measure_classifier(network, batch, size, steps, threads),
+            true => {
+                let options = PrecisionArguments { precision: self.precision }.options(machine, threads)?;
+                measure_classifier(network, batch, size, steps, options)
+            }
             false => self.benchmark(network, size, memory).run(&device),
         };
         Ok(Measured { measurement: measured.map_err(impossible_inference)?, memory })

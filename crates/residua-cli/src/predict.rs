@@ -10,6 +10,7 @@ use residua::infer::{Prediction, WeightsInfo};
 use serde_json::json;
 
 use crate::inference::InferenceArguments;
+use crate::machine::PrecisionArguments;
 use crate::output::print;
 use crate::pictures::{Decoded, find_pictures, tell_speed};
 use crate::usage::count;
@@ -47,11 +48,13 @@ pub(crate) struct Arguments {
     csv: bool,
     #[command(flatten)]
     inference: InferenceArguments,
+    #[command(flatten)]
+    precision: PrecisionArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { images, checkpoint, top, batch, csv, inference, .. } = arguments;
-    let network = inference.open(checkpoint)?;
+    let Arguments { images, checkpoint, top, batch, csv, inference, precision, .. } = arguments;
+    let network = inference.open(checkpoint, *precision)?;
     let (info, view) = (network.info(), network.info().view());
     let found = find_pictures(images)?;
     let begun = Instant::now();

@@ -12,7 +12,7 @@ pub mod pictures;
 pub mod view;
 pub mod weights;
 
-pub use classifier::{Classifier, ClassifierError, Prediction, likeliest};
+pub use classifier::{Classifier, ClassifierError, ClassifierOptions, Precision, Prediction, likeliest};
 #[cfg(feature = "pictures")]
 pub use pictures::read_image;
 pub use view::View;

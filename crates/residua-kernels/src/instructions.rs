@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::tiles::Tiles;
 use crate::vector::Vector;
 use crate::vector::portable::Portable;
 
@@ -93,6 +94,12 @@ impl Instructions {
             #[allow(unreachable_patterns)]
             _ => false,
         }
+    }
+
+    /// Whether there are [convolutions in bfloat16](crate::Packing::in_bf16) with it: with AVX-512, on a processor that has Intel's AMX
+    /// and under Linux; and, slow, with what every machine has.
+    pub fn has_tiles(self) -> bool {
+        self.is_available() && Tiles::of(self).is_some()
     }
 
     /// As [`VARIABLE`] spells it.

@@ -10,8 +10,11 @@ use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;
 use crate::sink::{AnySink, Chosen, Sink, WithSink};
 use crate::source::{AnySource, floor};
+use crate::tiled::{self, Finishing, Tiled};
+use crate::tiles::Tiles;
+use crate::values::{Values, ValuesMut};
 use crate::vector::Vector;
-use crate::view::{MapView, View, ViewMut};
+use crate::view::{MapView, MapViewMut, View, ViewMut};
 
 /// A convolution without bias, padded by half its size, and the layout in which its kernel reads its weights.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,8 @@ pub struct Packing {
     stride: usize,
     algorithm: Algorithm,
     instructions: Instructions,
+    /// In bfloat16 by these, else in f32.
+    tiles: Option<Tiles>,
 }
 
 /// A convolution with packed weights, which lie where its caller put them.
@@ -87,12 +92,26 @@ impl Packing {
         algorithm: Algorithm,
         instructions: Instructions,
     ) -> Self {
-        Self { inputs, outputs, size, stride, algorithm, instructions }
+        Self { inputs, outputs, size, stride, algorithm, instructions, tiles: None }
+    }
+
+    /// The same in bfloat16, with sums of f32. It reads maps of either storage, and writes the one that it is given. Packed weights take half
+    /// as many places. Results differ between kinds of processors in their last bits.
+    ///
+    /// # Panics
+    /// When the instructions [have none](Instructions::has_tiles).
+    pub fn in_bf16(self) -> Self {
+        let tiles = Tiles::of(self.instructions);
+        assert!(tiles.is_some(), "no products of bfloat16 with {}", self.instructions.name());
+        Self { tiles, ..self }
     }
 
     /// Numbers of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.plan(self.any()).packed_len()
+        match self.tiled(self.any()) {
+            Some(tiled) => tiled.packed_len(),
+            None => self.plan(self.any()).packed_len(),
+        }
     }
 
     /// Packs weights `[outputs, inputs, size, size]` into memory of any content.
@@ -102,9 +121,11 @@ impl Packing {
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         let convolution = self.any();
         assert_eq!(weights.len(), convolution.weights_len(), "weights");
-        let plan = self.plan(convolution);
-        assert_eq!(packed.len(), plan.packed_len(), "packed weights");
-        convolution.pack(plan, weights, packed);
+        assert_eq!(packed.len(), self.packed_len(), "packed weights");
+        match self.tiled(convolution) {
+            Some(tiled) => tiled.pack(weights, packed),
+            None => convolution.pack(self.plan(convolution), weights, packed),
+        }
     }
 
     /// The convolution with these packed weights, which are read fastest if they begin at a cache line.
@@ -129,6 +150,13 @@ impl Packing {
         }
     }
 
+    /// How it is computed in bfloat16, if it is.
+    fn tiled(&self, convolution: Convolution) -> Option<Tiled> {
+        let Self { size, stride, tiles, instructions, .. } = *self;
+        let (input, output) = (convolution.input, convolution.output());
+        Some(Tiled { input, output, size, stride, tiles: tiles?, instructions })
+    }
+
     /// One for weights alone, which are packed the same for any map.
     fn any(&self) -> Convolution {
         self.convolution(MapShape { batch: 1, height: 1, width: 1, channels: self.inputs })
@@ -145,16 +173,17 @@ impl PackedConvolution<'_> {
     /// pool, which are best kept awake ([`with_threads_awake`](crate::with_threads_awake)). The results are the same to the bit.
     ///
     /// # Panics
-    /// When a slice has another length than its shape says.
-    pub fn forward(
+    /// When a slice has another length than its shape says, or addend and output of a convolution in f32 are not of f32.
+    pub fn forward<'a>(
         &self,
         shape: MapShape,
         input: Input,
         epilogue: &Epilogue,
-        addend: Option<&[f32]>,
-        output: &mut [f32],
+        addend: Option<Values>,
+        output: impl Into<ValuesMut<'a>>,
         parts: usize,
     ) {
+        let output = output.into();
         let Self { packing, weights } = *self;
         let weights = View::new(weights);
         assert_eq!(shape.channels, packing.inputs, "channels of the input");
@@ -172,17 +201,40 @@ impl PackedConvolution<'_> {
         if let Some(addend) = addend {
             assert_eq!(addend.len(), of_output.len(), "addend");
         }
+        let is_activated = epilogue.activation != Activation::None;
+        let adds_behind = epilogue.activation == Activation::Before;
+        let source = input.source(shape);
+        if let Some(tiled) = packing.tiled(convolution) {
+            let finishing = Finishing {
+                output: MapViewMut::new(output),
+                addend: addend.map(MapView::new),
+                scale: View::new(&epilogue.scale),
+                shift: View::new(&epilogue.shift),
+                factor: epilogue.factor,
+                is_activated,
+                adds_behind,
+            };
+            // Disjoint, as below.
+            return Part::for_each(parts, &|part| {
+                packing.instructions.run(tiled::Infer { tiled, source, weights, finishing, part });
+            });
+        }
+        let ValuesMut::F32(output) = output else { panic!("an output of f32") };
+        let of_f32 = |values| match values {
+            Values::F32(values) => View::new(values),
+            Values::Bf16(_) => panic!("an addend of f32"),
+        };
         let sink = Finished {
             output: ViewMut::new(output),
             adds: addend.is_some(),
-            addend: View::new(addend.unwrap_or_default()),
+            addend: addend.map_or_else(|| View::new(&[]), of_f32),
             scale: View::new(&epilogue.scale),
             shift: View::new(&epilogue.shift),
             factor: epilogue.factor,
-            floor: floor(epilogue.activation != Activation::None),
-            adds_behind: epilogue.activation == Activation::Before,
+            floor: floor(is_activated),
+            adds_behind,
         };
-        let (plan, source) = (packing.plan(convolution), input.source(shape));
+        let plan = packing.plan(convolution);
         let work = |part| {
             packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };

@@ -11,8 +11,9 @@ use crate::operands::{Input, InputGradient};
 use crate::scratch::Scratch;
 use crate::sink::{AnySink, BackwardSink, Places, Sink};
 use crate::source::{AnySource, Source};
+use crate::values::ValuesMut;
 use crate::vector::{LANES, Vector};
-use crate::view::{View, ViewMut};
+use crate::view::{MapViewMut, View, ViewMut};
 
 /// Global average pooling: the mean of `relu(norm(x))` over the pixels of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl MaxPool {
         let Self { input: shape, instructions } = *self;
         assert_eq!(input.values.len(), shape.len(), "input");
         assert_eq!(output.len(), self.output().len(), "maxima");
-        let (windows, to) = (self.windows(&input), ViewMut::new(output));
+        let (windows, to) = (self.windows(&input), ViewMut::new(output).into());
         Chunks::new(shape.batch, 1).for_each(&|_, images| {
             instructions.run(Forward { windows, to, images, part: Part::WHOLE });
         });
@@ -158,11 +159,12 @@ impl MaxPool {
     ///
     /// # Panics
     /// When a slice has another length than its shape says.
-    pub fn forward_in_parts(&self, input: Input, output: &mut [f32], parts: usize) {
+    pub fn forward_in_parts<'a>(&self, input: Input, output: impl Into<ValuesMut<'a>>, parts: usize) {
         let Self { input: shape, instructions } = *self;
+        let output = output.into();
         assert_eq!(input.values.len(), shape.len(), "input");
         assert_eq!(output.len(), self.output().len(), "maxima");
-        let (windows, to) = (self.windows(&input), ViewMut::new(output));
+        let (windows, to) = (self.windows(&input), MapViewMut::new(output));
         let work = |part| instructions.run(Forward { windows, to, images: 0..shape.batch, part });
         Part::for_each(parts, &work);
     }
@@ -277,7 +279,7 @@ impl Windows<'_> {
     }
 
     #[inline(always)]
-    unsafe fn forward<V: Vector>(self, image: usize, block: Block, values: ViewMut, to: ViewMut) {
+    unsafe fn forward<V: Vector>(self, image: usize, block: Block, values: ViewMut, to: MapViewMut) {
         // SAFETY: rows and columns are of the output, whose shape `to` has.
         unsafe {
             for row in 0..self.output.height {
@@ -366,7 +368,7 @@ impl Windows<'_> {
 
 struct Forward<'a> {
     windows: Windows<'a>,
-    to: ViewMut<'a>,
+    to: MapViewMut<'a>,
     images: Range<usize>,
     /// Of the blocks of channels.
     part: Part,

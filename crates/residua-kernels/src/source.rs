@@ -65,6 +65,14 @@ impl AnySource<'_> {
         }
     }
 
+    /// The map itself, if it is read as it is and stored in bfloat16.
+    pub(crate) fn as_halves(&self) -> Option<MapView<'_>> {
+        match self {
+            Self::Raw(Raw { values, floor }) if *floor == f32::NEG_INFINITY => values.as_halves(),
+            _ => None,
+        }
+    }
+
     /// The map itself: what is worth asking for before it is read.
     pub(crate) fn values(&self) -> MapView<'_> {
         match self {

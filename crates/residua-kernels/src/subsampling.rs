@@ -1,5 +1,6 @@
 //! The shortcut without parameters where dimensions change: option A.
 
+use crate::arena::Stored;
 use crate::map::MapShape;
 
 /// Every `stride`-th pixel of every `stride`-th row, with channels of zeros behind its own (option A of the paper).
@@ -27,7 +28,7 @@ impl Subsampling {
     ///
     /// # Panics
     /// When a slice is shorter than its shape says.
-    pub fn row(&self, input: &[f32], row: usize, output: &mut [f32]) {
+    pub fn row<T: Stored + Default>(&self, input: &[T], row: usize, output: &mut [T]) {
         let Self { input: from, stride, outputs } = *self;
         let rows = self.output().height;
         let row = row / rows * from.height + row % rows * stride;
@@ -35,7 +36,7 @@ impl Subsampling {
             let at = (row * from.width + column * stride) * from.channels;
             let (kept, appended) = pixel.split_at_mut(from.channels);
             kept.copy_from_slice(&input[at..at + from.channels]);
-            appended.fill(0.);
+            appended.fill(T::default());
         }
     }
 

@@ -58,6 +58,13 @@ impl<'a> View<'a> {
         unsafe { V::load(self.start.add(at)) }
     }
 
+    /// Where it begins, for assembly, which checks nothing.
+    #[allow(dead_code, reason = "not every processor has any")]
+    #[inline(always)]
+    pub(crate) fn pointer(self) -> *const f32 {
+        self.start
+    }
+
     /// The first `count` numbers of a vector.
     #[inline(always)]
     pub(crate) unsafe fn load_first<V: Vector>(self, at: usize, count: usize) -> V {
@@ -94,6 +101,13 @@ impl<'a> ViewMut<'a> {
         assert!(offset + length <= self.length);
         // SAFETY: within the view, as just checked; that nothing else uses this part the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), length) }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn set(self, at: usize, value: f32) {
+        debug_assert!(at < self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
+        unsafe { *self.start.add(at) = value }
     }
 
     #[inline(always)]
@@ -204,6 +218,11 @@ impl<'a> MapView<'a> {
         (storage == Storage::F32).then_some(MapView { start, length, storage, lifetime })
     }
 
+    /// The same, if it is of bfloat16.
+    pub(crate) fn as_halves(self) -> Option<Self> {
+        (self.storage == Storage::Bf16).then_some(self)
+    }
+
     /// How many cache lines so many numbers take.
     #[inline(always)]
     pub(crate) fn line_count(self, numbers: usize) -> usize {
@@ -245,10 +264,32 @@ impl Lines {
         unsafe { V::prefetch(self.0.wrapping_add(line * LINE).cast()) }
     }
 
+    /// The first one's address, for assembly.
+    #[allow(dead_code, reason = "not every processor has any")]
+    pub(crate) fn pointer(self) -> *const u8 {
+        self.0
+    }
+
     /// Those that lie so many further on.
     #[inline(always)]
     pub(crate) fn skip(self, lines: usize) -> Self {
         if self.are_none() { self } else { Self(self.0.wrapping_add(lines * LINE)) }
+    }
+}
+
+impl MapView<'_> {
+    /// Where numbers of bfloat16 lie, of which there are `count` from `at` on.
+    #[inline(always)]
+    pub(crate) unsafe fn halves(self, at: usize, count: usize) -> *const u16 {
+        debug_assert!(self.storage == Storage::Bf16 && at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
+        unsafe { self.start.cast::<u16>().add(at) }
+    }
+
+    /// One of numbers of bfloat16.
+    pub(crate) unsafe fn half(self, at: usize) -> f32 {
+        // SAFETY: as the caller promises.
+        f32::from_bits(u32::from(unsafe { *self.halves(at, 1) }) << 16)
     }
 }
 
@@ -299,6 +340,32 @@ impl<'a> MapViewMut<'a> {
     pub(crate) fn as_f32(self) -> Option<MapViewMut<'a, true>> {
         let Self { start, length, storage, lifetime } = self;
         (storage == Storage::F32).then_some(MapViewMut { start, length, storage, lifetime })
+    }
+
+    pub(crate) fn is_of_halves(self) -> bool {
+        self.storage == Storage::Bf16
+    }
+
+    /// Where numbers of bfloat16 lie, of which there are `count` from `at` on.
+    #[inline(always)]
+    pub(crate) unsafe fn halves(self, at: usize, count: usize) -> *mut u16 {
+        debug_assert!(self.is_of_halves() && at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
+        unsafe { self.start.cast::<u16>().add(at) }
+    }
+
+    /// The same, to be read.
+    pub(crate) fn read(self) -> MapView<'a> {
+        let Self { start, length, storage, .. } = self;
+        MapView { start, length, storage, lifetime: PhantomData }
+    }
+
+    /// Zeros `count` numbers from `at` on.
+    #[inline(always)]
+    pub(crate) unsafe fn zero(self, at: usize, count: usize) {
+        debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: within the view, as the caller promises.
+        unsafe { self.start.add(self.storage.bytes(at)).write_bytes(0, self.storage.bytes(count)) }
     }
 
     /// Whether a vector is a cache line, and the first begins one.

@@ -293,3 +293,23 @@ fn packed_convolutions_in_parts_by_threads_that_are_awake() {
         assert!(difference(&expected, &y) < TOLERANCE, "{size}");
     }
 }
+
+#[test]
+fn packed_convolutions_of_bfloat16() {
+    let shape = MapShape { batch: 1, height: 3, width: 4, channels: 17 };
+    for (size, stride) in [(3, 1), (3, 2), (1, 1)] {
+        let (x, weights) = (random(shape.len(), 1), random(3 * shape.channels * size * size, 2));
+        let packing =
+            Packing::new(shape.channels, 3, size, stride, Algorithm::Direct, Instructions::Portable);
+        let packing = packing.in_bf16();
+        let mut packed = vec![f32::NAN; packing.packed_len()];
+        packing.pack(&weights, &mut packed);
+        let epilogue = Epilogue::new(&[1.; 3], &[0.25; 3], 1., Activation::None);
+        let input = Input { values: (&x).into(), norm: None, is_activated: false };
+        let mut y = vec![f32::NAN; packing.output(shape).len()];
+        packing.with_weights(&packed).forward(shape, input, &epilogue, None, &mut y, 1);
+        let expected = reference::convolve(shape, &wide(&x), 3, size, stride, &wide(&weights));
+        let expected: Vec<f64> = expected.iter().map(|value| value + 0.25).collect();
+        assert!(difference(&expected, &y) < 0.02, "{size} {stride}");
+    }
+}

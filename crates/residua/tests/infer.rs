@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use residua::evaluate::to_host;
-use residua::infer::{Classifier, likeliest};
+use residua::infer::{Classifier, ClassifierOptions, Precision, likeliest};
 use residua::nn::{NamedTensors, NetworkOptions, Ordering, Pass, ResNet};
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -32,6 +32,16 @@ fn network(options: &NetworkOptions, classes: usize, seed: u64) -> (ResNet, Name
 
 /// Logits by both ways, of images `[batch, height, width, 3]`.
 fn both(options: &NetworkOptions, batch: usize, size: [usize; 2], seed: u64) -> [Vec<f32>; 2] {
+    both_in(THREADS.into(), options, batch, size, seed)
+}
+
+fn both_in(
+    computing: ClassifierOptions,
+    options: &NetworkOptions,
+    batch: usize,
+    size: [usize; 2],
+    seed: u64,
+) -> [Vec<f32>; 2] {
     let classes = 7;
     let (network, tensors) = network(options, classes, seed);
     let [height, width] = size;
@@ -40,7 +50,7 @@ fn both(options: &NetworkOptions, batch: usize, size: [usize; 2], seed: u64) -> 
     let tensor =
         Tensor::<4>::from_data(TensorData::new(images.clone(), [batch, height, width, 3]), &Device::flex());
     let expected = network.forward(tensor.permute([0, 3, 1, 2]), &mut Pass::evaluate()).unwrap();
-    let classifier = Classifier::new(network.config(), tensors.clone(), size, THREADS).unwrap();
+    let classifier = Classifier::new(network.config(), tensors.clone(), size, computing).unwrap();
     let mut logits = vec![f32::NAN; batch * classes];
     classifier.logits(&images, &mut logits);
     [logits, to_host(expected)]
@@ -54,8 +64,22 @@ fn difference([found, expected]: [Vec<f32>; 2]) -> f32 {
     worst.fold(0f32, |worst, difference| if difference <= worst { worst } else { difference }) / largest
 }
 
+/// bfloat16, if this processor computes in it.
+fn bf16() -> Option<ClassifierOptions> {
+    let is_there = Precision::Bf16.check().map_err(|reason| eprintln!("skipped: {reason}")).is_ok();
+    is_there.then_some(ClassifierOptions { threads: THREADS, precision: Precision::Bf16 })
+}
+
 #[test]
 fn every_ordering_and_shortcut_gives_the_training_paths_logits() {
+    assert_variants_agree(THREADS.into(), 1e-5);
+    // A rounding is 0.4 %, and each map is one.
+    if let Some(bf16) = bf16() {
+        assert_variants_agree(bf16, 0.1);
+    }
+}
+
+fn assert_variants_agree(computing: ClassifierOptions, bound: f32) {
     let shortcuts = [
         "identity",
         "scale:0.5,0.7",
@@ -77,8 +101,11 @@ fn every_ordering_and_shortcut_gives_the_training_paths_logits() {
                         dimensions: Some(dimensions.parse().unwrap()),
                         ..NetworkOptions::named(model)
                     };
-                    let worst = difference(both(&options, 5, [16, 12], 3));
-                    assert!(worst < 1e-5, "{ordering} {shortcut} {block} {dimensions}: {worst}");
+                    let worst = difference(both_in(computing, &options, 5, [16, 12], 3));
+                    assert!(
+                        worst < bound,
+                        "{computing:?} {ordering} {shortcut} {block} {dimensions}: {worst}"
+                    );
                 }
             }
         }
@@ -96,6 +123,10 @@ fn deep_and_imagenet_networks_agree() {
     ] {
         let worst = difference(both(&NetworkOptions::named(model), batch, size, 5));
         assert!(worst < 2e-5, "{model}: {worst}");
+        if let Some(bf16) = bf16() {
+            let worst = difference(both_in(bf16, &NetworkOptions::named(model), batch, size, 5));
+            assert!(worst < 0.1, "{model} in bfloat16: {worst}");
+        }
     }
     let middle = NetworkOptions {
         stride_placement: Some("middle".parse().unwrap()),
@@ -149,9 +180,11 @@ fn an_image_gets_the_same_logits_in_any_batch_and_from_many_callers() {
 fn large_images_get_the_same_bits_in_any_batch() {
     let options = NetworkOptions::named("resnet18");
     let (network, tensors) = network(&options, 10, 1);
-    for threads in [1, 3] {
-        let threads = NonZeroUsize::new(threads).unwrap();
-        let classifier = Classifier::new(network.config(), tensors.clone(), [96, 64], threads).unwrap();
+    let threads = [1, 3].map(|threads| NonZeroUsize::new(threads).unwrap());
+    let in_f32 = threads.map(ClassifierOptions::from);
+    let in_bf16 = threads.map(|threads| bf16().map(|options| ClassifierOptions { threads, ..options }));
+    for computing in in_f32.into_iter().chain(in_bf16.into_iter().flatten()) {
+        let classifier = Classifier::new(network.config(), tensors.clone(), [96, 64], computing).unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(2);
         let images: Vec<f32> =
             (0..11 * classifier.image_len()).map(|_| random.random_range(-2f32..2.)).collect();
@@ -164,7 +197,7 @@ fn large_images_get_the_same_bits_in_any_batch() {
         for batch in [2, 3, 5, 11] {
             let in_batches: Vec<f32> =
                 images.chunks(batch * classifier.image_len()).flat_map(&logits).collect();
-            assert_eq!(in_batches, one_by_one, "{batch} at a time, {threads} threads");
+            assert_eq!(in_batches, one_by_one, "{batch} at a time, {computing:?}");
         }
     }
 }

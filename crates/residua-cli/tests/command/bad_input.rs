@@ -415,3 +415,28 @@ fn instructions_and_algorithms_that_there_are_not_are_refused() {
         }
     }
 }
+
+#[test]
+fn bfloat16_where_nothing_computes_in_it_is_refused() {
+    let sandbox = Sandbox::new();
+    let infer = "bench --model preresnet8 --batch 2 --steps 1 --mode infer --precision bf16";
+    for (line, reason) in [
+        (format!("{infer} --engine composed"), "--precision bf16 is for --device cpu and --engine fused"),
+        (infer.replace("infer", "train"), "--precision bf16 is not for training, loading and Inception-v3"),
+        (infer.replace("bf16", "bf61"), "unknown precision 'bf61' (did you mean 'bf16'?)"),
+    ] {
+        let output = sandbox.command(&line).env("RESIDUA_INSTRUCTIONS", "portable").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "residua {line}\n{stderr}");
+        assert!(stderr.contains(reason), "residua {line}\n{stderr}");
+    }
+    if cfg!(target_arch = "x86_64") {
+        let output = sandbox.command(infer).env("RESIDUA_INSTRUCTIONS", "avx2").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.contains("wants a processor with AMX") && stderr.contains("(here it is avx2)"),
+            "{stderr}"
+        );
+    }
+}

@@ -1,7 +1,10 @@
 //! From a network's plan and tensors to its program.
 
-use residua_kernels::{Activation, Algorithm, Epilogue, Instructions, MapShape, MaxPool, Packing};
+use residua_kernels::{
+    Activation, Algorithm, Epilogue, Instructions, MapShape, MaxPool, Normalisation, Packing, Reading,
+};
 
+use super::Precision;
 use super::affine::{Affine, normalisation, values};
 use super::elementwise::Combination;
 use super::packed_weights::{Unpacked, Weights};
@@ -21,10 +24,14 @@ impl Program {
     ///
     /// # Errors
     /// When there is no such network, it does not take such images, or a tensor is missing.
+    ///
+    /// # Panics
+    /// When this processor does not compute in the precision.
     pub(super) fn of(
         config: &ResNetConfig,
         tensors: NamedTensors,
         size: [usize; 2],
+        precision: Precision,
     ) -> Result<Self, NetworkError> {
         let [height, width] = size;
         config.check_input(height, width)?;
@@ -33,6 +40,7 @@ impl Program {
         let mut compiler = Compiler {
             tensors,
             instructions: Instructions::current(),
+            precision,
             steps: Vec::new(),
             unpacked: Vec::new(),
             trunk: Slot::Trunk(false),
@@ -68,6 +76,7 @@ impl Program {
             features: (compiler.trunk, compiler.shape),
             head,
             convolutions: Weights::new(compiler.unpacked),
+            precision,
         })
     }
 }
@@ -77,6 +86,7 @@ struct Compiler {
     /// Without the weights of convolutions that have been walked past.
     tensors: NamedTensors,
     instructions: Instructions,
+    precision: Precision,
     steps: Vec<Step>,
     /// The weights of the convolutions among them.
     unpacked: Vec<Unpacked>,
@@ -121,8 +131,9 @@ impl Compiler {
     fn unit(&mut self, plan: &UnitPlan, name: &str) -> Result<(), NetworkError> {
         let mut x = self.trunk;
         if plan.entry == Entry::BothActivated {
-            let norm = self.norm(name, plan.norms.entrance, self.shape.channels)?;
-            self.steps.push(Step::Activate { from: x, shape: self.shape, norm, to: Slot::Activated });
+            let norm = self.entrance(name, plan.norms.entrance)?;
+            let reading = Reading { shape: self.shape, instructions: self.instructions };
+            self.steps.push(Step::Activate { from: x, reading, norm, to: Slot::Activated });
             x = Slot::Activated;
         }
         let output = MapShape {
@@ -214,10 +225,7 @@ impl Compiler {
                 (packed, epilogue, addend, if is_apart { Slot::Branch(index % 2 == 1) } else { end })
             };
             let is_activated = index == 0 && plan.entry == Entry::BranchActivated;
-            let before = match plan.norms.entrance.filter(|_| is_activated) {
-                Some(norm) => Some(normalisation(&self.tensors, &format!("{name}.{}", norm.name()))?),
-                None => None,
-            };
+            let before = self.entrance(name, plan.norms.entrance.filter(|_| is_activated))?;
             let input = shape;
             shape = packing.output(shape);
             self.steps.push(Step::Convolve {
@@ -276,6 +284,11 @@ impl Compiler {
         Ok(())
     }
 
+    /// A normalisation that is applied while a map is read.
+    fn entrance(&self, unit: &str, norm: Option<NormPlan>) -> Result<Option<Normalisation>, NetworkError> {
+        norm.map(|norm| normalisation(&self.tensors, &format!("{unit}.{}", norm.name()))).transpose()
+    }
+
     /// A normalisation of a unit of this name, or none of a map of so many channels.
     fn norm(&self, unit: &str, norm: Option<NormPlan>, channels: usize) -> Result<Affine, NetworkError> {
         match norm {
@@ -299,6 +312,10 @@ impl Compiler {
             return Err(NetworkError::Weights(format!("'{weight}' has {} values", values.len())));
         }
         let packing = Packing::new(inputs, outputs, size, stride, Algorithm::current(), self.instructions);
+        let packing = match self.precision {
+            Precision::F32 => packing,
+            Precision::Bf16 => packing.in_bf16(),
+        };
         let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
         let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
         self.unpacked.push(Unpacked { packing, values, scale });

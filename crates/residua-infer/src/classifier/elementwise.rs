@@ -1,20 +1,39 @@
 //! What is left between convolutions: few units have any of it, so it is plain loops.
 
-use residua_kernels::{MapShape, Subsampling};
+use half::bf16;
+use residua_kernels::{MapShape, Stored, Subsampling};
 
 use super::affine::Affine;
 
-/// `relu(norm(x))`
-pub(super) fn activate(x: &[f32], Affine { scale, shift }: &Affine, to: &mut [f32]) {
-    for (x, to) in x.chunks_exact(scale.len()).zip(to.chunks_exact_mut(scale.len())) {
-        for (((x, scale), shift), to) in x.iter().zip(scale).zip(shift).zip(to) {
-            *to = relu(x * scale + shift);
-        }
+/// A number of a feature map. Whatever it is, it is computed with in f32.
+pub(super) trait Number: Stored + Default {
+    fn get(self) -> f32;
+    /// The nearest.
+    fn of(value: f32) -> Self;
+}
+
+impl Number for f32 {
+    fn get(self) -> f32 {
+        self
+    }
+
+    fn of(value: f32) -> Self {
+        value
+    }
+}
+
+impl Number for bf16 {
+    fn get(self) -> f32 {
+        self.to_f32()
+    }
+
+    fn of(value: f32) -> Self {
+        Self::from_f32(value)
     }
 }
 
 /// The shortcut where dimensions change and nothing projects, of the whole batch.
-pub(super) fn subsample(input: MapShape, x: &[f32], output: MapShape, to: &mut [f32]) {
+pub(super) fn subsample<N: Number>(input: MapShape, x: &[N], output: MapShape, to: &mut [N]) {
     let stride = input.height.div_ceil(output.height);
     let subsampling = Subsampling { input, stride, outputs: output.channels };
     for (row, to) in to.chunks_exact_mut(output.width * output.channels).enumerate() {
@@ -36,11 +55,11 @@ pub(super) struct Combination {
 }
 
 /// Adds a residual and a shortcut's signal; `gate` has the gate's logits without bias.
-pub(super) fn combine(
-    (residual, signal): (&[f32], &[f32]),
-    gate: Option<&[f32]>,
+pub(super) fn combine<N: Number>(
+    (residual, signal): (&[N], &[N]),
+    gate: Option<&[N]>,
     combination: &Combination,
-    to: &mut [f32],
+    to: &mut [N],
 ) {
     let Combination { shortcut, residual: factor, gate: gating, norm, is_activated } = combination;
     let channels = norm.scale.len();
@@ -48,25 +67,25 @@ pub(super) fn combine(
         let channel = at % channels;
         let (of_signal, of_residual) = match (gate, gating) {
             (Some(logits), Some((bias, is_exclusive))) => {
-                let gate = 1. / (1. + (-logits[at] - bias[channel]).exp());
+                let gate = 1. / (1. + (-logits[at].get() - bias[channel]).exp());
                 (1. - gate, if *is_exclusive { gate } else { 1. })
             }
             _ => (*shortcut, *factor),
         };
-        let sum = of_signal * signal[at] + of_residual * residual[at];
+        let sum = of_signal * signal[at].get() + of_residual * residual[at].get();
         let value = sum * norm.scale[channel] + norm.shift[channel];
-        *to = if *is_activated { relu(value) } else { value };
+        *to = N::of(if *is_activated { relu(value) } else { value });
     }
 }
 
 /// The mean of `relu(norm(x))`, both optional, over the pixels of each image: `[batch, channels]`.
-pub(super) fn mean(x: &[f32], norm: &Affine, is_activated: bool, shape: MapShape, to: &mut [f32]) {
+pub(super) fn mean<N: Number>(x: &[N], norm: &Affine, is_activated: bool, shape: MapShape, to: &mut [f32]) {
     let (channels, pixels) = (shape.channels, shape.pixels());
     for (x, to) in x.chunks_exact(pixels * channels).zip(to.chunks_exact_mut(channels)) {
         to.fill(0.);
         for pixel in x.chunks_exact(channels) {
             for (((x, scale), shift), to) in pixel.iter().zip(&norm.scale).zip(&norm.shift).zip(&mut *to) {
-                let value = x * scale + shift;
+                let value = x.get() * scale + shift;
                 *to += if is_activated { relu(value) } else { value };
             }
         }

@@ -7,8 +7,10 @@
 mod affine;
 mod compile;
 mod elementwise;
+mod map;
 mod packed_weights;
 mod permits;
+mod precision;
 mod program;
 
 use std::num::NonZeroUsize;
@@ -21,6 +23,7 @@ use residua_kernels::{Helpers, MapShape, with_threads_awake};
 
 use packed_weights::Source;
 use permits::Permits;
+pub use precision::{Precision, UnavailablePrecision};
 use program::{Output, Program, Workspace};
 use thiserror::Error;
 
@@ -50,6 +53,21 @@ pub struct Classifier {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
+/// How a [`Classifier`] computes. A number of threads alone means f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassifierOptions {
+    /// Threads that compute.
+    pub threads: NonZeroUsize,
+    /// What they compute in.
+    pub precision: Precision,
+}
+
+impl From<NonZeroUsize> for ClassifierOptions {
+    fn from(threads: NonZeroUsize) -> Self {
+        Self { threads, precision: Precision::F32 }
+    }
+}
+
 /// Images of a pass: enough that the last stage, of four tiles an image, fills a matrix product, few enough that feature maps stay in the
 /// caches. Large images pass the first stages each by itself.
 const TOGETHER: usize = 4;
@@ -60,23 +78,29 @@ impl Classifier {
     ///
     /// # Errors
     /// When there is no such file, it is damaged, or its weights are no network's that is known.
-    pub fn load(path: &Path, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
+    pub fn load(
+        path: &Path,
+        options: impl Into<ClassifierOptions>,
+    ) -> Result<(Self, WeightsInfo), ClassifierError> {
         let weights = StoredWeights::read(path).map_err(WeightsError::from)?;
-        Self::of(weights, threads)
+        Self::of(weights, options)
     }
 
     /// The network that weights belong to, and what they say of themselves.
     ///
     /// # Errors
     /// When they do not say it, or are not those of that network.
-    pub fn of(weights: StoredWeights, threads: NonZeroUsize) -> Result<(Self, WeightsInfo), ClassifierError> {
+    pub fn of(
+        weights: StoredWeights,
+        options: impl Into<ClassifierOptions>,
+    ) -> Result<(Self, WeightsInfo), ClassifierError> {
         let (weights, _) = weights.recognised(&Description::default())?;
         let info = weights.info()?;
         let StoredWeights { path, tensors, .. } = weights;
         let Ok(config) = info.network.residual() else {
             return Err(ClassifierError::NotResidual { path, given: info.network.name() });
         };
-        match Self::new(config, tensors, [info.height, info.width], threads) {
+        match Self::new(config, tensors, [info.height, info.width], options) {
             Err(ClassifierError::Network(error)) => Err(StoredWeights::refused(&path, error).into()),
             classifier => Ok((classifier?, info)),
         }
@@ -85,19 +109,22 @@ impl Classifier {
     /// A network with these tensors, for images of `size`, height and width.
     ///
     /// # Errors
-    /// When there is no such network, it does not take such images, or a tensor is missing.
+    /// When there is no such network, it does not take such images, a tensor is missing, or the processor does not compute in the
+    /// precision.
     pub fn new(
         config: &ResNetConfig,
         tensors: NamedTensors,
         size: [usize; 2],
-        threads: NonZeroUsize,
+        options: impl Into<ClassifierOptions>,
     ) -> Result<Self, ClassifierError> {
+        let ClassifierOptions { threads, precision } = options.into();
+        precision.check()?;
         config.check_tensors(&tensors)?;
         let refused = |reason: String| ClassifierError::Threads { threads: threads.get(), reason };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
         let pool = pool.map_err(|error| refused(error.to_string()))?;
         let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
-        let program = Program::of(config, tensors, size)?;
+        let program = Program::of(config, tensors, size, precision)?;
         let together = if program.together.is_empty() { 1 } else { TOGETHER };
         let few = if program.alone.is_empty() { together } else { 1 };
         Ok(Self {
@@ -302,6 +329,9 @@ pub enum ClassifierError {
     /// The weights of others.
     #[error(transparent)]
     Foreign(#[from] ForeignError),
+    /// The processor does not compute in it.
+    #[error(transparent)]
+    Precision(#[from] UnavailablePrecision),
     /// The system gives no threads.
     #[error("cannot start {threads} threads: {reason}; try fewer")]
     Threads {

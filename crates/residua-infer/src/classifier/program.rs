@@ -1,9 +1,14 @@
 //! The steps of a network, and the memory that they work in.
 
-use residua_kernels::{Buffer, Epilogue, Input, MapShape, MaxPool, Normalisation, Packing};
+use half::bf16;
+use residua_kernels::{
+    Epilogue, Input, MapShape, MaxPool, Normalisation, Packing, Reading, Values, ValuesMut,
+};
 
+use super::Precision;
 use super::affine::Affine;
-use super::elementwise::{Combination, activate, combine, mean, subsample};
+use super::elementwise::{Combination, combine, mean, subsample};
+use super::map::{Map, ONE_PRECISION};
 use super::packed_weights::{Source, Weights};
 
 /// A feature map's place in the memory.
@@ -52,11 +57,11 @@ pub(super) enum Step {
         addend: Option<Slot>,
         to: Slot,
     },
-    /// `relu(norm(x))`
+    /// `relu(norm(x))`, the normalisation optional.
     Activate {
         from: Slot,
-        shape: MapShape,
-        norm: Affine,
+        reading: Reading,
+        norm: Option<Normalisation>,
         to: Slot,
     },
     /// Every stride-th pixel, zero channels appended.
@@ -107,6 +112,7 @@ pub(super) struct Program {
     /// What leaves the last unit, and where it lies.
     pub(super) features: (Slot, MapShape),
     pub(super) head: Head,
+    pub(super) precision: Precision,
 }
 
 /// Behind the last unit: normalisation and ReLU, both optional, the mean over the pixels, and the classifier.
@@ -124,8 +130,8 @@ pub(super) struct Head {
 /// The memory of one thread's pass: a buffer for each slot, and the means of the features.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    /// In huge pages where the system has them: photographs' maps do not stay in the caches. One is taken out while it is written.
-    slots: [Option<Buffer>; Slot::COUNT],
+    /// One is taken out while it is written.
+    slots: [Option<Map>; Slot::COUNT],
     means: Vec<f32>,
 }
 
@@ -152,7 +158,7 @@ impl Program {
             lengths[Slot::Gathered.index()] = lengths[between.index()];
         }
         Workspace {
-            slots: lengths.map(|length| Some(Buffer::of(length))),
+            slots: lengths.map(|length| Some(Map::of(self.precision, length))),
             means: vec![0.; batch * self.features.1.channels],
         }
     }
@@ -178,7 +184,7 @@ impl Program {
     ) {
         let batch = images.len() / self.image.len();
         if self.alone.is_empty() {
-            workspace.slot_mut(Slot::Trunk(false))[..images.len()].copy_from_slice(images);
+            workspace.slot_mut(Slot::Trunk(false)).fill(images);
         } else {
             self.run_alone(&mut weights, images, workspace, parts);
         }
@@ -187,13 +193,17 @@ impl Program {
         }
         let Workspace { slots, means } = workspace;
         let (slot, shape) = self.features;
-        let map = &of_slot(&slots[slot.index()])[..batch * shape.len()];
+        let map = of_slot(&slots[slot.index()]).values(batch * shape.len());
         let Head { norm, is_activated, packing, weights: number, epilogue, .. } = &self.head;
+        let mean = |to: &mut [f32]| match map {
+            Values::F32(map) => mean(map, norm, *is_activated, shape, to),
+            Values::Bf16(map) => mean(map, norm, *is_activated, shape, to),
+        };
         match output {
-            Output::Features => mean(map, norm, *is_activated, shape, results),
+            Output::Features => mean(results),
             Output::Logits => {
                 let means = &mut means[..batch * shape.channels];
-                mean(map, norm, *is_activated, shape, means);
+                mean(means);
                 // The images are the pixels of one map: all weights are read once for all of them.
                 let pixels = MapShape { batch: 1, height: batch, width: 1, channels: shape.channels };
                 let features = Input { values: (&*means).into(), norm: None, is_activated: false };
@@ -207,7 +217,7 @@ impl Program {
         let (between, shape) = self.between;
         let image_len = self.image.len();
         for (index, image) in images.chunks_exact(image_len).enumerate() {
-            workspace.slot_mut(Slot::Trunk(false))[..image_len].copy_from_slice(image);
+            workspace.slot_mut(Slot::Trunk(false)).fill(image);
             for step in &self.alone {
                 step.run(weights, 1, workspace, parts);
             }
@@ -215,7 +225,7 @@ impl Program {
                 let [from, to] = [between, Slot::Gathered].map(Slot::index);
                 let [from, to] = workspace.slots.get_disjoint_mut([from, to]).expect("two slots");
                 let place = index * shape.len()..(index + 1) * shape.len();
-                to.as_mut().expect(IN_PLACE)[place].copy_from_slice(&of_slot(from)[..shape.len()]);
+                to.as_mut().expect(IN_PLACE).copy(place, of_slot(from));
             }
         }
         if images.len() > image_len {
@@ -225,17 +235,28 @@ impl Program {
 }
 
 impl Workspace {
-    fn slot_mut(&mut self, slot: Slot) -> &mut Buffer {
+    fn slot_mut(&mut self, slot: Slot) -> &mut Map {
         self.slots[slot.index()].as_mut().expect(IN_PLACE)
     }
 }
 
 /// A slot's memory, which is not the one that is written.
-fn of_slot(slot: &Option<Buffer>) -> &Buffer {
+fn of_slot(slot: &Option<Map>) -> &Map {
     slot.as_ref().expect(IN_PLACE)
 }
 
 const IN_PLACE: &str = "only what a step writes is taken out, until it has run";
+
+/// Calls `$work` with two maps of one precision.
+macro_rules! for_known {
+    (($from:expr, $to:expr) => |$x:ident, $y:ident| $work:expr) => {
+        match ($from, $to) {
+            (Values::F32($x), ValuesMut::F32($y)) => $work,
+            (Values::Bf16($x), ValuesMut::Bf16($y)) => $work,
+            _ => unreachable!("{ONE_PRECISION}"),
+        }
+    };
+}
 
 impl Step {
     fn run(&self, convolutions: &mut Source, batch: usize, workspace: &mut Workspace, parts: usize) {
@@ -243,43 +264,50 @@ impl Step {
         let slots = &mut workspace.slots;
         let to = self.to().index();
         let mut output = slots[to].take().expect(IN_PLACE);
-        let read = |slot: Slot, shape: MapShape| &of_slot(&slots[slot.index()])[..of(shape).len()];
+        let read = |slot: Slot, shape: MapShape| of_slot(&slots[slot.index()]).values(of(shape).len());
+        let write = output.values_mut(of(self.output()).len());
         match self {
             Self::Convolve {
                 from, input, norm, is_activated, packing, weights, epilogue, addend, ..
             } => {
                 let shape = packing.output(*input);
-                let values = Input {
-                    values: read(*from, *input).into(),
-                    norm: norm.as_ref(),
-                    is_activated: *is_activated,
-                };
+                let values =
+                    Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
                 let addend = addend.map(|slot| read(slot, shape));
                 packing.with_weights(convolutions.get(*weights)).forward(
                     of(*input),
                     values,
                     epilogue,
                     addend,
-                    &mut output[..of(shape).len()],
+                    write,
                     parts,
                 );
             }
-            Self::Activate { from, shape, norm, .. } => {
-                activate(read(*from, *shape), norm, &mut output[..of(*shape).len()]);
+            Self::Activate { from, reading, norm, .. } => {
+                let values = read(*from, reading.shape);
+                let input = Input { values, norm: norm.as_ref(), is_activated: true };
+                Reading { shape: of(reading.shape), ..*reading }.forward(input, write, parts);
             }
             Self::Subsample { from, input, output: shape, .. } => {
-                subsample(of(*input), read(*from, *input), of(*shape), &mut output[..of(*shape).len()]);
+                let (from, input, shape) = (read(*from, *input), of(*input), of(*shape));
+                for_known!((from, write) => |x, to| subsample(input, x, shape, to));
             }
             Self::Pool { from, pool, .. } => {
-                let input = Input { values: read(*from, pool.input).into(), norm: None, is_activated: false };
-                let length = of(pool.output()).len();
-                let pool = MaxPool { input: of(pool.input), ..*pool };
-                pool.forward_in_parts(input, &mut output[..length], parts);
+                let input = Input { values: read(*from, pool.input), norm: None, is_activated: false };
+                MaxPool { input: of(pool.input), ..*pool }.forward_in_parts(input, write, parts);
             }
             Self::Combine { residual, signal, gate, shape, combination, .. } => {
                 let gate = gate.map(|slot| read(slot, *shape));
                 let paths = (read(*residual, *shape), read(*signal, *shape));
-                combine(paths, gate, combination, &mut output[..of(*shape).len()]);
+                match (paths, write) {
+                    ((Values::F32(residual), Values::F32(signal)), ValuesMut::F32(to)) => {
+                        combine((residual, signal), gate.map(of_f32), combination, to);
+                    }
+                    ((Values::Bf16(residual), Values::Bf16(signal)), ValuesMut::Bf16(to)) => {
+                        combine((residual, signal), gate.map(of_bf16), combination, to);
+                    }
+                    _ => unreachable!("{ONE_PRECISION}"),
+                }
             }
         }
         slots[to] = Some(output);
@@ -299,9 +327,24 @@ impl Step {
     fn output(&self) -> MapShape {
         match self {
             Self::Convolve { input, packing, .. } => packing.output(*input),
-            Self::Activate { shape, .. } | Self::Combine { shape, .. } => *shape,
+            Self::Activate { reading, .. } => reading.shape,
+            Self::Combine { shape, .. } => *shape,
             Self::Subsample { output, .. } => *output,
             Self::Pool { pool, .. } => pool.output(),
         }
+    }
+}
+
+fn of_f32(values: Values<'_>) -> &[f32] {
+    match values {
+        Values::F32(values) => values,
+        Values::Bf16(_) => unreachable!("{ONE_PRECISION}"),
+    }
+}
+
+fn of_bf16(values: Values<'_>) -> &[bf16] {
+    match values {
+        Values::Bf16(values) => values,
+        Values::F32(_) => unreachable!("{ONE_PRECISION}"),
     }
 }

@@ -8,7 +8,7 @@ use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
 
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(crate) __m512);
 
 fn mask(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use residua_infer::Classifier;
+use residua_infer::{Classifier, ClassifierOptions};
 
 use super::training::{Measurement, random_batch, timed};
 use crate::device::Device;
@@ -15,19 +15,19 @@ use crate::run::RunError;
 /// Measures a new network on random images of `size`, height and width, that are in memory already.
 ///
 /// # Errors
-/// When the network does not take such images.
+/// When the network does not take such images, or the processor does not compute in the precision.
 pub fn measure_classifier(
     config: &ResNetConfig,
     batch: usize,
     size: [usize; 2],
     steps: usize,
-    threads: NonZeroUsize,
+    options: impl Into<ClassifierOptions>,
 ) -> Result<Measurement, RunError> {
     let [height, width] = size;
     let images = random_batch(batch, height, width, config.classes).images;
     let network = ResNet::init(config, 0, &Device::flex())?;
     let parameters = network.parameters() as u64;
-    let classifier = Classifier::new(config, network.tensors(), size, threads)?;
+    let classifier = Classifier::new(config, network.tensors(), size, options)?;
     drop(network);
     let mut logits = vec![0.; batch * config.classes];
     timed(steps, batch, parameters, |_| {
@@ -56,12 +56,12 @@ pub fn measure_latency(
     batch: usize,
     size: [usize; 2],
     (callers, calls): (NonZeroUsize, NonZeroUsize),
-    threads: NonZeroUsize,
+    options: impl Into<ClassifierOptions>,
 ) -> Result<Latency, RunError> {
     let [height, width] = size;
     let images = random_batch(batch, height, width, config.classes).images;
     let network = ResNet::init(config, 0, &Device::flex())?;
-    let classifier = Classifier::new(config, network.tensors(), size, threads)?;
+    let classifier = Classifier::new(config, network.tensors(), size, options)?;
     drop(network);
     let call = || {
         let mut logits = vec![0.; batch * config.classes];

@@ -1,0 +1,139 @@
+//! Copies of pixels through a source.
+
+use crate::instructions::Instructions;
+use crate::map::blocks;
+use crate::source::{AnySource, Source};
+use crate::vector::Vector;
+use crate::view::{MapView, MapViewMut};
+
+/// Some pixels of an image.
+#[derive(Clone, Copy)]
+pub(crate) struct Pixels {
+    pub(crate) image: usize,
+    /// Where the first one lies.
+    pub(crate) at: usize,
+    /// Numbers from one to the next.
+    pub(crate) apart: usize,
+    pub(crate) count: usize,
+}
+
+/// Stores what `source` computes of pixels from a place on, `pitch` numbers apart.
+///
+/// # Safety
+/// The pixels are of the source, and `to` has places for them.
+#[inline(always)]
+pub(crate) unsafe fn copy<V: Vector>(
+    source: &AnySource,
+    instructions: Instructions,
+    channels: usize,
+    pixels: Pixels,
+    to: (MapViewMut, usize, usize),
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if let Some(map) = source.as_halves()
+            && to.0.is_of_halves()
+        {
+            return copy_halves(map, channels, pixels, to);
+        }
+        match *source {
+            AnySource::Raw(source) => match source.as_f32() {
+                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
+                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
+            },
+            AnySource::Normalised(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
+            AnySource::ThroughNorm(_) => unreachable!("an input is no gradient"),
+        }
+    }
+}
+
+/// What is stored as it is.
+unsafe fn copy_halves(
+    map: MapView,
+    channels: usize,
+    pixels: Pixels,
+    (to, place, pitch): (MapViewMut, usize, usize),
+) {
+    let Pixels { at, apart, count, .. } = pixels;
+    // Without gaps they are one long pixel.
+    let (channels, count) =
+        if apart == channels && pitch == channels { (count * channels, 1) } else { (channels, count) };
+    for pixel in 0..count {
+        // SAFETY: the pixel is of the map and has a place, as the caller promises; they are in different memory.
+        unsafe {
+            let from = map.halves(at + pixel * apart, channels);
+            to.halves(place + pixel * pitch, channels).copy_from_nonoverlapping(from, channels);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn copy_known<V: Vector, S: Source>(
+    source: S,
+    instructions: Instructions,
+    channels: usize,
+    pixels: Pixels,
+    (to, place, pitch): (MapViewMut, usize, usize),
+) {
+    _ = instructions;
+    #[allow(unused_mut)]
+    let mut done = 0;
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+    if instructions == Instructions::Avx512 && instructions.has_tiles() && to.is_of_halves() {
+        // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
+        done = unsafe { avx512::copy_pairs(source, channels, pixels, (to, place, pitch)) };
+    }
+    for block in blocks(channels).skip(done) {
+        // SAFETY: image, block and pixels are of the source, and `to` has places for them, as the caller promises.
+        unsafe {
+            let constants = source.constants::<V>(pixels.image, block);
+            for pixel in 0..pixels.count {
+                let from = pixels.at + pixel * pixels.apart + block.channel;
+                let value = source.get::<V>(&constants, from, block);
+                to.store_first(place + pixel * pitch + block.channel, block.count, value);
+            }
+        }
+    }
+}
+
+/// AVX-512 with its instructions for bfloat16, which every processor with AMX has.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::*;
+    use crate::map::{Block, block_at};
+    use crate::vector::LANES;
+    use crate::vector::avx512::Avx512;
+
+    /// The blocks of channels that pair up, all of them whole: how many.
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    pub(super) unsafe fn copy_pairs<S: Source>(
+        source: S,
+        channels: usize,
+        pixels: Pixels,
+        (to, place, pitch): (MapViewMut, usize, usize),
+    ) -> usize {
+        let pairs = channels / (2 * LANES);
+        for pair in 0..pairs {
+            // SAFETY: image, blocks and pixels are of the source, and `to` has places for them, as the caller promises.
+            unsafe {
+                let blocks =
+                    [2 * pair, 2 * pair + 1].map(|index| Block { count: LANES, ..block_at(channels, index) });
+                let constants = [
+                    source.constants::<Avx512>(pixels.image, blocks[0]),
+                    source.constants::<Avx512>(pixels.image, blocks[1]),
+                ];
+                for pixel in 0..pixels.count {
+                    let from = pixels.at + pixel * pixels.apart + blocks[0].channel;
+                    let first = source.get(&constants[0], from, blocks[0]);
+                    let second = source.get(&constants[1], from + LANES, blocks[1]);
+                    let halves = _mm512_cvtne2ps_pbh(second.0, first.0);
+                    let to = to.halves(place + pixel * pitch + blocks[0].channel, 2 * LANES);
+                    to.cast::<__m512bh>().write_unaligned(halves);
+                }
+            }
+        }
+        2 * pairs
+    }
+}

@@ -1,0 +1,359 @@
+//! Convolutions in bfloat16 by a matrix unit, for inference.
+//!
+//! Under a row of the kernel an output pixel sees a run of `size * inputs` consecutive numbers of a row of the image. So the sixteen rows of a
+//! tile are read where they lie, at the distance of the pixels, and nothing is gathered: out of the map itself, if the convolution is 1x1 and
+//! takes the map as it is; else out of a copy with a border.
+
+mod finish;
+mod rows;
+
+use rayon::prelude::*;
+
+use crate::instructions::{Instructions, Task};
+use crate::map::{MapShape, Part};
+use crate::scratch::Scratch;
+use crate::source::AnySource;
+use crate::tiles::{AHEAD, DEPTH, Operands, RESULTS, ROWS, SIDE, Tiles};
+use crate::vector::{LANES, Vector};
+use crate::view::{Lines, MapView, View, ViewMut};
+pub(crate) use finish::Finishing;
+use rows::{Walk, copy_pixels, copy_row, halves_mut};
+
+/// A convolution, padded by half its size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiled {
+    pub(crate) input: MapShape,
+    pub(crate) output: MapShape,
+    pub(crate) size: usize,
+    pub(crate) stride: usize,
+    pub(crate) tiles: Tiles,
+    pub(crate) instructions: Instructions,
+}
+
+/// Pairs of weights, 512 KB, up to which every tile of pixels is multiplied by all of them, as they stay in the cache next to a core. Of more,
+/// two blocks are multiplied by all pixels before the next are read.
+const NEAR_WEIGHTS: usize = 1 << 17;
+
+/// Numbers of a tile's rows from which on they come without being asked for.
+const FORESEEN: usize = 1 << 13;
+
+/// Pairs of weights of a cache line.
+const LINE: usize = 16;
+
+/// Numbers of pixels, a megabyte, that stay there while the weights pass.
+const NEAR_PIXELS: usize = 1 << 19;
+
+/// Numbers of pixels, 32 KB, that are copied at a time where the weights stay there.
+const NEAR_COPY: usize = 1 << 14;
+
+impl Tiled {
+    /// Numbers that a pixel sees under a row of the kernel.
+    fn run(self) -> usize {
+        self.size * self.input.channels
+    }
+
+    /// Steps of a run.
+    fn steps(self) -> usize {
+        self.run().div_ceil(DEPTH)
+    }
+
+    /// Numbers of a step.
+    fn depth(self) -> usize {
+        self.run().div_ceil(self.steps()).next_multiple_of(2)
+    }
+
+    /// Numbers of a run that are multiplied. What is behind the run has no weight.
+    fn padded_run(self) -> usize {
+        self.steps() * self.depth()
+    }
+
+    fn output_blocks(self) -> usize {
+        self.output.channels.div_ceil(LANES)
+    }
+
+    /// Pairs of weights of a block of outputs.
+    fn block_len(self) -> usize {
+        self.size * self.padded_run() / 2 * LANES
+    }
+
+    /// Pairs of all weights, each in the place of an f32.
+    pub(crate) fn packed_len(self) -> usize {
+        self.output_blocks() * self.block_len()
+    }
+
+    /// Weights `[outputs, inputs, size, size]` as `[output block][kernel row][pair of a run][LANES][2]`.
+    pub(crate) fn pack(self, weights: &[f32], to: &mut [f32]) {
+        let (inputs, taps) = (self.input.channels, self.size * self.size);
+        let patch = inputs * taps;
+        to.par_chunks_mut(self.block_len()).enumerate().for_each(|(block, to)| {
+            let own = weights.chunks_exact(patch).skip(block * LANES).take(LANES);
+            to.fill(0.);
+            for (lane, weights) in own.enumerate() {
+                for (row, to) in to.chunks_exact_mut(self.padded_run() / 2 * LANES).enumerate() {
+                    let half = |element: usize| {
+                        let (column, input) = (element / inputs, element % inputs);
+                        let is_there = element < self.run();
+                        let weight =
+                            if is_there { weights[input * taps + row * self.size + column] } else { 0. };
+                        u32::from(half::bf16::from_f32(weight).to_bits())
+                    };
+                    for (pair, to) in to.chunks_exact_mut(LANES).enumerate() {
+                        to[lane] = f32::from_bits(half(2 * pair) | half(2 * pair + 1) << 16);
+                    }
+                }
+            }
+        });
+    }
+
+    fn weights_are_near(self) -> bool {
+        self.packed_len() <= NEAR_WEIGHTS
+    }
+
+    fn is_pointwise(self) -> bool {
+        self.size == 1
+    }
+}
+
+/// A convolution of all images, as far as it is this part of it.
+pub(crate) struct Infer<'a> {
+    pub(crate) tiled: Tiled,
+    pub(crate) source: AnySource<'a>,
+    pub(crate) weights: View<'a>,
+    pub(crate) finishing: Finishing<'a>,
+    pub(crate) part: Part,
+}
+
+impl Task for Infer<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let tiled = self.tiled;
+        // By pixels or, of many weights, by outputs.
+        let [of_pixels, of_outputs] =
+            if tiled.weights_are_near() { [self.part, Part::WHOLE] } else { [Part::WHOLE, self.part] };
+        let own = of_outputs.share(tiled.output_blocks(), 2);
+        if own.is_empty() {
+            return;
+        }
+        // SAFETY: whoever made this has checked all lengths, and that the machine has the tiles.
+        unsafe {
+            tiled.tiles.begin(tiled.depth());
+            if tiled.is_pointwise() {
+                self.pointwise::<V>(of_pixels, own);
+            } else {
+                self.over_planes::<V>(of_pixels, own);
+            }
+            tiled.tiles.end();
+        }
+    }
+}
+
+type Blocks = std::ops::Range<usize>;
+
+impl Infer<'_> {
+    /// The pixels of all images are one row.
+    #[inline(always)]
+    unsafe fn pointwise<V: Vector>(&self, part: Part, own: Blocks) {
+        let Tiled { input, output, stride, .. } = self.tiled;
+        let pixel = self.tiled.padded_run();
+        // A map that is read as it is.
+        let map = self.source.as_halves().filter(|_| stride == 1 && pixel == input.channels);
+        let pixels = part.share(output.batch * output.pixels(), ROWS);
+        let most = match (self.tiled.weights_are_near(), map) {
+            (true, Some(_)) => pixels.len(),
+            (true, None) => NEAR_COPY / pixel,
+            (false, _) => NEAR_PIXELS / pixel,
+        };
+        let most = (most / ROWS * ROWS).max(ROWS);
+        let copied = if map.is_some() { ROWS } else { most };
+        let mut scratch = Scratch::take();
+        let [results, copy] = scratch.pieces([2 * RESULTS, copied * pixel / 2]);
+        let (results, copy) = (ViewMut::new(results), halves_mut(copy));
+        for first in pixels.clone().step_by(most) {
+            let count = most.min(pixels.end - first);
+            let whole = if map.is_some() { count / ROWS * ROWS } else { 0 };
+            // SAFETY: pixels are of the batch, and the copy has places for `most` of them. What is copied or lies in the map are
+            // rows for whole products.
+            unsafe {
+                copy_pixels::<V>(&self.source, self.tiled, first + whole..first + count, copy);
+                let walk = Walk { line: count, wanted: count, first: 0, count, lines_apart: None };
+                let copied = Rows { values: copy.read(), start: 0, distance: pixel, pitch: 0 };
+                let rows = map.map_or(copied, |map| Rows {
+                    values: map,
+                    start: first * pixel,
+                    distance: pixel,
+                    pitch: 0,
+                });
+                self.multiply::<V>(Field { rows, rest: copied, whole, walk }, first, own.clone(), results);
+            }
+        }
+    }
+
+    /// Image by image, out of a copy with its border.
+    #[inline(always)]
+    unsafe fn over_planes<V: Vector>(&self, part: Part, own: Blocks) {
+        let Tiled { input, output, size, stride, .. } = self.tiled;
+        let (border, channels) = (size / 2, input.channels);
+        let width = ((output.width - 1) * stride + size).max(input.width + border);
+        let height = (output.height - 1) * stride + size;
+        let row_len = width * channels;
+        // Products read whole tiles, past the last pixel, and runs up to their last step.
+        let behind = ROWS * stride * channels + self.tiled.padded_run();
+        let mut scratch = Scratch::take();
+        let [results, plane] = scratch.pieces([2 * RESULTS, (height * row_len + behind).div_ceil(2)]);
+        let (results, plane) = (ViewMut::new(results), halves_mut(plane));
+        // Of one pixel apart, rows with their borders are one row of pixels, some of which nobody wants.
+        let (lines, walk) = if stride == 1 {
+            let own = part.share((output.height - 1) * width + output.width, ROWS);
+            let lines = own.start / width..own.end.div_ceil(width);
+            let (first, count) = (own.start, own.len());
+            (lines, Walk { line: width, wanted: output.width, first, count, lines_apart: None })
+        } else {
+            let lines = part.share(output.height, 1);
+            let (line, first, count) = (output.width, lines.start * output.width, lines.len() * output.width);
+            let lines_apart = Some(stride * row_len);
+            (lines, Walk { line, wanted: line, first, count, lines_apart })
+        };
+        if walk.count == 0 {
+            return;
+        }
+        let (first_row, end) = (lines.start * stride, (lines.end - 1) * stride + size);
+        for image in 0..input.batch {
+            // SAFETY: rows are of the plane, which has as many numbers behind it as products read.
+            unsafe {
+                for row in first_row..end {
+                    let to = (plane, row * row_len);
+                    copy_row::<V>(
+                        &self.source,
+                        self.tiled,
+                        image,
+                        row.checked_sub(border),
+                        (border, width),
+                        to,
+                    );
+                }
+                // What the last run is multiplied by nothing of must be numbers.
+                plane.zero(end * row_len, self.tiled.padded_run() - self.tiled.run());
+                let rows =
+                    Rows { values: plane.read(), start: 0, distance: stride * channels, pitch: row_len };
+                let first = image * output.pixels();
+                self.multiply::<V>(
+                    Field { rows, rest: rows, whole: usize::MAX, walk },
+                    first,
+                    own.clone(),
+                    results,
+                );
+            }
+        }
+    }
+
+    /// All tiles of a field with the own blocks of outputs. The pixels' numbers begin at `first`.
+    #[inline(always)]
+    unsafe fn multiply<V: Vector>(&self, field: Field, first: usize, own: Blocks, results: ViewMut) {
+        let (tiles, pairs) = (field.walk.tiles(), own.len().div_ceil(2));
+        let (is_near, channels) = (self.tiled.weights_are_near(), self.tiled.output.channels);
+        let (outers, inners) = if is_near { (tiles, pairs) } else { (pairs, tiles) };
+        // SAFETY: tiles are of the field and blocks of the weights; results are for two products, which take turns.
+        unsafe {
+            let mut places = [results, results.from(RESULTS)];
+            let mut waiting =
+                Waiting { pixels: [None; ROWS], count: 0, first: 0, block: own.start, blocks: 0 };
+            for outer in 0..outers {
+                for inner in 0..inners {
+                    let (tile, pair) = if is_near { (outer, inner) } else { (inner, outer) };
+                    let block = own.start + 2 * pair;
+                    let blocks = 2.min(own.end - block);
+                    let (pixels, count) = field.walk.pixels(tile);
+                    let mut operands = field.operands(self.tiled, tile, self.weights, block);
+                    operands.ahead = self.ahead(&field, tile, pair, &operands);
+                    self.product(operands, count, blocks, places[0]);
+                    self.finishing.finish::<V>(self.tiled.tiles, channels, &waiting, places[1].read());
+                    waiting = Waiting { pixels, count, first, block, blocks };
+                    places.swap(0, 1);
+                }
+            }
+            self.finishing.finish::<V>(self.tiled.tiles, channels, &waiting, places[1].read());
+        }
+    }
+
+    /// What a product asks for: where weights are near, a part of the next tile's rows, if they lie without gaps and are so short that the
+    /// hardware does not foresee them; else a part of the next blocks of weights.
+    #[inline(always)]
+    fn ahead(&self, field: &Field, tile: usize, pair: usize, operands: &Operands) -> Lines {
+        let lines = operands.runs * operands.steps * AHEAD;
+        if !self.tiled.weights_are_near() {
+            let len = 2 * operands.block_len();
+            let next = MapView::<true>::from(operands.weights).lines(len).skip(tile * lines);
+            return if tile * lines * LINE < len { next } else { Lines::NONE };
+        }
+        let len = ROWS * operands.distance;
+        let is_dense = self.tiled.is_pointwise() && operands.distance == self.tiled.padded_run();
+        let is_there = (tile + 2) * ROWS <= field.whole.min(field.walk.count);
+        // Twice as many numbers as pairs of weights are in a line.
+        let is_wanted = is_dense && is_there && len <= FORESEEN && pair * lines * 2 * LINE < len;
+        if is_wanted { operands.rows.lines(operands.start + len).skip(pair * lines) } else { Lines::NONE }
+    }
+
+    #[inline(always)]
+    unsafe fn product(&self, operands: Operands, rows: usize, blocks: usize, results: ViewMut) {
+        let tiles = self.tiled.tiles;
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (rows > SIDE, blocks > 1) {
+                (true, true) => tiles.multiply::<2, 2>(operands, results),
+                (true, false) => tiles.multiply::<2, 1>(operands, results),
+                (false, true) => tiles.multiply::<1, 2>(operands, results),
+                (false, false) => tiles.multiply::<1, 1>(operands, results),
+            }
+        }
+    }
+}
+
+/// Rows of numbers of bfloat16, each at a distance from the one before, and other rows under the kernel's next row.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: MapView<'a>,
+    start: usize,
+    distance: usize,
+    pitch: usize,
+}
+
+/// What is multiplied by all weights.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    rows: Rows<'a>,
+    /// Where those lie that are behind the first `whole`.
+    rest: Rows<'a>,
+    whole: usize,
+    walk: Walk,
+}
+
+impl<'a> Field<'a> {
+    #[inline(always)]
+    fn operands(&self, tiled: Tiled, tile: usize, weights: View<'a>, block: usize) -> Operands<'a> {
+        let begins_rest = tile * ROWS >= self.whole;
+        let (rows, skipped) = if begins_rest { (self.rest, self.whole) } else { (self.rows, 0) };
+        let Rows { values, start, distance, pitch } = rows;
+        Operands {
+            rows: values,
+            start: start + self.walk.start(tile, distance) - skipped * distance,
+            distance,
+            pitch,
+            // SAFETY: the block is of the weights, as whoever multiplies them promises.
+            weights: unsafe { weights.from(block * tiled.block_len()) },
+            runs: tiled.size,
+            steps: tiled.steps(),
+            depth: tiled.depth(),
+            ahead: Lines::NONE,
+        }
+    }
+}
+
+/// Results on their way to the output while the next product is computed.
+struct Waiting {
+    /// Which pixels its rows are, as far as anybody wants them, counted from `first`.
+    pixels: [Option<u32>; ROWS],
+    count: usize,
+    first: usize,
+    block: usize,
+    blocks: usize,
+}

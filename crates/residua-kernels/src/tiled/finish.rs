@@ -1,0 +1,162 @@
+//! What follows a convolution's sums, and where it goes.
+
+use super::Waiting;
+use crate::map::{Block, block_at};
+use crate::source::floor;
+use crate::tiles::{SIDE, Tiles};
+use crate::vector::{LANES, Vector};
+use crate::view::{MapView, MapViewMut, View};
+
+/// An epilogue (see [`Epilogue`](crate::Epilogue)) and its maps.
+#[derive(Clone, Copy)]
+pub(crate) struct Finishing<'a> {
+    pub(crate) output: MapViewMut<'a>,
+    pub(crate) addend: Option<MapView<'a>>,
+    pub(crate) scale: View<'a>,
+    pub(crate) shift: View<'a>,
+    pub(crate) factor: f32,
+    pub(crate) is_activated: bool,
+    /// Whether what is added is added behind the ReLU.
+    pub(crate) adds_behind: bool,
+}
+
+impl Finishing<'_> {
+    /// Stores what the epilogue makes of results that wait for it, `[row][2 * SIDE]`. The output has so many channels.
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Vector>(
+        &self,
+        tiles: Tiles,
+        channels: usize,
+        waiting: &Waiting,
+        results: View,
+    ) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+        if tiles == Tiles::Amx && waiting.blocks == 2 && (waiting.block + 2) * LANES <= channels {
+            // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
+            if unsafe { avx512::finish_pair(self, channels, waiting, results) } {
+                return;
+            }
+        }
+        _ = tiles;
+        for half in 0..waiting.blocks {
+            let block = block_at(channels, waiting.block + half);
+            // SAFETY: results have rows of two blocks.
+            unsafe {
+                let results = results.from(half * LANES);
+                match (self.addend, self.adds_behind) {
+                    (None, _) => self.finish_block::<V, false, false>(channels, waiting, block, results),
+                    (_, false) => self.finish_block::<V, true, false>(channels, waiting, block, results),
+                    (_, true) => self.finish_block::<V, true, true>(channels, waiting, block, results),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_block<V: Vector, const ADDS: bool, const ADDS_BEHIND: bool>(
+        &self,
+        channels: usize,
+        waiting: &Waiting,
+        block: Block,
+        results: View,
+    ) {
+        let Self { output, addend, scale, shift, factor, is_activated, .. } = *self;
+        // SAFETY: results have a row for every pixel; pixels and block are of the output, whose shape the addend has; scale and
+        // shift are padded to whole blocks.
+        unsafe {
+            let (scale, shift) = (scale.load::<V>(block.channel), shift.load::<V>(block.channel));
+            let (factor, floor) = (V::splat(factor), V::splat(floor(is_activated)));
+            let addend = addend.unwrap_or_else(MapView::none);
+            for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
+                let Some(pixel) = *pixel else { continue };
+                let at = (waiting.first + pixel as usize) * channels + block.channel;
+                let mut value = results.load::<V>(row * 2 * SIDE);
+                if ADDS && !ADDS_BEHIND {
+                    value = addend.load_first::<V>(at, block.count).mul_add(factor, value);
+                }
+                value = value.mul_add(scale, shift).at_least(floor);
+                if ADDS && ADDS_BEHIND {
+                    value = addend.load_first::<V>(at, block.count).mul_add(factor, value);
+                }
+                output.store_first(at, block.count, value);
+            }
+        }
+    }
+}
+
+/// AVX-512 with its instructions for bfloat16, which every processor with AMX has: a fifth of the instructions for rounding, and whole cache
+/// lines are stored.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::*;
+
+    /// Of two whole blocks, if all maps are of bfloat16.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn finish_pair(
+        finishing: &Finishing,
+        channels: usize,
+        waiting: &Waiting,
+        results: View,
+    ) -> bool {
+        let addend = finishing.addend.and_then(MapView::as_halves);
+        if addend.is_some() != finishing.addend.is_some() || !finishing.output.is_of_halves() {
+            return false;
+        }
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (addend, finishing.adds_behind) {
+                (None, _) => finish::<false, false>(finishing, MapView::none(), channels, waiting, results),
+                (Some(addend), false) => finish::<true, false>(finishing, addend, channels, waiting, results),
+                (Some(addend), true) => finish::<true, true>(finishing, addend, channels, waiting, results),
+            }
+        }
+        true
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn finish<const ADDS: bool, const ADDS_BEHIND: bool>(
+        finishing: &Finishing,
+        addend: MapView,
+        channels: usize,
+        waiting: &Waiting,
+        results: View,
+    ) {
+        let Finishing { output, scale, shift, factor, is_activated, .. } = *finishing;
+        let channel = waiting.block * LANES;
+        // SAFETY: results have a row for every pixel; pixels and blocks are of the output, whose shape the addend has; scale and
+        // shift are padded to whole blocks.
+        unsafe {
+            let of_channel =
+                |view: View, half: usize| _mm512_loadu_ps(view.from(channel + half * LANES).pointer());
+            let scale = [of_channel(scale, 0), of_channel(scale, 1)];
+            let shift = [of_channel(shift, 0), of_channel(shift, 1)];
+            let (factor, floor) = (_mm512_set1_ps(factor), _mm512_set1_ps(floor(is_activated)));
+            for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
+                let Some(pixel) = *pixel else { continue };
+                let at = (waiting.first + pixel as usize) * channels + channel;
+                let mut values = [_mm512_setzero_ps(); 2];
+                for (half, value) in values.iter_mut().enumerate() {
+                    *value = _mm512_loadu_ps(results.from(row * 2 * SIDE + half * LANES).pointer());
+                    let added = if ADDS {
+                        let halves = _mm256_loadu_si256(addend.halves(at + half * LANES, LANES).cast());
+                        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+                    } else {
+                        _mm512_setzero_ps()
+                    };
+                    if ADDS && !ADDS_BEHIND {
+                        *value = _mm512_fmadd_ps(added, factor, *value);
+                    }
+                    // NaN stays NaN: of two numbers that cannot be compared the second is taken.
+                    *value = _mm512_max_ps(floor, _mm512_fmadd_ps(*value, scale[half], shift[half]));
+                    if ADDS && ADDS_BEHIND {
+                        *value = _mm512_fmadd_ps(added, factor, *value);
+                    }
+                }
+                let halves = _mm512_cvtne2ps_pbh(values[1], values[0]);
+                output.halves(at, 2 * LANES).cast::<__m512bh>().write_unaligned(halves);
+            }
+        }
+    }
+}
