@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// How a 3x3 convolution of stride 1 is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// Winograd's F(4x4, 3x3): a quarter of the multiplications, rounding errors of the same size.
+    /// Winograd's F(4x4, 3x3): a quarter of the multiplications, two to five times the rounding errors.
     #[default]
     Winograd,
     /// The sum as it is written.

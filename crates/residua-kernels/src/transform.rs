@@ -1,7 +1,24 @@
 //! The transforms of Winograd's F(4x4, 3x3): a 4x4 tile of outputs costs 36 products instead of 144.
 //!
-//! With the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016), `Y = A' [(G w G') . (B' d B)] A` for a 6x6 tile
-//! `d` of the input and a 3x3 kernel `w`. The weights' gradient is `G' [sum over tiles (B' d B) . (A dY A')] G`.
+//! With the points `0, p, -p, q, -q` and infinity, `Y = A' [(G w G') . (B' d B)] A` for a 6x6 tile `d` of the input and a 3x3 kernel
+//! `w`. The weights' gradient is `G' [sum over tiles (B' d B) . (A dY A')] G`. Here `p = 2/3` and `q = 3/2`:
+//!
+//! ```text
+//!      [1    0    -97/36    0     1   0]       [ 1     0    0    0 ]             [ 1     0    0 ]
+//!      [0  -9/4    -27/8    1    3/2  0]       [ 3/2   1   2/3  4/9]             [9/4   3/2   1 ]
+//! B' = [0  -9/4     27/8    1   -3/2  0]   A = [-3/2   1  -2/3  4/9]   G = scale [9/4  -3/2   1 ]   scale = -8/65, but
+//!      [0   3/2      1    -27/8 -9/4  0]       [ 4/9  2/3   1   3/2]             [ 1    3/2  9/4]   1 for the outer rows
+//!      [0  -3/2      1     27/8 -9/4  0]       [ 4/9 -2/3   1  -3/2]             [ 1   -3/2  9/4]
+//!      [0    1       0   -97/36   0   1]       [ 0     0    0    1 ]             [ 0     0    1 ]
+//! ```
+//!
+//! - Rounding errors depend on the points. They are least near 0.651 and 1.535. With 2/3 and 3/2 they are as good as that, with 1 and 2 (Lavin and
+//!   Gray, 2016) 2.2 times as large.
+//! - A coefficient that is no f32 does worse than rounding, as its error is the same at every pixel and in every layer, so that no mean lessens
+//!   it. Of these, only 2/3 is off by more than 1e-8 of itself.
+//! - A row of one matrix may have a factor that another matrix's row is divided by. These spare as many multiplications as there are with 1 and
+//!   2, and leave one inexact number to `G`. In `B'` and `A` the rows of `-p` are negated, so that they differ from those of `p` by a sign.
+//! - As `p q = 1`, what belongs to `q` is that of `p` in reverse. Below, `near` is of `p` and `far` is of `q`.
 
 // Rows and columns are those of the matrices.
 #![allow(clippy::needless_range_loop)]
@@ -14,6 +31,14 @@ pub(crate) const FREQUENCIES: usize = 36;
 pub(crate) const TILE: usize = 4;
 /// Side of a tile of inputs.
 pub(crate) const INPUT: usize = 6;
+
+// Of each constant the nearest f32.
+const P: f32 = 2. / 3.;
+const P2: f32 = 4. / 9.;
+const Q: f32 = 3. / 2.;
+const Q2: f32 = 9. / 4.;
+const MINUS_SQUARES: f32 = -97. / 36.;
+const SCALE: f32 = -8. / 65.;
 
 /// An array of the values of an expression. A closure that computes would be a function of its own, not compiled for the
 /// instructions.
@@ -107,18 +132,17 @@ pub(crate) unsafe fn to_weights<V: Vector>(load: impl Fn(usize) -> V) -> [[V; 3]
 unsafe fn b<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; 6]) -> [V; 6] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let (two, four, minus_five) = (V::splat(2.), V::splat(4.), V::splat(-5.));
-        let (minus_two, minus_four) = (V::splat(-2.), V::splat(-4.));
-        let even = d2.mul_add(minus_four, d4);
-        let odd = d1.mul_add(minus_four, d3);
-        let (even_difference, odd_difference) = (d4.sub(d2), d3.sub(d1));
+        let (q, minus_q) = (V::splat(Q), V::splat(-Q));
+        let (minus_q2, minus_squares) = (V::splat(-Q2), V::splat(MINUS_SQUARES));
+        let (near_even, near_odd) = (d2.mul_add(minus_q2, d4), d1.mul_add(minus_q2, d3));
+        let (far_even, far_odd) = (d4.mul_add(minus_q2, d2), d3.mul_add(minus_q2, d1));
         [
-            d0.mul_add(four, d2.mul_add(minus_five, d4)),
-            even.add(odd),
-            even.sub(odd),
-            odd_difference.mul_add(two, even_difference),
-            odd_difference.mul_add(minus_two, even_difference),
-            d1.mul_add(four, d3.mul_add(minus_five, d5)),
+            d2.mul_add(minus_squares, d0.add(d4)),
+            near_even.mul_add(q, near_odd),
+            near_even.mul_add(minus_q, near_odd),
+            far_odd.mul_add(q, far_even),
+            far_odd.mul_add(minus_q, far_even),
+            d3.mul_add(minus_squares, d1.add(d5)),
         ]
     }
 }
@@ -127,14 +151,14 @@ unsafe fn b<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; 6]) -> [V; 6] {
 unsafe fn a_transposed<V: Vector>([m0, m1, m2, m3, m4, m5]: [V; 6]) -> [V; 4] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let (two, four, eight) = (V::splat(2.), V::splat(4.), V::splat(8.));
-        let (sum, difference) = (m1.add(m2), m1.sub(m2));
-        let (outer_sum, outer_difference) = (m3.add(m4), m3.sub(m4));
+        let (p, q, p2) = (V::splat(P), V::splat(Q), V::splat(P2));
+        let (near_even, near_odd) = (m1.sub(m2), m1.add(m2));
+        let (far_even, far_odd) = (m3.add(m4), m3.sub(m4));
         [
-            m0.add(sum).add(outer_sum),
-            outer_difference.mul_add(two, difference),
-            outer_sum.mul_add(four, sum),
-            outer_difference.mul_add(eight, difference).add(m5),
+            far_even.mul_add(p2, near_even.mul_add(q, m0)),
+            far_odd.mul_add(p, near_odd),
+            near_even.mul_add(p, far_even),
+            near_odd.mul_add(p2, far_odd.mul_add(q, m5)),
         ]
     }
 }
@@ -143,15 +167,15 @@ unsafe fn a_transposed<V: Vector>([m0, m1, m2, m3, m4, m5]: [V; 6]) -> [V; 4] {
 unsafe fn a<V: Vector>([g0, g1, g2, g3]: [V; 4]) -> [V; 6] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let (two, four, minus_two) = (V::splat(2.), V::splat(4.), V::splat(-2.));
-        let (even, odd) = (g0.add(g2), g1.add(g3));
-        let (outer_even, outer_odd) = (g2.mul_add(four, g0), g3.mul_add(four, g1));
+        let (q, minus_q, p2) = (V::splat(Q), V::splat(-Q), V::splat(P2));
+        let (near_even, near_odd) = (g2.mul_add(p2, g0), g3.mul_add(p2, g1));
+        let (far_even, far_odd) = (g0.mul_add(p2, g2), g1.mul_add(p2, g3));
         [
             g0,
-            even.add(odd),
-            even.sub(odd),
-            outer_odd.mul_add(two, outer_even),
-            outer_odd.mul_add(minus_two, outer_even),
+            near_even.mul_add(q, near_odd),
+            near_even.mul_add(minus_q, near_odd),
+            far_odd.mul_add(q, far_even),
+            far_odd.mul_add(minus_q, far_even),
             g3,
         ]
     }
@@ -161,12 +185,17 @@ unsafe fn a<V: Vector>([g0, g1, g2, g3]: [V; 4]) -> [V; 6] {
 unsafe fn g<V: Vector>([w0, w1, w2]: [V; 3]) -> [V; 6] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let (quarter, sixth) = (V::splat(0.25), V::splat(-1. / 6.));
-        let (small, smaller) = (V::splat(1. / 12.), V::splat(1. / 24.));
-        let outer = w0.add(w2).mul(sixth);
-        let even = w0.mul(smaller).add(w2.mul(V::splat(1. / 6.)));
-        let (middle, odd) = (w1.mul(sixth), w1.mul(small));
-        [w0.mul(quarter), outer.add(middle), outer.sub(middle), even.add(odd), even.sub(odd), w2]
+        let (q, minus_q) = (V::splat(Q), V::splat(-Q));
+        let (q2, scale) = (V::splat(Q2), V::splat(SCALE));
+        let (near_even, far_even) = (w0.mul_add(q2, w2), w2.mul_add(q2, w0));
+        [
+            w0,
+            w1.mul_add(q, near_even).mul(scale),
+            w1.mul_add(minus_q, near_even).mul(scale),
+            w1.mul_add(q, far_even).mul(scale),
+            w1.mul_add(minus_q, far_even).mul(scale),
+            w2,
+        ]
     }
 }
 
@@ -174,14 +203,13 @@ unsafe fn g<V: Vector>([w0, w1, w2]: [V; 3]) -> [V; 6] {
 unsafe fn g_transposed<V: Vector>([u0, u1, u2, u3, u4, u5]: [V; 6]) -> [V; 3] {
     // SAFETY: the processor has `V`'s instructions, as the caller promises.
     unsafe {
-        let (quarter, sixth) = (V::splat(0.25), V::splat(1. / 6.));
-        let (small, smaller) = (V::splat(1. / 12.), V::splat(1. / 24.));
-        let inner = u1.add(u2).mul(sixth);
-        let outer = u3.add(u4);
+        let (q, q2, scale) = (V::splat(Q), V::splat(Q2), V::splat(SCALE));
+        let (near_even, near_odd) = (u1.add(u2), u1.sub(u2));
+        let (far_even, far_odd) = (u3.add(u4), u3.sub(u4));
         [
-            outer.mul(smaller).sub(inner).add(u0.mul(quarter)),
-            u3.sub(u4).mul(small).sub(u1.sub(u2).mul(sixth)),
-            outer.mul(sixth).sub(inner).add(u5),
+            near_even.mul_add(q2, far_even).mul_add(scale, u0),
+            near_odd.add(far_odd).mul(q).mul(scale),
+            far_even.mul_add(q2, near_even).mul_add(scale, u5),
         ]
     }
 }

@@ -455,3 +455,45 @@ fn streamed_outputs_are_the_same_numbers() {
         assert!(streamed == memory[aligned + 1..][..length], "{instructions:?}");
     }
 }
+
+/// What the transforms' points decide: with 1 and 2 instead of 2/3 and 3/2, errors are 1e-6. And what their coefficients do: a sum of positive
+/// numbers, whose random errors average out, shows those that are the same everywhere.
+#[test]
+fn winograd_rounds_little() {
+    let input = MapShape { batch: 4, height: 16, width: 16, channels: 16 };
+    let (length, weights_length) = (input.len(), 16 * 16 * 9);
+    let relative = |of: &dyn Fn(&[f64]) -> f64, expected: &[f64], found: &[f32]| {
+        let errors: Vec<f64> = expected.iter().zip(found).map(|(a, &b)| f64::from(b) - a).collect();
+        of(&errors).abs() / of(expected)
+    };
+    let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let sum = |values: &[f64]| values.iter().sum::<f64>();
+    for is_positive in [false, true] {
+        let numbers = |length: usize, seed: u64| {
+            let numbers = random(length, seed);
+            if is_positive { narrow(&magnitudes(&wide(&numbers))) } else { numbers }
+        };
+        let (x, weights, g) = (numbers(length, 1), numbers(weights_length, 2), numbers(length, 3));
+        let (wide_x, wide_weights, wide_g) = (wide(&x), wide(&weights), wide(&g));
+        let of_output = reference::convolve(input, &wide_x, 16, 3, 1, &wide_weights);
+        let of_data = reference::data_gradient(input, 16, 3, 1, &wide_weights, &wide_g);
+        let of_weights = reference::weights_gradient(input, &wide_x, 16, 3, 1, &wide_g);
+        for instructions in Instructions::available() {
+            let algorithm = Algorithm::Winograd;
+            let convolution = Convolution { input, outputs: 16, size: 3, stride: 1, algorithm, instructions };
+            let (mut y, mut data) = (vec![f32::NAN; length], vec![f32::NAN; length]);
+            let mut gradient = vec![f32::NAN; weights_length];
+            let input = Input { values: (&x).into(), norm: None, is_activated: false };
+            convolution.forward(input, &weights, None, (&mut y).into(), None);
+            let wanted = InputGradient::Complete { output: (&mut data).into(), addend: None };
+            let output_gradient = OutputGradient::Plain((&g).into());
+            convolution.backward(input, &weights, output_gradient, &mut gradient, wanted, false);
+            for (expected, found) in [(&of_output, &y), (&of_data, &data), (&of_weights, &gradient)] {
+                let error = relative(&norm, expected, found);
+                assert!(error < 8e-7, "{error} with {instructions:?}");
+                let mean = relative(&sum, expected, found);
+                assert!(!is_positive || mean < 4e-8, "{mean} on average with {instructions:?}");
+            }
+        }
+    }
+}

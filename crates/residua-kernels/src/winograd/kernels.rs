@@ -18,8 +18,9 @@ use crate::view::{Lines, MapView, View, ViewMut};
 
 /// Numbers of a kernel.
 const TAPS: usize = 9;
-/// Lines of the next block's kernels, of nine each, that are asked for with each row of frequencies but the first.
-const AHEAD: usize = 2;
+/// Lines of the next block's kernels, of nine each, that are asked for with each row of frequencies: a core waits for few at a time, so it asks
+/// for them evenly.
+const AHEAD: [usize; INPUT] = [1, 2, 1, 2, 1, 2];
 /// Blocks of outputs that are transformed together.
 const TOGETHER: usize = 2;
 
@@ -168,9 +169,9 @@ unsafe fn of_few_tiles<V: Vector>(
                 let from = (values.from(tile * LANES), depth);
                 let to = results.from((block - own.start) * BLOCK + tile * LANES);
                 let next = MapView::<true>::from(kernels).lines((block + 1) * of_block(depth));
-                let next = |row: usize| next.skip((row - 1) * depth * LANES * AHEAD);
+                let next = |row: usize| next.skip(AHEAD[..row].iter().sum::<usize>() * depth * LANES);
                 let kernels = kernels.from(block * of_block(depth));
-                row_of_few_tiles::<V, 0>(from, kernels, Lines::NONE, to);
+                row_of_few_tiles::<V, 0>(from, kernels, next(0), to);
                 row_of_few_tiles::<V, 1>(from, kernels, next(1), to);
                 row_of_few_tiles::<V, 2>(from, kernels, next(2), to);
                 row_of_few_tiles::<V, 3>(from, kernels, next(3), to);
@@ -196,10 +197,8 @@ unsafe fn row_of_few_tiles<V: Vector, const ROW: usize>(
             let tiles = tiles.from(block * BLOCK);
             for lane in 0..LANES {
                 let input = block * LANES + lane;
-                if ROW > 0 {
-                    for line in 0..AHEAD {
-                        next.prefetch::<V>(input * AHEAD + line);
-                    }
+                for line in 0..AHEAD[ROW] {
+                    next.prefetch::<V>(input * AHEAD[ROW] + line);
                 }
                 let values = transform::row_of_weights::<V, ROW>(kernel(kernels, input));
                 for (column, (value, sums)) in values.into_iter().zip(&mut sums).enumerate() {
