@@ -48,35 +48,42 @@ const NEAR_COPY: usize = 1 << 14;
 
 impl Tiled {
     /// Numbers that a pixel sees under a row of the kernel.
+    #[inline(always)]
     fn run(self) -> usize {
         self.size * self.input.channels
     }
 
     /// Steps of a run.
+    #[inline(always)]
     fn steps(self) -> usize {
         self.run().div_ceil(DEPTH)
     }
 
     /// Numbers of a step.
+    #[inline(always)]
     fn depth(self) -> usize {
         self.run().div_ceil(self.steps()).next_multiple_of(2)
     }
 
     /// Numbers of a run that are multiplied. What is behind the run has no weight.
+    #[inline(always)]
     fn padded_run(self) -> usize {
         self.steps() * self.depth()
     }
 
+    #[inline(always)]
     fn output_blocks(self) -> usize {
         self.output.channels.div_ceil(LANES)
     }
 
     /// Pairs of weights of a block of outputs.
+    #[inline(always)]
     fn block_len(self) -> usize {
         self.size * self.padded_run() / 2 * LANES
     }
 
     /// Pairs of all weights, each in the place of an f32.
+    #[inline(always)]
     pub(crate) fn packed_len(self) -> usize {
         self.output_blocks() * self.block_len()
     }
@@ -105,10 +112,12 @@ impl Tiled {
         });
     }
 
+    #[inline(always)]
     fn weights_are_near(self) -> bool {
         self.packed_len() <= NEAR_WEIGHTS
     }
 
+    #[inline(always)]
     fn is_pointwise(self) -> bool {
         self.size == 1
     }
@@ -257,12 +266,16 @@ impl Infer<'_> {
             let mut places = [results, results.from(RESULTS)];
             let mut waiting =
                 Waiting { pixels: [None; ROWS], count: 0, first: 0, block: own.start, blocks: 0 };
+            let (mut pixels, mut count) = (waiting.pixels, 0);
             for outer in 0..outers {
                 for inner in 0..inners {
                     let (tile, pair) = if is_near { (outer, inner) } else { (inner, outer) };
                     let block = own.start + 2 * pair;
                     let blocks = 2.min(own.end - block);
-                    let (pixels, count) = field.walk.pixels(tile);
+                    // Of the same tile they are the same.
+                    if !is_near || inner == 0 {
+                        (pixels, count) = field.walk.pixels(tile);
+                    }
                     let mut operands = field.operands(self.tiled, tile, self.weights, block);
                     operands.ahead = self.ahead(&field, tile, pair, &operands);
                     self.product(operands, count, blocks, places[0]);

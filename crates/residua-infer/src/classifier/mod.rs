@@ -125,8 +125,13 @@ impl Classifier {
         let pool = pool.map_err(|error| refused(error.to_string()))?;
         let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
         let program = Program::of(config, tensors, size, precision)?;
-        let together = if program.together.is_empty() { 1 } else { TOGETHER };
-        let few = if program.alone.is_empty() { together } else { 1 };
+        let most = match precision {
+            Precision::F32 => TOGETHER,
+            // They take as much memory.
+            Precision::Bf16 => 2 * TOGETHER,
+        };
+        let together = if program.together.is_empty() { 1 } else { most };
+        let few = if program.alone.is_empty() { together.min(TOGETHER) } else { 1 };
         Ok(Self {
             program,
             together,

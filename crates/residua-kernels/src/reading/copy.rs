@@ -81,7 +81,7 @@ unsafe fn copy_known<V: Vector, S: Source>(
     #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
     if instructions == Instructions::Avx512 && instructions.has_tiles() && to.is_of_halves() {
         // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
-        done = unsafe { avx512::copy_pairs(source, channels, pixels, (to, place, pitch)) };
+        done = unsafe { avx512::copy_blocks(source, channels, pixels, (to, place, pitch)) };
     }
     for block in blocks(channels).skip(done) {
         // SAFETY: image, block and pixels are of the source, and `to` has places for them, as the caller promises.
@@ -106,34 +106,40 @@ mod avx512 {
     use crate::vector::LANES;
     use crate::vector::avx512::Avx512;
 
-    /// The blocks of channels that pair up, all of them whole: how many.
+    /// The whole blocks of channels: how many.
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-    pub(super) unsafe fn copy_pairs<S: Source>(
+    pub(super) unsafe fn copy_blocks<S: Source>(
         source: S,
         channels: usize,
         pixels: Pixels,
         (to, place, pitch): (MapViewMut, usize, usize),
     ) -> usize {
-        let pairs = channels / (2 * LANES);
-        for pair in 0..pairs {
+        let blocks = channels / LANES;
+        for first in (0..blocks).step_by(2) {
+            let is_pair = first + 1 < blocks;
+            let pair = [first, first + usize::from(is_pair)];
+            let pair = pair.map(|index| Block { count: LANES, ..block_at(channels, index) });
             // SAFETY: image, blocks and pixels are of the source, and `to` has places for them, as the caller promises.
             unsafe {
-                let blocks =
-                    [2 * pair, 2 * pair + 1].map(|index| Block { count: LANES, ..block_at(channels, index) });
                 let constants = [
-                    source.constants::<Avx512>(pixels.image, blocks[0]),
-                    source.constants::<Avx512>(pixels.image, blocks[1]),
+                    source.constants::<Avx512>(pixels.image, pair[0]),
+                    source.constants::<Avx512>(pixels.image, pair[1]),
                 ];
                 for pixel in 0..pixels.count {
-                    let from = pixels.at + pixel * pixels.apart + blocks[0].channel;
-                    let first = source.get(&constants[0], from, blocks[0]);
-                    let second = source.get(&constants[1], from + LANES, blocks[1]);
-                    let halves = _mm512_cvtne2ps_pbh(second.0, first.0);
-                    let to = to.halves(place + pixel * pitch + blocks[0].channel, 2 * LANES);
-                    to.cast::<__m512bh>().write_unaligned(halves);
+                    let from = pixels.at + pixel * pixels.apart;
+                    let place = place + pixel * pitch + pair[0].channel;
+                    let value = source.get(&constants[0], from + pair[0].channel, pair[0]);
+                    if is_pair {
+                        let second = source.get(&constants[1], from + pair[1].channel, pair[1]);
+                        let to = to.halves(place, 2 * LANES).cast::<__m512bh>();
+                        to.write_unaligned(_mm512_cvtne2ps_pbh(second.0, value.0));
+                    } else {
+                        let to = to.halves(place, LANES).cast::<__m256bh>();
+                        to.write_unaligned(_mm512_cvtneps_pbh(value.0));
+                    }
                 }
             }
         }
-        2 * pairs
+        blocks
     }
 }

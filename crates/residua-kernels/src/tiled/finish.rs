@@ -31,9 +31,9 @@ impl Finishing<'_> {
         results: View,
     ) {
         #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
-        if tiles == Tiles::Amx && waiting.blocks == 2 && (waiting.block + 2) * LANES <= channels {
+        if tiles == Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
             // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
-            if unsafe { avx512::finish_pair(self, channels, waiting, results) } {
+            if unsafe { avx512::finish(self, channels, waiting, results) } {
                 return;
             }
         }
@@ -92,9 +92,9 @@ mod avx512 {
 
     use super::*;
 
-    /// Of two whole blocks, if all maps are of bfloat16.
+    /// Of whole blocks, if all maps are of bfloat16.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn finish_pair(
+    pub(super) unsafe fn finish(
         finishing: &Finishing,
         channels: usize,
         waiting: &Waiting,
@@ -106,17 +106,41 @@ mod avx512 {
         }
         // SAFETY: as the caller promises.
         unsafe {
-            match (addend, finishing.adds_behind) {
-                (None, _) => finish::<false, false>(finishing, MapView::none(), channels, waiting, results),
-                (Some(addend), false) => finish::<true, false>(finishing, addend, channels, waiting, results),
-                (Some(addend), true) => finish::<true, true>(finishing, addend, channels, waiting, results),
+            match waiting.blocks {
+                1 => finish_blocks::<1>(finishing, addend, channels, waiting, results),
+                2 => finish_blocks::<2>(finishing, addend, channels, waiting, results),
+                _ => {}
             }
         }
         true
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn finish<const ADDS: bool, const ADDS_BEHIND: bool>(
+    unsafe fn finish_blocks<const BLOCKS: usize>(
+        finishing: &Finishing,
+        addend: Option<MapView>,
+        channels: usize,
+        waiting: &Waiting,
+        results: View,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (addend, finishing.adds_behind) {
+                (None, _) => {
+                    each_row::<BLOCKS, false, false>(finishing, MapView::none(), channels, waiting, results);
+                }
+                (Some(addend), false) => {
+                    each_row::<BLOCKS, true, false>(finishing, addend, channels, waiting, results);
+                }
+                (Some(addend), true) => {
+                    each_row::<BLOCKS, true, true>(finishing, addend, channels, waiting, results);
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn each_row<const BLOCKS: usize, const ADDS: bool, const ADDS_BEHIND: bool>(
         finishing: &Finishing,
         addend: MapView,
         channels: usize,
@@ -128,19 +152,20 @@ mod avx512 {
         // SAFETY: results have a row for every pixel; pixels and blocks are of the output, whose shape the addend has; scale and
         // shift are padded to whole blocks.
         unsafe {
-            let of_channel =
-                |view: View, half: usize| _mm512_loadu_ps(view.from(channel + half * LANES).pointer());
-            let scale = [of_channel(scale, 0), of_channel(scale, 1)];
-            let shift = [of_channel(shift, 0), of_channel(shift, 1)];
+            let (mut scales, mut shifts) = ([_mm512_setzero_ps(); BLOCKS], [_mm512_setzero_ps(); BLOCKS]);
+            for block in 0..BLOCKS {
+                scales[block] = _mm512_loadu_ps(scale.from(channel + block * LANES).pointer());
+                shifts[block] = _mm512_loadu_ps(shift.from(channel + block * LANES).pointer());
+            }
             let (factor, floor) = (_mm512_set1_ps(factor), _mm512_set1_ps(floor(is_activated)));
             for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
                 let Some(pixel) = *pixel else { continue };
                 let at = (waiting.first + pixel as usize) * channels + channel;
-                let mut values = [_mm512_setzero_ps(); 2];
-                for (half, value) in values.iter_mut().enumerate() {
-                    *value = _mm512_loadu_ps(results.from(row * 2 * SIDE + half * LANES).pointer());
+                let mut values = [_mm512_setzero_ps(); BLOCKS];
+                for (block, value) in values.iter_mut().enumerate() {
+                    *value = _mm512_loadu_ps(results.from(row * 2 * SIDE + block * LANES).pointer());
                     let added = if ADDS {
-                        let halves = _mm256_loadu_si256(addend.halves(at + half * LANES, LANES).cast());
+                        let halves = _mm256_loadu_si256(addend.halves(at + block * LANES, LANES).cast());
                         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
                     } else {
                         _mm512_setzero_ps()
@@ -149,13 +174,17 @@ mod avx512 {
                         *value = _mm512_fmadd_ps(added, factor, *value);
                     }
                     // NaN stays NaN: of two numbers that cannot be compared the second is taken.
-                    *value = _mm512_max_ps(floor, _mm512_fmadd_ps(*value, scale[half], shift[half]));
+                    *value = _mm512_max_ps(floor, _mm512_fmadd_ps(*value, scales[block], shifts[block]));
                     if ADDS && ADDS_BEHIND {
                         *value = _mm512_fmadd_ps(added, factor, *value);
                     }
                 }
-                let halves = _mm512_cvtne2ps_pbh(values[1], values[0]);
-                output.halves(at, 2 * LANES).cast::<__m512bh>().write_unaligned(halves);
+                let to = output.halves(at, BLOCKS * LANES);
+                if BLOCKS == 2 {
+                    to.cast::<__m512bh>().write_unaligned(_mm512_cvtne2ps_pbh(values[1], values[0]));
+                } else {
+                    to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(values[0]));
+                }
             }
         }
     }
