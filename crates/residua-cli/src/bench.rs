@@ -72,19 +72,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     machine: MachineArguments,
     #[command(flatten)]
-    precision: PrecisionArguments,
-    #[command(flatten)]
     memory: MemoryArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { batch, steps, mode, machine, .. } = arguments;
     let threads = machine.start_threads()?;
-    let options = arguments.network.options("preresnet110");
-    if *mode == BenchmarkMode::Train || options.model == Compared::INCEPTION {
-        arguments.precision.check_f32("training, loading and Inception-v3")?;
-    }
-    let classifier = arguments.precision.options(machine, threads)?;
+    let mut options = arguments.network.options("preresnet110");
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
@@ -99,11 +93,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         return inception(arguments, threads);
     }
-    let (network, size) = arguments.images.resolve(&options)?;
+    // A classifier computes all networks in bfloat16, training not.
+    let precision = if *mode == BenchmarkMode::Infer { options.precision.take() } else { None };
+    let (mut network, size) = arguments.images.resolve(&options)?;
+    network.precision = precision.unwrap_or(network.precision);
     if let Some(callers) = arguments.callers {
         if *mode != BenchmarkMode::Infer || !machine.infers_without_tensors() {
             return Err(UsageError::new("--callers is for --mode infer on the cpu").into());
         }
+        let precision = PrecisionArguments { precision: network.precision };
+        let classifier = precision.options(machine, threads)?;
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), classifier);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
@@ -122,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "steps": steps,
             "memory": memory,
             "trunk": network.trunk,
-            "precision": arguments.precision.precision,
+            "precision": network.precision,
             "device": machine.device,
             "threads": threads,
             "parameters": measured.parameters,
@@ -144,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             options.model,
             machine.device,
             network.trunk,
-            arguments.precision.precision,
+            network.precision,
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
@@ -161,7 +160,6 @@ impl Arguments {
             batch: self.batch,
             steps: self.steps,
             machine: self.machine.clone(),
-            precision: self.precision.precision,
             memory: self.memory.memory,
             frozen: self.frozen(),
         }

@@ -21,7 +21,6 @@ use crate::remedy::explain;
 use crate::table::table;
 use crate::usage::{UsageError, count, threads};
 use crate::words::words;
-use residua::infer::Precision;
 
 const EXAMPLES: &str = "Examples:
   residua cost
@@ -147,7 +146,6 @@ impl Arguments {
             batch,
             steps: self.steps,
             machine,
-            precision: Precision::F32,
             memory: self.memory,
             frozen: Parts::default(),
         };

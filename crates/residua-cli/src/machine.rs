@@ -53,15 +53,6 @@ impl PrecisionArguments {
         precision.check().map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
         Ok(ClassifierOptions { threads, precision })
     }
-
-    /// # Errors
-    /// When what is asked for needs f32, `what`.
-    pub(crate) fn check_f32(self, what: &str) -> Result<(), UsageError> {
-        match self.precision {
-            Precision::F32 => Ok(()),
-            precision => Err(UsageError::new(format_args!("--precision {precision} is not for {what}"))),
-        }
-    }
 }
 
 /// What training keeps in memory.

@@ -8,14 +8,13 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use residua::bench::{Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception};
 use residua::device::free_memory;
-use residua::infer::Precision;
 use residua::nn::{Memory, MemoryChoice, Parts, ResNetConfig};
 use residua::run::RunError;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{MachineArguments, PrecisionArguments};
 use crate::output::print;
-use crate::usage::{impossible_images, impossible_training};
+use crate::usage::{impossible_images, impossible_run, impossible_training};
 
 /// What is measured, and on what of the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,7 +26,6 @@ pub(crate) struct Request {
     /// Steps that count.
     pub(crate) steps: NonZeroUsize,
     pub(crate) machine: MachineArguments,
-    pub(crate) precision: Precision,
     pub(crate) memory: MemoryChoice,
     /// Parts of the network that training leaves as they are.
     pub(crate) frozen: Parts,
@@ -68,6 +66,13 @@ impl Request {
                 return Ok(Measured { measurement, memory: Memory::default() });
             }
         };
+        let classifier = match mode {
+            BenchmarkMode::Infer => {
+                let precision = PrecisionArguments { precision: network.precision };
+                Some(precision.options(machine, threads)?)
+            }
+            BenchmarkMode::Train => None,
+        };
         let memory = match mode {
             BenchmarkMode::Infer => Memory::default(),
             BenchmarkMode::Train => {
@@ -77,12 +82,9 @@ impl Request {
                 memory.map_err(|error| impossible_training(&error))?
             }
         };
-        let measured = match *mode == BenchmarkMode::Infer && machine.infers_without_tensors() {
-            true => {
-                let options = PrecisionArguments { precision: self.precision }.options(machine, threads)?;
-                measure_classifier(network, batch, size, steps, options)
-            }
-            false => self.benchmark(network, size, memory).run(&device),
+        let measured = match classifier.filter(|_| machine.infers_without_tensors()) {
+            Some(options) => measure_classifier(network, batch, size, steps, options),
+            None => self.benchmark(network, size, memory).run(&device),
         };
         Ok(Measured { measurement: measured.map_err(impossible_inference)?, memory })
     }
@@ -137,6 +139,6 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 pub(crate) fn impossible_inference(error: RunError) -> anyhow::Error {
     match error {
         RunError::Network(error) => impossible_images(&error).into(),
-        error => anyhow::Error::new(error),
+        error => impossible_run(error),
     }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use residua::data::View;
 use residua::infer::choice::{Choices, nearest, suggestion};
 use residua::nn::{
-    Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, ResNetConfig, Shortcut,
-    ShortcutError, StemPooling, StridePlacement, Trunk,
+    Block, DimensionChange, Layout, NetworkError, NetworkOptions, Ordering, Precision, ResNetConfig,
+    Shortcut, ShortcutError, StemPooling, StridePlacement, Trunk,
 };
 
 use crate::usage::{UsageError, count};
@@ -49,6 +49,10 @@ pub(crate) struct NetworkArguments {
     /// What training stores the feature maps between units, and their gradients, in [default: f32].
     #[arg(long, value_name = "F32|BF16", value_parser = words::<Trunk>())]
     trunk: Option<Trunk>,
+    /// What is multiplied in: bf16 rounds what convolutions read to three digits, and is faster; sums, statistics and weights are of
+    /// f32 [default: f32].
+    #[arg(long, value_name = "F32|BF16", value_parser = words::<Precision>())]
+    precision: Option<Precision>,
 }
 
 impl NetworkArguments {
@@ -78,6 +82,7 @@ impl NetworkArguments {
             stem_pooling: self.stem_pooling.or(base.stem_pooling),
             bn_group: self.bn_group.map(NonZeroUsize::get).or(base.bn_group),
             trunk: self.trunk.or(base.trunk),
+            precision: self.precision.or(base.precision),
         }
     }
 

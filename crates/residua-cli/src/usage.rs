@@ -46,6 +46,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::StemPooling => "--stem",
         RecipeOption::BnGroup => "--bn-group",
         RecipeOption::Trunk => "--trunk",
+        RecipeOption::Precision => "--precision",
         RecipeOption::Source => "--data",
         RecipeOption::Normalisation => "--normalisation",
         RecipeOption::Size => "--size",
@@ -103,10 +104,13 @@ pub(crate) fn impossible_images(error: &NetworkError) -> UsageError {
     UsageError(format!("{flag}{error}"))
 }
 
-/// Why a run cannot begin: too little memory is an error of whoever allowed it.
+/// Why a run cannot begin: too little memory is an error of whoever allowed it, and so is a precision that there is not.
 pub(crate) fn impossible_run(error: RunError) -> anyhow::Error {
     match error {
         RunError::Memory(error @ MemoryError::Exceeded { .. }) => impossible_training(&error).into(),
+        error @ (RunError::Precision(_) | RunError::PrecisionElsewhere) => {
+            UsageError(format!("--precision: {error}")).into()
+        }
         error => error.into(),
     }
 }

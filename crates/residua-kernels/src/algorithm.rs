@@ -12,13 +12,17 @@ pub enum Algorithm {
     Winograd,
     /// The sum as it is written.
     Direct,
+    /// The sum as it is written of numbers that are rounded to bfloat16, by a matrix unit, for convolutions of any size. The instructions must
+    /// [have one](crate::Instructions::has_tiles). Sums are of f32. Training rounds where [that pays](crate::Convolution::is_in_bf16); elsewhere
+    /// this is [`Self::Direct`].
+    Bf16,
 }
 
 impl Algorithm {
     /// The environment variable that forces an algorithm: `winograd` or `direct`.
     pub const VARIABLE: &'static str = "RESIDUA_ALGORITHM";
 
-    /// All there are.
+    /// Those that compute in f32.
     pub const ALL: [Self; 2] = [Self::Winograd, Self::Direct];
 
     /// The algorithm in use: Winograd's, or the one that [`VARIABLE`](Self::VARIABLE) names.
@@ -49,6 +53,7 @@ impl Algorithm {
         match self {
             Self::Winograd => "winograd",
             Self::Direct => "direct",
+            Self::Bf16 => "bf16",
         }
     }
 }

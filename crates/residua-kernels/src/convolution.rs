@@ -13,6 +13,8 @@ use crate::scratch;
 use crate::sink::{BackwardSink, Output, RawGradient};
 use crate::source::AnySource;
 use crate::streaming::is_streamed;
+use crate::tiled::{self, Tiled, ToSink};
+use crate::tiles::Tiles;
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut, View, ViewMut};
@@ -213,6 +215,24 @@ impl Convolution {
         Direct { input, output: self.output(), size, stride }
     }
 
+    /// Whether training multiplies numbers that are rounded to bfloat16: with [`Algorithm::Bf16`] of a stride of one, and of 1x1
+    /// convolutions those with 16,384 weights or more. With fewer, what is around the products takes longer than they do in f32.
+    pub fn is_in_bf16(&self) -> bool {
+        const FEW_WEIGHTS: usize = 1 << 14;
+        self.algorithm == Algorithm::Bf16
+            && self.stride == 1
+            && (self.size > 1 || self.input.channels * self.outputs >= FEW_WEIGHTS)
+    }
+
+    /// By a matrix unit.
+    pub(crate) fn tiled(&self) -> Tiled {
+        let Self { input, size, stride, instructions, .. } = *self;
+        assert!(size % 2 == 1, "kernels have an odd size");
+        let tiles = Tiles::of(instructions);
+        let tiles = tiles.unwrap_or_else(|| panic!("no products of bfloat16 with {}", instructions.name()));
+        Tiled { input, output: self.output(), size, stride, tiles, instructions }
+    }
+
     pub(crate) fn plan(&self) -> Plan {
         if self.size == 3
             && self.stride == 1
@@ -220,6 +240,8 @@ impl Convolution {
             && self.input.channels >= 8
         {
             Plan::Winograd(Winograd::new(self.input, self.outputs))
+        } else if self.is_in_bf16() {
+            Plan::Tiled(self.tiled())
         } else {
             Plan::Direct(self.direct())
         }
@@ -247,6 +269,13 @@ impl Convolution {
     fn pack_for(&self, plan: Plan, weights: &[f32], direction: Direction, packed: &mut [f32]) {
         match plan {
             Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
+            Plan::Tiled(tiled) => match direction {
+                Direction::Forward => tiled.pack(weights, &mut packed[..tiled.packed_len()]),
+                Direction::Backward => {
+                    let tiled = tiled.transposed();
+                    tiled.pack_flipped(weights, &mut packed[..tiled.packed_len()]);
+                }
+            },
             Plan::Winograd(Winograd { input, layout: Layout::Kernels, .. }) => {
                 let inputs = input.channels;
                 let from_channels = if direction == Direction::Forward { inputs } else { self.outputs };
@@ -281,6 +310,7 @@ pub(crate) enum Direction {
 pub(crate) enum Plan {
     Winograd(Winograd),
     Direct(Direct),
+    Tiled(Tiled),
 }
 
 impl Plan {
@@ -288,6 +318,7 @@ impl Plan {
         match self {
             Self::Winograd(winograd) => Chunks::new(batch, winograd.run()),
             Self::Direct(direct) => Chunks::new(batch, direct.images_of_run()),
+            Self::Tiled(tiled) => Chunks::new(batch, tiled.images_of_run()),
         }
     }
 
@@ -296,6 +327,7 @@ impl Plan {
         match self {
             Self::Winograd(winograd) => winograd.parts(),
             Self::Direct(direct) => direct.parts(),
+            Self::Tiled(tiled) => tiled.parts(),
         }
     }
 
@@ -303,6 +335,7 @@ impl Plan {
         match self {
             Self::Winograd(winograd) => winograd.weights_len(),
             Self::Direct(direct) => direct.weights_len(),
+            Self::Tiled(tiled) => tiled.packed_len().max(tiled.transposed().packed_len()),
         }
     }
 
@@ -310,6 +343,7 @@ impl Plan {
         match self {
             Self::Winograd(Winograd { input, outputs, .. }) => input.channels * 9 * padded(outputs),
             Self::Direct(direct) => direct.weights_len(),
+            Self::Tiled(tiled) => tiled.gradient_len(),
         }
     }
 
@@ -317,7 +351,8 @@ impl Plan {
     fn unpack_gradient(self, from: &[f32], convolution: &Convolution, to: &mut [f32]) {
         let length = convolution.input.channels * convolution.size * convolution.size;
         let of_block = |(block, to): (usize, &mut [f32])| match self {
-            Self::Winograd(Winograd { outputs, .. }) => {
+            Self::Winograd(_) | Self::Tiled(_) => {
+                let outputs = convolution.outputs;
                 // Sixteen taps of an output after the other: a line of each.
                 for first in (0..length).step_by(LANES) {
                     for (output, to) in to.chunks_exact_mut(length).enumerate() {
@@ -415,6 +450,10 @@ impl Task for Forward<'_> {
                 Plan::Direct(direct) => {
                     direct.forward::<V>(&source, weights, &sink, images, [Part::WHOLE, part])
                 }
+                Plan::Tiled(tiled) => {
+                    let finish = ToSink(&sink);
+                    tiled::Forward { tiled, source, weights, finish, images, part }.run_here::<V>();
+                }
             }
             V::fence();
         }
@@ -452,6 +491,16 @@ impl Task for Backward<'_> {
                 }
                 Plan::Direct(direct) => {
                     direct.backward::<V>(&source, &gradient, weights, partial, images, part)
+                }
+                Plan::Tiled(tiled) => {
+                    if let Some(partial) = partial {
+                        let images = images.clone();
+                        tiled.weights_gradient::<V>(&source, &gradient, partial, images, part);
+                    }
+                    if let Some((weights, sink)) = weights {
+                        let (tiled, source, finish) = (tiled.transposed(), gradient, ToSink(sink));
+                        tiled::Forward { tiled, source, weights, finish, images, part }.run_here::<V>();
+                    }
                 }
             }
             V::fence();

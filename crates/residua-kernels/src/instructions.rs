@@ -96,7 +96,7 @@ impl Instructions {
         }
     }
 
-    /// Whether there are [convolutions in bfloat16](crate::Packing::in_bf16) with it: with AVX-512, on a processor that has Intel's AMX
+    /// Whether there are [convolutions in bfloat16](crate::Algorithm::Bf16) with it: with AVX-512, on a processor that has Intel's AMX
     /// and under Linux; and, slow, with what every machine has.
     pub fn has_tiles(self) -> bool {
         self.is_available() && Tiles::of(self).is_some()

@@ -10,8 +10,7 @@ use crate::map::{Block, MapShape, Part, padded};
 use crate::operands::Input;
 use crate::sink::{AnySink, Chosen, Sink, WithSink};
 use crate::source::{AnySource, floor};
-use crate::tiled::{self, Finishing, Tiled};
-use crate::tiles::Tiles;
+use crate::tiled::{self, Finishing};
 use crate::values::{Values, ValuesMut};
 use crate::vector::Vector;
 use crate::view::{MapView, MapViewMut, View, ViewMut};
@@ -25,8 +24,6 @@ pub struct Packing {
     stride: usize,
     algorithm: Algorithm,
     instructions: Instructions,
-    /// In bfloat16 by these, else in f32.
-    tiles: Option<Tiles>,
 }
 
 /// A convolution with packed weights, which lie where its caller put them.
@@ -84,6 +81,9 @@ impl Epilogue {
 
 impl Packing {
     /// The packing of a convolution with weights `[outputs, inputs, size, size]`. `size` is odd.
+    ///
+    /// With [`Algorithm::Bf16`] it reads and writes maps of either storage, and packed weights take half as many places; with the others all maps
+    /// are of f32.
     pub fn new(
         inputs: usize,
         outputs: usize,
@@ -92,26 +92,12 @@ impl Packing {
         algorithm: Algorithm,
         instructions: Instructions,
     ) -> Self {
-        Self { inputs, outputs, size, stride, algorithm, instructions, tiles: None }
-    }
-
-    /// The same in bfloat16, with sums of f32. It reads maps of either storage, and writes the one that it is given. Packed weights take half
-    /// as many places. Results differ between kinds of processors in their last bits.
-    ///
-    /// # Panics
-    /// When the instructions [have none](Instructions::has_tiles).
-    pub fn in_bf16(self) -> Self {
-        let tiles = Tiles::of(self.instructions);
-        assert!(tiles.is_some(), "no products of bfloat16 with {}", self.instructions.name());
-        Self { tiles, ..self }
+        Self { inputs, outputs, size, stride, algorithm, instructions }
     }
 
     /// Numbers of the packed weights.
     pub fn packed_len(&self) -> usize {
-        match self.tiled(self.any()) {
-            Some(tiled) => tiled.packed_len(),
-            None => self.plan(self.any()).packed_len(),
-        }
+        packed_len(self.plan(self.any()))
     }
 
     /// Packs weights `[outputs, inputs, size, size]` into memory of any content.
@@ -121,11 +107,9 @@ impl Packing {
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         let convolution = self.any();
         assert_eq!(weights.len(), convolution.weights_len(), "weights");
-        assert_eq!(packed.len(), self.packed_len(), "packed weights");
-        match self.tiled(convolution) {
-            Some(tiled) => tiled.pack(weights, packed),
-            None => convolution.pack(self.plan(convolution), weights, packed),
-        }
+        let plan = self.plan(convolution);
+        assert_eq!(packed.len(), packed_len(plan), "packed weights");
+        convolution.pack(plan, weights, packed);
     }
 
     /// The convolution with these packed weights, which are read fastest if they begin at a cache line.
@@ -144,17 +128,14 @@ impl Packing {
 
     /// How the convolution is computed, with weights that are packed once for all.
     fn plan(&self, convolution: Convolution) -> Plan {
+        if self.algorithm == Algorithm::Bf16 {
+            // Of any stride.
+            return Plan::Tiled(convolution.tiled());
+        }
         match convolution.plan() {
             Plan::Winograd(winograd) => Plan::Winograd(winograd.with_packed_weights()),
-            plan @ Plan::Direct(_) => plan,
+            plan => plan,
         }
-    }
-
-    /// How it is computed in bfloat16, if it is.
-    fn tiled(&self, convolution: Convolution) -> Option<Tiled> {
-        let Self { size, stride, tiles, instructions, .. } = *self;
-        let (input, output) = (convolution.input, convolution.output());
-        Some(Tiled { input, output, size, stride, tiles: tiles?, instructions })
     }
 
     /// One for weights alone, which are packed the same for any map.
@@ -165,6 +146,14 @@ impl Packing {
     fn convolution(&self, input: MapShape) -> Convolution {
         let Self { outputs, size, stride, algorithm, instructions, .. } = *self;
         Convolution { input, outputs, size, stride, algorithm, instructions }
+    }
+}
+
+/// Of weights for the forward pass alone.
+fn packed_len(plan: Plan) -> usize {
+    match plan {
+        Plan::Tiled(tiled) => tiled.packed_len(),
+        plan => plan.packed_len(),
     }
 }
 
@@ -204,7 +193,8 @@ impl PackedConvolution<'_> {
         let is_activated = epilogue.activation != Activation::None;
         let adds_behind = epilogue.activation == Activation::Before;
         let source = input.source(shape);
-        if let Some(tiled) = packing.tiled(convolution) {
+        let plan = packing.plan(convolution);
+        if let Plan::Tiled(tiled) = plan {
             let finishing = Finishing {
                 output: MapViewMut::new(output),
                 addend: addend.map(MapView::new),
@@ -216,7 +206,8 @@ impl PackedConvolution<'_> {
             };
             // Disjoint, as below.
             return Part::for_each(parts, &|part| {
-                packing.instructions.run(tiled::Infer { tiled, source, weights, finishing, part });
+                let (finish, images) = (finishing, 0..shape.batch);
+                packing.instructions.run(tiled::Forward { tiled, source, weights, finish, images, part });
             });
         }
         let ValuesMut::F32(output) = output else { panic!("an output of f32") };
@@ -234,7 +225,6 @@ impl PackedConvolution<'_> {
             floor: floor(is_activated),
             adds_behind,
         };
-        let plan = packing.plan(convolution);
         let work = |part| {
             packing.instructions.run(Infer { plan, source, weights, sink, images: 0..shape.batch, part });
         };
@@ -265,6 +255,7 @@ impl Task for Infer<'_> {
                 Plan::Direct(direct) => {
                     direct.forward::<V>(&source, weights, &sink, images, direct.divided(part))
                 }
+                Plan::Tiled(_) => unreachable!("tiles have an epilogue of their own"),
             }
         }
     }

@@ -1,22 +1,25 @@
-//! Convolutions in bfloat16 by a matrix unit, for inference.
+//! Convolutions in bfloat16 by a matrix unit.
 //!
 //! Under a row of the kernel an output pixel sees a run of `size * inputs` consecutive numbers of a row of the image. So the sixteen rows of a
 //! tile are read where they lie, at the distance of the pixels, and nothing is gathered: out of the map itself, if the convolution is 1x1 and
 //! takes the map as it is; else out of a copy with a border.
 
 mod finish;
+mod gradient;
 mod rows;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::instructions::{Instructions, Task};
-use crate::map::{MapShape, Part};
+use crate::map::{MOST_CHUNKS, MapShape, Part};
 use crate::scratch::Scratch;
 use crate::source::AnySource;
 use crate::tiles::{AHEAD, DEPTH, Operands, RESULTS, ROWS, SIDE, Tiles};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapView, View, ViewMut};
-pub(crate) use finish::Finishing;
+pub(crate) use finish::{Finishing, ToSink};
 use rows::{Walk, copy_pixels, copy_row, halves_mut};
 
 /// A convolution, padded by half its size.
@@ -39,6 +42,9 @@ const FORESEEN: usize = 1 << 13;
 
 /// Pairs of weights of a cache line.
 const LINE: usize = 16;
+
+/// Pairs of weights, half a megabyte, that a part of the work on a run of images has.
+const PART_WEIGHTS: usize = 1 << 17;
 
 /// Numbers of pixels, a megabyte, that stay there while the weights pass.
 const NEAR_PIXELS: usize = 1 << 19;
@@ -88,33 +94,86 @@ impl Tiled {
         self.output_blocks() * self.block_len()
     }
 
+    /// The convolution whose output is the gradient of this one's input, for a stride of one.
+    pub(crate) fn transposed(self) -> Self {
+        debug_assert_eq!(self.stride, 1);
+        Self { input: self.output, output: self.input, ..self }
+    }
+
     /// Weights `[outputs, inputs, size, size]` as `[output block][kernel row][pair of a run][LANES][2]`.
     pub(crate) fn pack(self, weights: &[f32], to: &mut [f32]) {
-        let (inputs, taps) = (self.input.channels, self.size * self.size);
-        let patch = inputs * taps;
+        let taps = self.size * self.size;
+        self.pack_by(weights, [self.input.channels * taps, taps], |tap| tap, to);
+    }
+
+    /// Of the convolution that this is [`transposed`](Self::transposed) of: its weights `[inputs, outputs, size, size]` from the other
+    /// side.
+    pub(crate) fn pack_flipped(self, weights: &[f32], to: &mut [f32]) {
+        let taps = self.size * self.size;
+        self.pack_by(weights, [taps, self.output.channels * taps], |tap| taps - 1 - tap, to);
+    }
+
+    /// Of weights that lie so far apart from an output to the next, and from an input to the next.
+    fn pack_by(
+        self,
+        weights: &[f32],
+        [of_output, of_input]: [usize; 2],
+        tap: impl Fn(usize) -> usize + Sync,
+        to: &mut [f32],
+    ) {
+        let (inputs, outputs) = (self.input.channels, self.output.channels);
         to.par_chunks_mut(self.block_len()).enumerate().for_each(|(block, to)| {
-            let own = weights.chunks_exact(patch).skip(block * LANES).take(LANES);
-            to.fill(0.);
-            for (lane, weights) in own.enumerate() {
-                for (row, to) in to.chunks_exact_mut(self.padded_run() / 2 * LANES).enumerate() {
-                    let half = |element: usize| {
-                        let (column, input) = (element / inputs, element % inputs);
-                        let is_there = element < self.run();
-                        let weight =
-                            if is_there { weights[input * taps + row * self.size + column] } else { 0. };
-                        u32::from(half::bf16::from_f32(weight).to_bits())
-                    };
-                    for (pair, to) in to.chunks_exact_mut(LANES).enumerate() {
-                        to[lane] = f32::from_bits(half(2 * pair) | half(2 * pair + 1) << 16);
+            let own = outputs.min((block + 1) * LANES) - block * LANES;
+            for (row, to) in to.chunks_exact_mut(self.padded_run() / 2 * LANES).enumerate() {
+                // Where an element of a run is of the block's first output.
+                let place = |element: usize| {
+                    let (column, input) = (element / inputs, element % inputs);
+                    let at = block * LANES * of_output + input * of_input + tap(row * self.size + column);
+                    (element < self.run()).then_some(at)
+                };
+                let half = |at: usize| u32::from(half::bf16::from_f32(weights[at]).to_bits());
+                for (pair, to) in to.chunks_exact_mut(LANES).enumerate() {
+                    let (first, second) = (place(2 * pair), place(2 * pair + 1));
+                    let (of_own, of_none) = to.split_at_mut(own);
+                    of_none.fill(0.);
+                    for (output, to) in of_own.iter_mut().enumerate() {
+                        let half = |place: Option<usize>| place.map_or(0, |at| half(at + output * of_output));
+                        *to = f32::from_bits(half(first) | half(second) << 16);
                     }
                 }
             }
         });
     }
 
+    /// Images of a run. Divided work has fewer runs: each reads all weights and has a gradient of them of its own.
+    pub(crate) fn images_of_run(self) -> usize {
+        let batch = self.input.batch;
+        batch.div_ceil((batch.min(MOST_CHUNKS) / self.parts()).max(1))
+    }
+
+    /// Into how many parts the work on a run of images is divided, by outputs; its gradient by inputs.
+    pub(crate) fn parts(self) -> usize {
+        self.packed_len().max(self.transposed().packed_len()).div_ceil(PART_WEIGHTS)
+    }
+
     #[inline(always)]
     fn weights_are_near(self) -> bool {
         self.packed_len() <= NEAR_WEIGHTS
+    }
+
+    /// Of so many rows and blocks of weights, one or two tiles of each.
+    #[inline(always)]
+    unsafe fn product(self, operands: Operands, rows: usize, blocks: usize, results: ViewMut) {
+        let tiles = self.tiles;
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (rows > SIDE, blocks > 1) {
+                (true, true) => tiles.multiply::<2, 2>(operands, results),
+                (true, false) => tiles.multiply::<2, 1>(operands, results),
+                (false, true) => tiles.multiply::<1, 2>(operands, results),
+                (false, false) => tiles.multiply::<1, 1>(operands, results),
+            }
+        }
     }
 
     #[inline(always)]
@@ -123,18 +182,40 @@ impl Tiled {
     }
 }
 
-/// A convolution of all images, as far as it is this part of it.
-pub(crate) struct Infer<'a> {
+/// What becomes of results.
+pub(crate) trait Finish: Copy {
+    /// Whether it wants a tile's pixels to be of one image.
+    const IS_BY_IMAGE: bool;
+
+    /// Takes results `[row][2 * SIDE]` that wait for it.
+    unsafe fn finish<V: Vector>(&self, tiled: Tiled, waiting: &Waiting, results: View);
+}
+
+/// A convolution of some images, as far as it is this part of it.
+pub(crate) struct Forward<'a, F> {
     pub(crate) tiled: Tiled,
     pub(crate) source: AnySource<'a>,
     pub(crate) weights: View<'a>,
-    pub(crate) finishing: Finishing<'a>,
+    pub(crate) finish: F,
+    pub(crate) images: Range<usize>,
     pub(crate) part: Part,
 }
 
-impl Task for Infer<'_> {
+impl<F: Finish> Task for Forward<'_, F> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        // SAFETY: whoever made this has checked all lengths, and that the machine has the tiles.
+        unsafe { self.run_here::<V>() }
+    }
+}
+
+type Blocks = Range<usize>;
+
+impl<F: Finish> Forward<'_, F> {
+    /// # Safety
+    /// Source, weights and output have the lengths that the shapes say, and the machine has the tiles.
+    #[inline(always)]
+    pub(crate) unsafe fn run_here<V: Vector>(&self) {
         let tiled = self.tiled;
         // By pixels or, of many weights, by outputs.
         let [of_pixels, of_outputs] =
@@ -143,7 +224,7 @@ impl Task for Infer<'_> {
         if own.is_empty() {
             return;
         }
-        // SAFETY: whoever made this has checked all lengths, and that the machine has the tiles.
+        // SAFETY: as the caller promises.
         unsafe {
             tiled.tiles.begin(tiled.depth());
             if tiled.is_pointwise() {
@@ -154,19 +235,16 @@ impl Task for Infer<'_> {
             tiled.tiles.end();
         }
     }
-}
 
-type Blocks = std::ops::Range<usize>;
-
-impl Infer<'_> {
-    /// The pixels of all images are one row.
+    /// The pixels of an image, or of all, are one row.
     #[inline(always)]
     unsafe fn pointwise<V: Vector>(&self, part: Part, own: Blocks) {
         let Tiled { input, output, stride, .. } = self.tiled;
         let pixel = self.tiled.padded_run();
         // A map that is read as it is.
         let map = self.source.as_halves().filter(|_| stride == 1 && pixel == input.channels);
-        let pixels = part.share(output.batch * output.pixels(), ROWS);
+        let images = if F::IS_BY_IMAGE { 1 } else { self.images.len() };
+        let pixels = part.share(images * output.pixels(), ROWS);
         let most = match (self.tiled.weights_are_near(), map) {
             (true, Some(_)) => pixels.len(),
             (true, None) => NEAR_COPY / pixel,
@@ -177,22 +255,25 @@ impl Infer<'_> {
         let mut scratch = Scratch::take();
         let [results, copy] = scratch.pieces([2 * RESULTS, copied * pixel / 2]);
         let (results, copy) = (ViewMut::new(results), halves_mut(copy));
-        for first in pixels.clone().step_by(most) {
-            let count = most.min(pixels.end - first);
-            let whole = if map.is_some() { count / ROWS * ROWS } else { 0 };
-            // SAFETY: pixels are of the batch, and the copy has places for `most` of them. What is copied or lies in the map are
-            // rows for whole products.
-            unsafe {
-                copy_pixels::<V>(&self.source, self.tiled, first + whole..first + count, copy);
-                let walk = Walk { line: count, wanted: count, first: 0, count, lines_apart: None };
-                let copied = Rows { values: copy.read(), start: 0, distance: pixel, pitch: 0 };
-                let rows = map.map_or(copied, |map| Rows {
-                    values: map,
-                    start: first * pixel,
-                    distance: pixel,
-                    pitch: 0,
-                });
-                self.multiply::<V>(Field { rows, rest: copied, whole, walk }, first, own.clone(), results);
+        for image in self.images.clone().step_by(images) {
+            for own_first in pixels.clone().step_by(most) {
+                let (first, count) = (image * output.pixels() + own_first, most.min(pixels.end - own_first));
+                let whole = if map.is_some() { count / ROWS * ROWS } else { 0 };
+                // SAFETY: pixels are of the batch, and the copy has places for `most` of them. What is copied or lies in the map
+                // are rows for whole products.
+                unsafe {
+                    copy_pixels::<V>(&self.source, self.tiled, first + whole..first + count, copy);
+                    let walk = Walk { line: count, wanted: count, first: 0, count, lines_apart: None };
+                    let rest = Rows { values: copy.read(), start: 0, distance: pixel, pitch: 0 };
+                    let rows = map.map_or(rest, |values| Rows {
+                        values,
+                        start: first * pixel,
+                        distance: pixel,
+                        pitch: 0,
+                    });
+                    let place = Place { image, first, is_first: own_first == 0 };
+                    self.multiply::<V>(Field { rows, rest, whole, walk }, place, own.clone(), results);
+                }
             }
         }
     }
@@ -226,7 +307,7 @@ impl Infer<'_> {
             return;
         }
         let (first_row, end) = (lines.start * stride, (lines.end - 1) * stride + size);
-        for image in 0..input.batch {
+        for image in self.images.clone() {
             // SAFETY: rows are of the plane, which has as many numbers behind it as products read.
             unsafe {
                 for row in first_row..end {
@@ -244,28 +325,23 @@ impl Infer<'_> {
                 plane.zero(end * row_len, self.tiled.padded_run() - self.tiled.run());
                 let rows =
                     Rows { values: plane.read(), start: 0, distance: stride * channels, pitch: row_len };
-                let first = image * output.pixels();
-                self.multiply::<V>(
-                    Field { rows, rest: rows, whole: usize::MAX, walk },
-                    first,
-                    own.clone(),
-                    results,
-                );
+                let place = Place { image, first: image * output.pixels(), is_first: walk.first == 0 };
+                let field = Field { rows, rest: rows, whole: usize::MAX, walk };
+                self.multiply::<V>(field, place, own.clone(), results);
             }
         }
     }
 
-    /// All tiles of a field with the own blocks of outputs. The pixels' numbers begin at `first`.
+    /// All tiles of a field with the own blocks of outputs.
     #[inline(always)]
-    unsafe fn multiply<V: Vector>(&self, field: Field, first: usize, own: Blocks, results: ViewMut) {
+    unsafe fn multiply<V: Vector>(&self, field: Field, place: Place, own: Blocks, results: ViewMut) {
         let (tiles, pairs) = (field.walk.tiles(), own.len().div_ceil(2));
-        let (is_near, channels) = (self.tiled.weights_are_near(), self.tiled.output.channels);
+        let is_near = self.tiled.weights_are_near();
         let (outers, inners) = if is_near { (tiles, pairs) } else { (pairs, tiles) };
         // SAFETY: tiles are of the field and blocks of the weights; results are for two products, which take turns.
         unsafe {
             let mut places = [results, results.from(RESULTS)];
-            let mut waiting =
-                Waiting { pixels: [None; ROWS], count: 0, first: 0, block: own.start, blocks: 0 };
+            let mut waiting = Waiting { pixels: [None; ROWS], count: 0, place, block: own.start, blocks: 0 };
             let (mut pixels, mut count) = (waiting.pixels, 0);
             for outer in 0..outers {
                 for inner in 0..inners {
@@ -278,13 +354,14 @@ impl Infer<'_> {
                     }
                     let mut operands = field.operands(self.tiled, tile, self.weights, block);
                     operands.ahead = self.ahead(&field, tile, pair, &operands);
-                    self.product(operands, count, blocks, places[0]);
-                    self.finishing.finish::<V>(self.tiled.tiles, channels, &waiting, places[1].read());
-                    waiting = Waiting { pixels, count, first, block, blocks };
+                    self.tiled.product(operands, count, blocks, places[0]);
+                    self.finish.finish::<V>(self.tiled, &waiting, places[1].read());
+                    let place = Place { is_first: place.is_first && tile == 0, ..place };
+                    waiting = Waiting { pixels, count, place, block, blocks };
                     places.swap(0, 1);
                 }
             }
-            self.finishing.finish::<V>(self.tiled.tiles, channels, &waiting, places[1].read());
+            self.finish.finish::<V>(self.tiled, &waiting, places[1].read());
         }
     }
 
@@ -304,20 +381,6 @@ impl Infer<'_> {
         // Twice as many numbers as pairs of weights are in a line.
         let is_wanted = is_dense && is_there && len <= FORESEEN && pair * lines * 2 * LINE < len;
         if is_wanted { operands.rows.lines(operands.start + len).skip(pair * lines) } else { Lines::NONE }
-    }
-
-    #[inline(always)]
-    unsafe fn product(&self, operands: Operands, rows: usize, blocks: usize, results: ViewMut) {
-        let tiles = self.tiled.tiles;
-        // SAFETY: as the caller promises.
-        unsafe {
-            match (rows > SIDE, blocks > 1) {
-                (true, true) => tiles.multiply::<2, 2>(operands, results),
-                (true, false) => tiles.multiply::<2, 1>(operands, results),
-                (false, true) => tiles.multiply::<1, 2>(operands, results),
-                (false, false) => tiles.multiply::<1, 1>(operands, results),
-            }
-        }
     }
 }
 
@@ -361,12 +424,22 @@ impl<'a> Field<'a> {
     }
 }
 
+/// Where the pixels of a field lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    image: usize,
+    /// The number of the first one, of all images.
+    first: usize,
+    /// Whether it is the image's first.
+    is_first: bool,
+}
+
 /// Results on their way to the output while the next product is computed.
-struct Waiting {
-    /// Which pixels its rows are, as far as anybody wants them, counted from `first`.
+pub(crate) struct Waiting {
+    /// Which pixels its rows are, as far as anybody wants them, counted from the place's first.
     pixels: [Option<u32>; ROWS],
     count: usize,
-    first: usize,
+    place: Place,
     block: usize,
     blocks: usize,
 }

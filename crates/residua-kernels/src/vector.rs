@@ -110,6 +110,44 @@ pub(crate) trait Vector: Copy {
             to.cast::<[u16; LANES]>().write_unaligned(halves);
         }
     }
+    /// Numbers that lie first in each of sixteen blocks, then those that lie second, and so on.
+    #[inline(always)]
+    unsafe fn transpose(blocks: [Self; LANES]) -> [Self; LANES] {
+        let mut numbers = [[0f32; LANES]; LANES];
+        let mut transposed = [[0f32; LANES]; LANES];
+        // SAFETY: arrays have sixteen numbers.
+        unsafe {
+            for (block, to) in blocks.into_iter().zip(&mut numbers) {
+                block.store(to.as_mut_ptr());
+            }
+            for (row, to) in transposed.iter_mut().enumerate() {
+                for (column, to) in to.iter_mut().enumerate() {
+                    *to = numbers[column][row];
+                }
+            }
+            let mut rows = [Self::zero(); LANES];
+            for (row, from) in rows.iter_mut().zip(&transposed) {
+                *row = Self::load(from.as_ptr());
+            }
+            rows
+        }
+    }
+    /// The nearest bfloat16 of each two numbers in the place of one f32, the first in its lower half.
+    #[inline(always)]
+    unsafe fn pair(first: Self, second: Self) -> Self {
+        let mut lanes = [[0f32; LANES]; 2];
+        // SAFETY: arrays have sixteen numbers.
+        unsafe {
+            first.round_half().store(lanes[0].as_mut_ptr());
+            second.round_half().store(lanes[1].as_mut_ptr());
+            let [first, second] = lanes;
+            let mut pairs = [0f32; LANES];
+            for ((pair, first), second) in pairs.iter_mut().zip(first).zip(second) {
+                *pair = f32::from_bits(first.to_bits() >> 16 | second.to_bits());
+            }
+            Self::load(pairs.as_ptr())
+        }
+    }
     /// Writes past the caches; `to` is aligned to 64 bytes. Visible to other threads after [`Vector::fence`].
     unsafe fn store_streaming(self, to: *mut f32);
     unsafe fn fence();

@@ -96,8 +96,7 @@ proptest! {
         let epilogue = Epilogue::new(&scale, &shift, factor, activation);
         let with_tiles = Instructions::available().filter(|instructions| instructions.has_tiles());
         for instructions in with_tiles {
-            let packing = Packing::new(channels, outputs, size, stride, Algorithm::Winograd, instructions);
-            let packing = packing.in_bf16();
+            let packing = Packing::new(channels, outputs, size, stride, Algorithm::Bf16, instructions);
             let mut packed = vec![f32::NAN; packing.packed_len()];
             packing.pack(&weights, &mut packed);
             let packed = packing.with_weights(&packed);
@@ -157,8 +156,7 @@ fn many_channels_of_bfloat16_in_parts() {
         let expected = reference::convolve(input, &wide(&x), outputs, size, stride, &wide(&weights));
         let epilogue = Epilogue::new(&vec![1.; outputs], &vec![0.; outputs], 0., Activation::None);
         for instructions in Instructions::available().filter(|instructions| instructions.has_tiles()) {
-            let packing = Packing::new(channels, outputs, size, stride, Algorithm::Winograd, instructions);
-            let packing = packing.in_bf16();
+            let packing = Packing::new(channels, outputs, size, stride, Algorithm::Bf16, instructions);
             let mut packed = vec![f32::NAN; packing.packed_len()];
             packing.pack(&weights, &mut packed);
             let packed = packing.with_weights(&packed);
@@ -250,7 +248,7 @@ fn nothing_is_read_or_written_outside() {
                 if !instructions.has_tiles() {
                     continue;
                 }
-                let packing = packing.in_bf16();
+                let packing = Packing::new(channels, outputs, size, stride, Algorithm::Bf16, instructions);
                 let mut packed = Guarded::new(&vec![f32::NAN; packing.packed_len()], side);
                 packing.pack(&weights, &mut packed);
                 let x = Guarded::new(&x_halves, side);

@@ -299,9 +299,7 @@ fn packed_convolutions_of_bfloat16() {
     let shape = MapShape { batch: 1, height: 3, width: 4, channels: 17 };
     for (size, stride) in [(3, 1), (3, 2), (1, 1)] {
         let (x, weights) = (random(shape.len(), 1), random(3 * shape.channels * size * size, 2));
-        let packing =
-            Packing::new(shape.channels, 3, size, stride, Algorithm::Direct, Instructions::Portable);
-        let packing = packing.in_bf16();
+        let packing = Packing::new(shape.channels, 3, size, stride, Algorithm::Bf16, Instructions::Portable);
         let mut packed = vec![f32::NAN; packing.packed_len()];
         packing.pack(&weights, &mut packed);
         let epilogue = Epilogue::new(&[1.; 3], &[0.25; 3], 1., Activation::None);

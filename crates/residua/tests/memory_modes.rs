@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use residua::data::Batch;
 use residua::nn::{
-    Block, Memory, MemoryPlan, NamedTensors, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig, Trunk,
+    Block, Memory, MemoryPlan, NamedTensors, NetworkOptions, Ordering, Pass, Precision, ResNet, ResNetConfig,
+    Trunk,
 };
 use residua::ops::Engine;
 use residua::run::OptimiserOptions;
@@ -127,6 +128,20 @@ fn a_trunk_of_bfloat16_trains_the_same_in_every_mode() {
             let name = format!("{model}, {ordering}, dimensions {dimensions}, bf16");
             assert_modes_agree(&name, &config, SIZE, |iteration| Pass::train(5, iteration));
         }
+    }
+}
+
+#[test]
+fn products_of_bfloat16_train_the_same_in_every_mode() {
+    if let Err(reason) = Precision::Bf16.check() {
+        return eprintln!("skipped: {reason}");
+    }
+    for (model, block) in [("preresnet20", Block::Basic), ("preresnet56", Block::Bottleneck)] {
+        let config = config(model, |options| {
+            options.block = Some(block);
+            options.precision = Some(Precision::Bf16);
+        });
+        assert_modes_agree(model, &config, SIZE, |iteration| Pass::train(5, iteration));
     }
 }
 

@@ -1,10 +1,11 @@
-//! A trunk of bfloat16: what training stores between units is rounded, and nothing else.
+//! Training in bfloat16: a trunk of it, where what is stored between units is rounded, and products of it; nothing else.
 
 use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use residua::evaluate::to_host;
 use residua::nn::{
-    Block, Memory, MemoryPlan, NamedVisitor, NetworkOptions, Ordering, Pass, ResNet, ResNetConfig, Trunk,
+    Block, Memory, MemoryPlan, NamedVisitor, NetworkOptions, Ordering, Pass, Precision, ResNet, ResNetConfig,
+    Trunk,
 };
 use residua::ops::Engine;
 use residua::train::cross_entropy;
@@ -79,6 +80,35 @@ fn both_engines_round_the_same() {
                 assert!(range.contains(&effect), "{name}: rounding moves by {effect}");
                 assert!(error < 0.6 * effect, "{name}: engines {error} apart, rounding moves by {effect}");
             }
+        }
+    }
+}
+
+/// Convolutions round what they read, and only in training.
+#[test]
+fn products_round_a_little() {
+    if let Err(reason) = Precision::Bf16.check() {
+        return eprintln!("skipped: {reason}");
+    }
+    for (model, block) in [("preresnet8", Block::Basic), ("preresnet11", Block::Bottleneck)] {
+        for ordering in Ordering::ALL {
+            let exact = config(model, *ordering, block, Trunk::F32);
+            let rounded = ResNetConfig { precision: Precision::Bf16, ..exact.clone() };
+            let (found, gradients) = learnt(&rounded, Engine::Fused);
+            let (expected, expected_gradients) = learnt(&exact, Engine::Fused);
+            let name = format!("{model}, {block}, {ordering}");
+            let effects = [distance(&gradients, &expected_gradients), distance(&found, &expected)];
+            println!("{name}: {effects:?}");
+            assert!(
+                (1e-4..0.2).contains(&effects[0]) && (1e-5..0.03).contains(&effects[1]),
+                "{name}: {effects:?}"
+            );
+            let device = Device::flex();
+            let logits = |network: &ResNetConfig| {
+                let network = ResNet::init(network, 3, &device).unwrap();
+                to_host(network.forward(images(&device), &mut Pass::evaluate()).unwrap())
+            };
+            assert_eq!(logits(&rounded), logits(&exact), "{name}");
         }
     }
 }

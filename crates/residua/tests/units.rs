@@ -4,6 +4,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use residua::infer::Precision;
 use residua::ops::{
     Engine, Entry, Exit, MomentsSource, Normalise, Seams, UnitBranch, UnitLayer, UnitNorm, UnitOptions,
     UnitProjection, moments, unit,
@@ -111,6 +112,7 @@ impl Case {
             source: self.source,
             groups: self.groups,
             keeps_first,
+            precision: Precision::F32,
         }
     }
 

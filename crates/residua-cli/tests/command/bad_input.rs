@@ -422,7 +422,15 @@ fn bfloat16_where_nothing_computes_in_it_is_refused() {
     let infer = "bench --model preresnet8 --batch 2 --steps 1 --mode infer --precision bf16";
     for (line, reason) in [
         (format!("{infer} --engine composed"), "--precision bf16 is for --device cpu and --engine fused"),
-        (infer.replace("infer", "train"), "--precision bf16 is not for training, loading and Inception-v3"),
+        (
+            format!("{} --engine composed", infer.replace("infer", "train")),
+            "--precision: training in bf16 is for the CPU and its fused operations; train in f32",
+        ),
+        (
+            format!("{} --shortcut scale:0.5,0.5", infer.replace("infer", "train")),
+            "training in bf16 wants units that add branch and shortcut as they are",
+        ),
+        (infer.replace("preresnet8", "inception-v3"), "--model inception-v3 is one network"),
         (infer.replace("bf16", "bf61"), "unknown precision 'bf61' (did you mean 'bf16'?)"),
     ] {
         let output = sandbox.command(&line).env("RESIDUA_INSTRUCTIONS", "portable").output().unwrap();
@@ -431,12 +439,13 @@ fn bfloat16_where_nothing_computes_in_it_is_refused() {
         assert!(stderr.contains(reason), "residua {line}\n{stderr}");
     }
     if cfg!(target_arch = "x86_64") {
-        let output = sandbox.command(infer).env("RESIDUA_INSTRUCTIONS", "avx2").output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(
-            stderr.contains("wants a processor with AMX") && stderr.contains("(here it is avx2)"),
-            "{stderr}"
-        );
+        for line in [infer.to_owned(), infer.replace("infer", "train"), format!("{RUN} --precision bf16")] {
+            let output = sandbox.command(&line).env("RESIDUA_INSTRUCTIONS", "avx2").output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "residua {line}\n{stderr}");
+            let told =
+                "wants a processor with AMX under Linux, and the instruction set avx512 (here it is avx2)";
+            assert!(stderr.contains(told), "residua {line}\n{stderr}");
+        }
     }
 }

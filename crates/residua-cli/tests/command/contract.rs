@@ -155,6 +155,28 @@ fn a_trunk_of_bfloat16_belongs_to_the_recipe() {
     sandbox.succeed("eval --checkpoint rounded");
 }
 
+/// By loops that every processor has, if slowly.
+#[test]
+fn a_precision_of_bfloat16_belongs_to_the_recipe_and_goes_on_exactly() {
+    let sandbox = Sandbox::new();
+    let run = |line: &str| {
+        let output = sandbox.command(line).env("RESIDUA_INSTRUCTIONS", "portable").output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&format!("{RUN} --decay-at 8,10 --out exact"));
+    let rounded = format!("{RUN} --decay-at 8,10 --precision bf16");
+    run(&format!("{rounded} --out rounded"));
+    let recipe = fs::read_to_string(sandbox.at("rounded/recipe.toml")).unwrap();
+    assert!(recipe.contains("precision = \"bf16\""), "{recipe}");
+    assert!(!fs::read_to_string(sandbox.at("exact/recipe.toml")).unwrap().contains("precision"));
+    assert!(weights(&sandbox.at("exact"), 12) != weights(&sandbox.at("rounded"), 12));
+    let six = rounded.replace("--iterations 12", "--iterations 6").replace("--threads 1", "--threads 2");
+    run(&format!("{six} --out part"));
+    run("train --resume part --iterations 12");
+    assert!(weights(&sandbox.at("part"), 12) == weights(&sandbox.at("rounded"), 12));
+    run("eval --checkpoint rounded");
+}
+
 #[test]
 fn augmentation_and_order_matter() {
     let sandbox = Sandbox::new();

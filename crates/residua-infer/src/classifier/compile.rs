@@ -4,7 +4,6 @@ use residua_kernels::{
     Activation, Algorithm, Epilogue, Instructions, MapShape, MaxPool, Normalisation, Packing, Reading,
 };
 
-use super::Precision;
 use super::affine::{Affine, normalisation, values};
 use super::elementwise::Combination;
 use super::packed_weights::{Unpacked, Weights};
@@ -13,6 +12,7 @@ use crate::network::{
     ConvolutionPlan, Entry, Exit, HeadPlan, NamedTensors, NetworkError, NormPlan, ResNetConfig, TensorValues,
     UnitPlan, Weighting,
 };
+use crate::precision::Precision;
 
 /// Pixels from which on an image's first maps do not stay in the caches.
 const MANY_PIXELS: usize = 64 * 64;
@@ -311,11 +311,11 @@ impl Compiler {
         if values.len() != inputs * outputs * size * size {
             return Err(NetworkError::Weights(format!("'{weight}' has {} values", values.len())));
         }
-        let packing = Packing::new(inputs, outputs, size, stride, Algorithm::current(), self.instructions);
-        let packing = match self.precision {
-            Precision::F32 => packing,
-            Precision::Bf16 => packing.in_bf16(),
+        let algorithm = match self.precision {
+            Precision::F32 => Algorithm::current(),
+            Precision::Bf16 => Algorithm::Bf16,
         };
+        let packing = Packing::new(inputs, outputs, size, stride, algorithm, self.instructions);
         let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
         let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
         self.unpacked.push(Unpacked { packing, values, scale });

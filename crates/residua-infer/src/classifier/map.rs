@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use residua_kernels::{Buffer, Input, Instructions, MapShape, Reading, Values, ValuesMut};
 
-use super::Precision;
+use crate::precision::Precision;
 
 /// Numbers of feature maps, in huge pages where the system has them: photographs' maps do not stay in the caches.
 #[derive(Debug)]

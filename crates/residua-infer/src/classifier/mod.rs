@@ -10,7 +10,6 @@ mod elementwise;
 mod map;
 mod packed_weights;
 mod permits;
-mod precision;
 mod program;
 
 use std::num::NonZeroUsize;
@@ -23,13 +22,13 @@ use residua_kernels::{Helpers, MapShape, with_threads_awake};
 
 use packed_weights::Source;
 use permits::Permits;
-pub use precision::{Precision, UnavailablePrecision};
 use program::{Output, Program, Workspace};
 use thiserror::Error;
 
 use crate::foreign::{Description, ForeignError};
 use crate::network::{NamedTensors, NetworkError, ResNetConfig};
 use crate::normalisation::{Normalisation, NormalisationError};
+use crate::precision::{Precision, UnavailablePrecision};
 use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
 
 /// A trained network, ready to classify.

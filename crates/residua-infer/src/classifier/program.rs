@@ -5,11 +5,11 @@ use residua_kernels::{
     Epilogue, Input, MapShape, MaxPool, Normalisation, Packing, Reading, Values, ValuesMut,
 };
 
-use super::Precision;
 use super::affine::Affine;
 use super::elementwise::{Combination, combine, mean, subsample};
 use super::map::{Map, ONE_PRECISION};
 use super::packed_weights::{Source, Weights};
+use crate::precision::Precision;
 
 /// A feature map's place in the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use super::error::NetworkError;
 use super::ordering::Ordering;
 use super::shortcut::Shortcut;
 use super::variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
+use crate::precision::Precision;
 
 /// A residual network, fully specified.
 ///
@@ -45,6 +46,9 @@ pub struct ResNetConfig {
     /// What training stores the feature maps between units in.
     #[serde(default)]
     pub trunk: Trunk,
+    /// What training multiplies in, but for the first and strided convolutions and the classifier.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
 }
 
 /// A network as it is asked for: its name, and whatever refines it. What is left out follows from the name:
@@ -85,6 +89,9 @@ pub struct NetworkOptions {
     /// What training stores the feature maps between units in; f32 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Trunk>,
+    /// What training multiplies in; f32 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 impl NetworkOptions {
@@ -128,6 +135,7 @@ impl NetworkOptions {
             classes,
             bn_group: self.bn_group,
             trunk: self.trunk.unwrap_or_default(),
+            precision: self.precision.unwrap_or_default(),
         };
         config.check().map(|()| config)
     }
@@ -150,6 +158,7 @@ impl NetworkOptions {
             // Written out only where they are not what every network has.
             stem_pooling: (config.stem_pooling != StemPooling::default()).then_some(config.stem_pooling),
             trunk: (config.trunk != Trunk::default()).then_some(config.trunk),
+            precision: (config.precision != Precision::default()).then_some(config.precision),
         })
     }
 }
@@ -174,6 +183,7 @@ impl ResNetConfig {
             stem_pooling: Some(self.stem_pooling),
             bn_group: self.bn_group,
             trunk: Some(self.trunk),
+            precision: Some(self.precision),
         }
     }
 
@@ -323,7 +333,9 @@ mod tests {
             trunk: Some(Trunk::Bf16),
             ..NetworkOptions::named("resnet20")
         };
-        assert!(matches!(resolve(gated), Err(NetworkError::Trunk { .. })));
+        assert!(matches!(resolve(gated.clone()), Err(NetworkError::Trunk { .. })));
+        let gated = NetworkOptions { trunk: None, precision: Some(Precision::Bf16), ..gated };
+        assert!(matches!(resolve(gated), Err(NetworkError::Precision { .. })));
         let layout = NetworkOptions { layout: Some(Layout::ImageNet), ..NetworkOptions::named("resnet20") };
         assert!(matches!(resolve(layout), Err(NetworkError::ImageNetDepth { depth: 20 })));
         let group = NetworkOptions { bn_group: Some(0), ..NetworkOptions::named("resnet20") };

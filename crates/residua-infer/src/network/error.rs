@@ -148,6 +148,15 @@ pub enum NetworkError {
         /// What stands on the shortcuts.
         shortcut: String,
     },
+    /// A precision of bfloat16 where units are put together from several operations, which compute in f32.
+    #[error(
+        "training in bf16 wants units that add branch and shortcut as they are (identity or conv1x1), not shortcut \
+         {shortcut}; train in f32"
+    )]
+    Precision {
+        /// What stands on the shortcuts.
+        shortcut: String,
+    },
     /// Dropout masks were given, but not one for each unit.
     #[error("{given} dropout masks for {units} units; give one for each unit")]
     Masks {

@@ -8,6 +8,7 @@ use super::error::NetworkError;
 use super::ordering::{Arrangement, Exit, Preactivation};
 use super::shortcut::Weighting;
 use super::variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
+use crate::precision::Precision;
 
 /// All layers of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -199,6 +200,9 @@ impl ResNetConfig {
         }
         if self.trunk == Trunk::Bf16 && self.shortcut.weighting() != Weighting::None {
             return Err(NetworkError::Trunk { shortcut: self.shortcut.to_string() });
+        }
+        if self.precision != Precision::F32 && self.shortcut.weighting() != Weighting::None {
+            return Err(NetworkError::Precision { shortcut: self.shortcut.to_string() });
         }
         self.units_of_stages().map(drop)
     }

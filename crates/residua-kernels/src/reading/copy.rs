@@ -41,8 +41,14 @@ pub(crate) unsafe fn copy<V: Vector>(
                 Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
                 None => copy_known::<V, _>(source, instructions, channels, pixels, to),
             },
-            AnySource::Normalised(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
-            AnySource::ThroughNorm(_) => unreachable!("an input is no gradient"),
+            AnySource::Normalised(source) => match source.as_f32() {
+                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
+                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
+            },
+            AnySource::ThroughNorm(source) => match source.as_f32() {
+                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
+                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
+            },
         }
     }
 }

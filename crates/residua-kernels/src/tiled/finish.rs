@@ -1,7 +1,8 @@
 //! What follows a convolution's sums, and where it goes.
 
-use super::Waiting;
+use super::{Finish, Place, Tiled, Waiting};
 use crate::map::{Block, block_at};
+use crate::sink::{AnySink, CHAINS, Sink, WithSink};
 use crate::source::floor;
 use crate::tiles::{SIDE, Tiles};
 use crate::vector::{LANES, Vector};
@@ -20,24 +21,19 @@ pub(crate) struct Finishing<'a> {
     pub(crate) adds_behind: bool,
 }
 
-impl Finishing<'_> {
-    /// Stores what the epilogue makes of results that wait for it, `[row][2 * SIDE]`. The output has so many channels.
+impl Finish for Finishing<'_> {
+    const IS_BY_IMAGE: bool = false;
+
     #[inline(always)]
-    pub(super) unsafe fn finish<V: Vector>(
-        &self,
-        tiles: Tiles,
-        channels: usize,
-        waiting: &Waiting,
-        results: View,
-    ) {
+    unsafe fn finish<V: Vector>(&self, tiled: Tiled, waiting: &Waiting, results: View) {
+        let channels = tiled.output.channels;
         #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
-        if tiles == Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
+        if tiled.tiles == Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
             // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
             if unsafe { avx512::finish(self, channels, waiting, results) } {
                 return;
             }
         }
-        _ = tiles;
         for half in 0..waiting.blocks {
             let block = block_at(channels, waiting.block + half);
             // SAFETY: results have rows of two blocks.
@@ -51,7 +47,59 @@ impl Finishing<'_> {
             }
         }
     }
+}
 
+/// Results go to a sink.
+#[derive(Clone, Copy)]
+pub(crate) struct ToSink<'a, K>(pub(crate) &'a K);
+
+impl<K: AnySink> Finish for ToSink<'_, K> {
+    const IS_BY_IMAGE: bool = true;
+
+    #[inline(always)]
+    unsafe fn finish<V: Vector>(&self, tiled: Tiled, waiting: &Waiting, results: View) {
+        if waiting.count > 0 {
+            // SAFETY: as the caller promises.
+            unsafe { self.0.run::<V>(Pour { channels: tiled.output.channels, waiting, results }) }
+        }
+    }
+}
+
+struct Pour<'a> {
+    channels: usize,
+    waiting: &'a Waiting,
+    results: View<'a>,
+}
+
+impl<V: Vector> WithSink<V> for Pour<'_> {
+    #[inline(always)]
+    unsafe fn run<K: Sink>(self, sink: K) {
+        let Self { channels, waiting, results } = self;
+        let Place { image, first, is_first } = waiting.place;
+        for half in 0..waiting.blocks {
+            let block = block_at(channels, waiting.block + half);
+            let pixels = waiting.pixels[..waiting.count].iter().enumerate();
+            let mut places = pixels.filter_map(|(row, pixel)| {
+                pixel.map(|pixel| {
+                    (row * 2 * SIDE + half * LANES, (first + pixel as usize) * channels + block.channel)
+                })
+            });
+            let Some((row, at)) = places.next() else { return };
+            // SAFETY: results have a row for every pixel; pixels and block are of the sink's map.
+            unsafe {
+                let value = results.load(row);
+                let mut state = sink.begin::<V>(image, block, is_first, at, value);
+                sink.put(&mut state, 0, at, block, value);
+                for (place, (row, at)) in places.enumerate() {
+                    sink.put(&mut state, (place + 1) % CHAINS, at, block, results.load(row));
+                }
+                sink.end(state, image, block);
+            }
+        }
+    }
+}
+
+impl Finishing<'_> {
     #[inline(always)]
     unsafe fn finish_block<V: Vector, const ADDS: bool, const ADDS_BEHIND: bool>(
         &self,
@@ -69,7 +117,7 @@ impl Finishing<'_> {
             let addend = addend.unwrap_or_else(MapView::none);
             for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
                 let Some(pixel) = *pixel else { continue };
-                let at = (waiting.first + pixel as usize) * channels + block.channel;
+                let at = (waiting.place.first + pixel as usize) * channels + block.channel;
                 let mut value = results.load::<V>(row * 2 * SIDE);
                 if ADDS && !ADDS_BEHIND {
                     value = addend.load_first::<V>(at, block.count).mul_add(factor, value);
@@ -160,7 +208,7 @@ mod avx512 {
             let (factor, floor) = (_mm512_set1_ps(factor), _mm512_set1_ps(floor(is_activated)));
             for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
                 let Some(pixel) = *pixel else { continue };
-                let at = (waiting.first + pixel as usize) * channels + channel;
+                let at = (waiting.place.first + pixel as usize) * channels + channel;
                 let mut values = [_mm512_setzero_ps(); BLOCKS];
                 for (block, value) in values.iter_mut().enumerate() {
                     *value = _mm512_loadu_ps(results.from(row * 2 * SIDE + block * LANES).pointer());

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Vector, align_frame};
+use super::{LANES, Vector, align_frame};
 use crate::instructions::Work;
 use crate::product::{self, Ahead, Beside};
 use crate::view::{View, ViewMut};
@@ -110,6 +110,50 @@ impl Vector for Avx512 {
         unsafe {
             let halves = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.0));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(halves));
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(blocks: [Self; LANES]) -> [Self; LANES] {
+        // SAFETY: the processor has AVX-512, as the caller promises.
+        unsafe {
+            let mut rows = blocks.map(|block| block.0);
+            // Two, then four neighbouring rows in each quarter of a register.
+            let mut pairs = rows;
+            for at in (0..LANES).step_by(2) {
+                pairs[at] = _mm512_unpacklo_ps(rows[at], rows[at + 1]);
+                pairs[at + 1] = _mm512_unpackhi_ps(rows[at], rows[at + 1]);
+            }
+            for at in (0..LANES).step_by(4) {
+                let double = |row: usize| _mm512_castps_pd(pairs[at + row]);
+                rows[at] = _mm512_castpd_ps(_mm512_unpacklo_pd(double(0), double(2)));
+                rows[at + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(double(0), double(2)));
+                rows[at + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(double(1), double(3)));
+                rows[at + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(double(1), double(3)));
+            }
+            // Quarters of four registers, then of all sixteen.
+            let mut halves = rows;
+            for at in 0..4 {
+                for eight in [0, 8] {
+                    let (low, high) = (rows[eight + at], rows[eight + 4 + at]);
+                    halves[eight + at] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low, high);
+                    halves[eight + 4 + at] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low, high);
+                }
+            }
+            for at in 0..8 {
+                let (low, high) = (halves[at], halves[at + 8]);
+                rows[at] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low, high);
+                rows[at + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low, high);
+            }
+            rows.map(Self)
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair(first: Self, second: Self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
+        unsafe {
+            let (first, second) = (first.round_half().0, second.round_half().0);
+            let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+            Self(_mm512_castsi512_ps(_mm512_or_si512(first, _mm512_castps_si512(second))))
         }
     }
     #[inline(always)]

@@ -16,7 +16,7 @@ use crate::nn::{Memory, Parts, Pass, ResNet, ResNetConfig};
 use crate::ops::Engine;
 use crate::run::OptimiserOptions;
 use crate::run::RunError;
-use crate::train::{Sgd, step};
+use crate::train::{Sgd, check_precision, step};
 use residua_infer::words;
 
 /// What is measured.
@@ -77,6 +77,9 @@ impl Benchmark {
     /// # Errors
     /// When the batch does not fit the network.
     pub fn run(&self, device: &Device) -> Result<Measurement, RunError> {
+        if self.mode == BenchmarkMode::Train {
+            check_precision(self.network.precision, device, self.engine)?;
+        }
         let [height, width] = self.size;
         let batch = random_batch(self.batch, height, width, self.network.classes);
         let network = ResNet::init(&self.network, 0, &device.clone().autodiff())?.freeze(&self.frozen)?;

@@ -17,6 +17,7 @@ pub(crate) use memory::lean_segment;
 pub use memory::{Memory, MemoryPlan};
 pub use memory_choice::{MemoryChoice, MemoryChoiceError, MemoryError};
 pub use pass::{Pass, UnitTrace};
+pub use residua_infer::Precision;
 pub use residua_infer::network::{
     Architecture, Arrangement, Block, BranchNorms, ConvolutionPlan, DimensionChange, Entry, Exit, HeadPlan,
     InceptionConfig, InceptionCost, LayerSummary, Layout, NamedTensors, NetworkError, NetworkOptions,

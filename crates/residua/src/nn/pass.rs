@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::memory::Memory;
 use crate::ops::Engine;
+use residua_infer::Precision;
 
 /// One run of a [`ResNet`](super::ResNet) over a batch.
 ///
@@ -20,6 +21,8 @@ pub struct Pass {
     is_training: bool,
     engine: Engine,
     memory: Memory,
+    /// What the network that runs multiplies in.
+    pub(super) precision: Precision,
     masks: Masks,
     units_passed: u64,
     traces: Option<Vec<UnitTrace>>,
@@ -57,6 +60,7 @@ impl Pass {
             is_training: true,
             engine: Engine::default(),
             memory: Memory::default(),
+            precision: Precision::default(),
             masks: Masks::Counted { seed, iteration },
             units_passed: 0,
             traces: None,

@@ -188,6 +188,7 @@ impl ResNet {
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
     pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
+        pass.precision = self.config.precision;
         let stages = self.stages.iter().zip(1..);
         let numbered =
             stages.flat_map(|(units, stage)| units.iter().map(move |unit| (Part::Stage(stage), unit)));

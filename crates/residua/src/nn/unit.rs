@@ -10,6 +10,7 @@ use super::pass::{Pass, UnitTrace};
 use crate::ops::{
     self, Addition, Engine, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
 };
+use residua_infer::Precision;
 use residua_infer::network::{Entry, Exit, NormPlan, UnitPlan, Weighting};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
@@ -117,6 +118,7 @@ impl ResidualUnit {
             source: if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running },
             groups: self.norms.iter().flatten().next().map_or(1, |norm| norm.groups(batch)),
             keeps_first: pass.memory() != Memory::Balanced,
+            precision: if pass.is_training() { pass.precision } else { Precision::F32 },
         };
         let inner: Vec<&BatchNorm> = self.inner_norms().collect();
         let exit = self.norm(self.plan.norms.exit);

@@ -85,7 +85,7 @@ impl ResidualBackend for Flex {
             Optional::Absent => None,
             Optional::Present(addend) => Some(contiguous(addend)),
         };
-        let convolution = convolution(&x, &weight, options.stride);
+        let convolution = convolution(&x, &weight, &options);
         let norm = normalisation(&norm);
         let output = convolution.output();
         let mut y = MapBuffer::of(output.len(), options.is_rounded);

@@ -43,7 +43,7 @@ pub use operands::{
     Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
     PoolGradients, RunningStatistics, Stepped,
 };
-pub(crate) use threads::with_threads_awake;
+pub(crate) use threads::{is_cpu, with_threads_awake};
 #[doc(hidden)]
 pub use unit::tensors::{UnitBranch, UnitLayer, UnitNorm, UnitProjection, UnitResult, unit};
 #[doc(hidden)]
@@ -52,7 +52,7 @@ pub use unit::{
     RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
-use residua_infer::words;
+use residua_infer::{Precision, words};
 
 pub use residua_infer::network::BATCH_NORM_EPSILON as EPSILON;
 
@@ -107,6 +107,8 @@ pub struct ConvolveOptions {
     pub groups: Option<usize>,
     /// Whether the output is rounded to bfloat16 and stored as such; the moments are then those of what is stored.
     pub is_rounded: bool,
+    /// What numbers are multiplied in, on the CPU.
+    pub precision: Precision,
 }
 
 /// What [`merge`] adds, and what it multiplies both terms by, number by number.
@@ -250,8 +252,14 @@ pub fn convolve(
     stride: usize,
     addend: Option<Tensor<4>>,
 ) -> Tensor<4> {
-    let options =
-        ConvolveOptions { is_activated, stride, source: source(&norm), groups: None, is_rounded: false };
+    let options = ConvolveOptions {
+        is_activated,
+        stride,
+        source: source(&norm),
+        groups: None,
+        is_rounded: false,
+        precision: Precision::F32,
+    };
     let (x, norm, weight, addend) =
         (x.into_dispatch(), norm_dispatch(norm), weight.into_dispatch(), optional_dispatch(addend));
     let convolved = match engine {
@@ -270,8 +278,14 @@ pub fn convolve_with_moments(
     groups: usize,
 ) -> (Tensor<4>, Tensor<3>) {
     let source = MomentsSource::Running;
-    let options =
-        ConvolveOptions { is_activated: false, stride, source, groups: Some(groups), is_rounded: false };
+    let options = ConvolveOptions {
+        is_activated: false,
+        stride,
+        source,
+        groups: Some(groups),
+        is_rounded: false,
+        precision: Precision::F32,
+    };
     let Convolved { y, moments } = Dispatch::convolve(
         x.into_dispatch(),
         Norm::Absent,

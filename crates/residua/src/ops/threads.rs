@@ -9,6 +9,6 @@ pub(crate) fn with_threads_awake<R: Send>(device: &Device, work: impl FnOnce() -
 }
 
 /// Whether the kernels run on this device, perhaps under autodiff.
-pub(super) fn is_cpu(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }

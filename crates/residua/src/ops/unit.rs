@@ -24,6 +24,7 @@ mod seam;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};
+use residua_infer::Precision;
 
 use super::extension::ResidualBackend;
 use super::operands::{Norm, NormGradients, Optional};
@@ -48,6 +49,8 @@ pub struct UnitOptions {
     /// Whether the first convolution's output is kept for the backward pass, not computed again: the same values, in
     /// more memory and less time.
     pub keeps_first: bool,
+    /// What convolutions of stride 1 multiply in, on the CPU.
+    pub precision: Precision,
 }
 
 /// The branch of a unit: its convolutions, and the normalisations that belong to them.
@@ -235,6 +238,7 @@ impl UnitOptions {
             source: self.source,
             groups,
             is_rounded: false,
+            precision: self.precision,
         }
     }
 
@@ -247,6 +251,7 @@ impl UnitOptions {
             source: self.source,
             groups,
             is_rounded: false,
+            precision: self.precision,
         }
     }
 

@@ -13,9 +13,9 @@ use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::files::FileError;
 use crate::nn::{MemoryError, NetworkError};
-use residua_infer::ClassifierError;
 use residua_infer::foreign::ForeignError;
 use residua_infer::weights::{TensorFileError, WeightsError};
+use residua_infer::{ClassifierError, UnavailablePrecision};
 
 /// A run that cannot begin or go on.
 #[derive(Debug, Error)]
@@ -48,6 +48,12 @@ pub enum RunError {
     /// Another file of the run.
     #[error(transparent)]
     File(#[from] FileError),
+    /// This processor does not compute in the network's precision.
+    #[error("cannot train in this precision: {0}")]
+    Precision(#[from] UnavailablePrecision),
+    /// A precision that neither GPUs nor the reference compute in.
+    #[error("training in bf16 is for the CPU and its fused operations; train in f32")]
+    PrecisionElsewhere,
     /// Options that may not change on resume.
     #[error(transparent)]
     Resume(#[from] ResumeError),

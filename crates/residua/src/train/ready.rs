@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::machine::Machine;
+use super::precision::check_precision;
 use super::run_images::RunImages;
 use crate::data::{Normalisation, normalisation_of};
 use crate::device::free_memory;
@@ -36,6 +37,7 @@ impl Ready {
         let normalisation = normalisation_of(recipe.data.normalisation, training)?;
         let config = recipe.network.resolve(training.classes().len())?;
         let plan = config.plan()?;
+        check_precision(config.precision, &machine.device, machine.engine)?;
         let (batch, height, width) = (recipe.optimiser.batch, training.height(), training.width());
         let free = free_memory(&machine.device);
         let frozen = &recipe.fine_tuning.frozen;

@@ -8,6 +8,8 @@ use residua_kernels::{
 };
 
 use super::tensors::{self, MapBuffer, ParameterBuffer, contiguous, map_shape, shape, small, values};
+use residua_infer::Precision;
+
 use crate::ops::memory::{Buffer, IntoTensor};
 use crate::ops::operands::{Norm, NormGradients};
 use crate::ops::unit::Seam;
@@ -40,7 +42,7 @@ impl Layer {
         weight: FlexTensor,
         options: ConvolveOptions,
     ) -> Self {
-        let convolution = convolution(&x, &weight, options.stride);
+        let convolution = convolution(&x, &weight, &options);
         Self {
             norm: normalisation(norm),
             is_activated: options.is_activated,
@@ -124,14 +126,17 @@ impl Layer {
     }
 }
 
-pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: usize) -> Convolution {
+pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, options: &ConvolveOptions) -> Convolution {
     let [outputs, _, size, _] = weight.layout().shape().dims();
     Convolution {
         input: map_shape(x),
         outputs,
         size,
-        stride,
-        algorithm: Algorithm::current(),
+        stride: options.stride,
+        algorithm: match options.precision {
+            Precision::F32 => Algorithm::current(),
+            Precision::Bf16 => Algorithm::Bf16,
+        },
         instructions: Instructions::current(),
     }
 }

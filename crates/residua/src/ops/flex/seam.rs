@@ -70,7 +70,7 @@ pub(super) fn passed(seam: Option<&Seam>, gradient: &FlexTensor) -> Option<Passe
 
 impl Layer {
     /// Finishes the gradient of the input as [`Layer::complete_backward`] does, with the sums over it, and on the way passes it
-    /// through the convolution that was left at the seam. Nothing is done if none was left.
+    /// through the convolution that was left at the seam. Nothing is done if none was left, or one of both is computed in bfloat16.
     pub(super) fn finish_across(
         &self,
         seam: Option<&Seam>,
@@ -81,6 +81,9 @@ impl Layer {
         let seam = seam?;
         let Tail { x, norm, weight, options } = seam.take()?;
         let mut before = Layer::new(contiguous(x), &norm, contiguous(weight), options);
+        if self.convolution.is_in_bf16() || before.convolution.is_in_bf16() {
+            return None;
+        }
         let mut output = MapBuffer::of(self.convolution.input.len(), false);
         let mut g = Buffer::of(before.convolution.input.len());
         let finishing = Finishing {
@@ -119,6 +122,7 @@ mod tests {
     use crate::ops::operands::NormGradients;
     use crate::ops::unit::{Branch, Entry, ExitNorm, InnerNorm, Seams, Skip, UnitGradients};
     use crate::ops::{MomentsSource, RestGradients};
+    use residua_infer::Precision;
 
     /// The map between the units has left the caches before it is read again: two passes over it would be two readings.
     const SHAPE: [usize; 4] = [33, 32, 32, 64];
@@ -153,6 +157,7 @@ mod tests {
             source: MomentsSource::Batch,
             groups: 1,
             keeps_first: true,
+            precision: Precision::F32,
         }
     }
 

@@ -27,6 +27,8 @@ pub enum RecipeOption {
     BnGroup,
     /// What the feature maps between units are stored in.
     Trunk,
+    /// What training multiplies in.
+    Precision,
     /// The data set.
     Source,
     /// How pixels become inputs.
@@ -97,6 +99,7 @@ words!(RecipeOption, "option", {
     StemPooling => "network.stem_pooling",
     BnGroup => "network.bn_group",
     Trunk => "network.trunk",
+    Precision => "network.precision",
     Source => "data.source",
     Normalisation => "data.normalisation",
     Size => "data.size",
@@ -149,6 +152,7 @@ impl RecipeOption {
             | Self::StemPooling
             | Self::BnGroup
             | Self::Trunk
+            | Self::Precision
             | Self::Source
             | Self::Normalisation
             | Self::Size
@@ -181,7 +185,8 @@ mod tests {
     use super::*;
     use crate::data::Augmentation;
     use crate::nn::{
-        Block, DimensionChange, Layout, Ordering, Part, Shortcut, StemPooling, StridePlacement, Trunk,
+        Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
+        Trunk,
     };
     use crate::run::{NamedRecipe, Recipe, Warmup};
 
@@ -197,6 +202,7 @@ mod tests {
         recipe.network.stem_pooling = Some(StemPooling::Last);
         recipe.network.bn_group = Some(64);
         recipe.network.trunk = Some(Trunk::F32);
+        recipe.network.precision = Some(Precision::F32);
         recipe.data.size = Some(32);
         recipe.data.augmentation = Some(Augmentation::Shift);
         recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));

@@ -1,4 +1,4 @@
-//! What a classifier computes in.
+//! What networks compute in.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,8 @@ use residua_kernels::Instructions;
 
 use crate::words;
 
-/// What feature maps and weights are stored in and multiplied in. Sums and what follows a convolution are of f32.
+/// What numbers are multiplied in. Sums are of f32, and so are weights in training. A [`Classifier`](crate::Classifier) in bfloat16 also stores
+/// feature maps so; training rounds them while it reads them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// As they are trained.
