@@ -4,7 +4,7 @@ use super::{Finish, Place, Tiled, Waiting};
 use crate::map::{Block, block_at};
 use crate::sink::{AnySink, CHAINS, Sink, WithSink};
 use crate::source::floor;
-use crate::tiles::{SIDE, Tiles};
+use crate::tiles::SIDE;
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut, View};
 
@@ -28,7 +28,7 @@ impl Finish for Finishing<'_> {
     unsafe fn finish<V: Vector>(&self, tiled: Tiled, waiting: &Waiting, results: View) {
         let channels = tiled.output.channels;
         #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
-        if tiled.tiles == Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
+        if tiled.tiles == crate::tiles::Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
             // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
             if unsafe { avx512::finish(self, channels, waiting, results) } {
                 return;
