@@ -128,8 +128,8 @@ impl Tiled {
                 // Where an element of a run is of the block's first output.
                 let place = |element: usize| {
                     let (column, input) = (element / inputs, element % inputs);
-                    let at = block * LANES * of_output + input * of_input + tap(row * self.size + column);
-                    (element < self.run()).then_some(at)
+                    let at = || block * LANES * of_output + input * of_input + tap(row * self.size + column);
+                    (element < self.run()).then(at)
                 };
                 let half = |at: usize| u32::from(half::bf16::from_f32(weights[at]).to_bits());
                 for (pair, to) in to.chunks_exact_mut(LANES).enumerate() {
