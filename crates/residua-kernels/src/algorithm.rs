@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// How a 3x3 convolution of stride 1 is computed.
+/// How convolutions are computed. The first two differ for sizes of 3x3 and strides of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// Winograd's F(4x4, 3x3): a quarter of the multiplications, two to five times the rounding errors.

@@ -109,6 +109,11 @@ fn products_round_a_little() {
                 to_host(network.forward(images(&device), &mut Pass::evaluate()).unwrap())
             };
             assert_eq!(logits(&rounded), logits(&exact), "{name}");
+            let in_f32 = |network: &ResNetConfig| {
+                let network = ResNet::init(network, 3, &device).unwrap();
+                to_host(network.forward(images(&device), &mut Pass::train(0, 0).in_f32()).unwrap())
+            };
+            assert_eq!(in_f32(&rounded), in_f32(&exact), "{name}");
         }
     }
 }

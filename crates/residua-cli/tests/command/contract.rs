@@ -175,6 +175,12 @@ fn a_precision_of_bfloat16_belongs_to_the_recipe_and_goes_on_exactly() {
     run("train --resume part --iterations 12");
     assert!(weights(&sandbox.at("part"), 12) == weights(&sandbox.at("rounded"), 12));
     run("eval --checkpoint rounded");
+    // What is measured is in f32, also where nothing computes in bfloat16.
+    if cfg!(target_arch = "x86_64") {
+        let output = sandbox.command("propagate rounded --json").env("RESIDUA_INSTRUCTIONS", "avx2").output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct ResNetConfig {
     /// What training stores the feature maps between units in.
     #[serde(default)]
     pub trunk: Trunk,
-    /// What training multiplies in, but for the first and strided convolutions and the classifier.
+    /// What training multiplies in: convolutions of stride 1 within units, but for 1x1 ones of few channels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
 }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::precision::UnavailablePrecision;
+
 use super::ordering::Ordering;
 use super::part::Part;
 use super::variants::{Block, Layout};
@@ -157,6 +159,9 @@ pub enum NetworkError {
         /// What stands on the shortcuts.
         shortcut: String,
     },
+    /// The processor does not compute in the precision that the network is trained in.
+    #[error(transparent)]
+    Unavailable(#[from] UnavailablePrecision),
     /// Dropout masks were given, but not one for each unit.
     #[error("{given} dropout masks for {units} units; give one for each unit")]
     Masks {

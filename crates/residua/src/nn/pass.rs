@@ -21,6 +21,8 @@ pub struct Pass {
     is_training: bool,
     engine: Engine,
     memory: Memory,
+    /// Whether products are of f32, whatever the network's precision is.
+    is_in_f32: bool,
     /// What the network that runs multiplies in.
     pub(super) precision: Precision,
     masks: Masks,
@@ -60,6 +62,7 @@ impl Pass {
             is_training: true,
             engine: Engine::default(),
             memory: Memory::default(),
+            is_in_f32: false,
             precision: Precision::default(),
             masks: Masks::Counted { seed, iteration },
             units_passed: 0,
@@ -81,6 +84,16 @@ impl Pass {
     /// What a training step keeps of this pass for its backward pass; the results are the same to the bit.
     pub fn with_memory(self, memory: Memory) -> Self {
         Self { memory, ..self }
+    }
+
+    /// Multiplies in f32, whatever the network's [`Precision`] is: it is measured, not trained.
+    pub fn in_f32(self) -> Self {
+        Self { is_in_f32: true, ..self }
+    }
+
+    /// What a network of this precision multiplies in.
+    pub(super) fn precision_of(&self, precision: Precision) -> Precision {
+        if self.is_training && !self.is_in_f32 { precision } else { Precision::F32 }
     }
 
     /// Uses these dropout masks of zeros and ones, one for each unit in order, `[batch, height, width, channels]`.

@@ -188,7 +188,7 @@ impl ResNet {
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
     pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
-        pass.precision = self.config.precision;
+        pass.precision = pass.precision_of(self.config.precision);
         let stages = self.stages.iter().zip(1..);
         let numbered =
             stages.flat_map(|(units, stage)| units.iter().map(move |unit| (Part::Stage(stage), unit)));
@@ -237,6 +237,9 @@ impl ResNet {
             return Err(NetworkError::InputShape { shape: shape.to_vec() });
         }
         self.config.check_input(height, width)?;
+        if pass.engine() == Engine::Fused && ops::is_cpu(&images.device()) {
+            pass.precision_of(self.config.precision).check()?;
+        }
         if pass.is_training() {
             self.config.check_batch(batch, height, width)?;
             let units = self.units().count();

@@ -28,12 +28,13 @@ use crate::train::cross_entropy;
 
 impl Propagation {
     /// Passes a batch of images `[batch, 3, height, width]` through a network in training mode, forward and back. The network and
-    /// the images must lie on a device with autodiff. Dropout masks follow from `seed`. Nothing is learnt.
+    /// the images must lie on a device with autodiff. Dropout masks follow from `seed`. Nothing is learnt, and all
+    /// is computed in f32.
     ///
     /// # Errors
     /// When the images do not fit the network.
     pub fn of(network: &ResNet, images: Tensor<4>, labels: &[u16], seed: u64) -> Result<Self, NetworkError> {
-        let pass = Pass::train(seed, 0);
+        let pass = Pass::train(seed, 0).in_f32();
         let count = network.units().count();
         let mut inputs = vec![cut(network.forward_stem(images, &mut pass.clone())?.values)];
         for unit in 0..count {
