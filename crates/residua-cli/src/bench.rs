@@ -11,7 +11,7 @@ use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
 
-use crate::machine::{MachineArguments, MemoryArguments, PrecisionArguments};
+use crate::machine::{MachineArguments, MemoryArguments};
 use crate::measure::{Measured, Request, Subject, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
@@ -101,8 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if *mode != BenchmarkMode::Infer || !machine.infers_without_tensors() {
             return Err(UsageError::new("--callers is for --mode infer on the cpu").into());
         }
-        let precision = PrecisionArguments { precision: network.precision };
-        let classifier = precision.options(machine, threads)?;
+        let classifier = machine.classifier_options(network.precision, threads)?;
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), classifier);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }

@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, data, batch, json, weights, machine, max_unreadable, .. } = arguments;
-    let options = arguments.precision.options(machine, machine.start_threads()?)?;
+    let options = machine.classifier_options(arguments.precision.precision, machine.start_threads()?)?;
     let device = machine.open_device()?;
     let (weights, _) = weights.open(checkpoint, &ViewArguments::default())?;
     let (info, path) = (weights.info()?, weights.path.clone());

@@ -32,7 +32,7 @@ impl InferenceArguments {
     /// The network of a run, a checkpoint or a weight file, on the machine asked for. To be called once: it sizes the process's thread pool.
     pub(crate) fn open(&self, checkpoint: &Path, precision: PrecisionArguments) -> anyhow::Result<Network> {
         let Self { view, weights, machine } = self;
-        let options = precision.options(machine, machine.start_threads()?)?;
+        let options = machine.classifier_options(precision.precision, machine.start_threads()?)?;
         let device = machine.open_device()?;
         let (weights, _) = weights.open(checkpoint, view)?;
         let info = weights.info()?;

@@ -32,27 +32,9 @@ pub(crate) struct MachineArguments {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct PrecisionArguments {
-    /// What the network computes in: bf16 is several times as fast, and rounds all numbers to three digits.
+    /// What the network computes in: bf16 is faster, and rounds all numbers to three digits.
     #[arg(long, default_value_t, value_name = "PRECISION", value_parser = words::<Precision>())]
     pub(crate) precision: Precision,
-}
-
-impl PrecisionArguments {
-    /// How a network without tensors computes with so many threads. Others compute in f32.
-    pub(crate) fn options(
-        self,
-        machine: &MachineArguments,
-        threads: NonZeroUsize,
-    ) -> Result<ClassifierOptions, UsageError> {
-        let Self { precision } = self;
-        if precision != Precision::F32 && !machine.infers_without_tensors() {
-            return Err(UsageError::new(format_args!(
-                "--precision {precision} is for --device cpu and --engine fused"
-            )));
-        }
-        precision.check().map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
-        Ok(ClassifierOptions { threads, precision })
-    }
 }
 
 /// What training keeps in memory.
@@ -87,6 +69,21 @@ impl MachineArguments {
     /// Whether networks are run by [`residua::infer`]: on the CPU, unless the reference is asked for.
     pub(crate) fn infers_without_tensors(&self) -> bool {
         self.device == DeviceChoice::Cpu && self.engine == Engine::Fused
+    }
+
+    /// How a network without tensors computes in this precision with so many threads. Others compute in f32.
+    pub(crate) fn classifier_options(
+        &self,
+        precision: Precision,
+        threads: NonZeroUsize,
+    ) -> Result<ClassifierOptions, UsageError> {
+        if precision != Precision::F32 && !self.infers_without_tensors() {
+            return Err(UsageError::new(format_args!(
+                "--precision {precision} is for --device cpu and --engine fused"
+            )));
+        }
+        precision.check().map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
+        Ok(ClassifierOptions { threads, precision })
     }
 
     /// The device, ready to compute.

@@ -12,7 +12,7 @@ use residua::nn::{Memory, MemoryChoice, Parts, ResNetConfig};
 use residua::run::RunError;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{MachineArguments, PrecisionArguments};
+use crate::machine::MachineArguments;
 use crate::output::print;
 use crate::usage::{impossible_images, impossible_run, impossible_training};
 
@@ -67,10 +67,7 @@ impl Request {
             }
         };
         let classifier = match mode {
-            BenchmarkMode::Infer => {
-                let precision = PrecisionArguments { precision: network.precision };
-                Some(precision.options(machine, threads)?)
-            }
+            BenchmarkMode::Infer => Some(machine.classifier_options(network.precision, threads)?),
             BenchmarkMode::Train => None,
         };
         let memory = match mode {

@@ -230,7 +230,7 @@ impl Convolution {
         assert!(size % 2 == 1, "kernels have an odd size");
         let tiles = Tiles::of(instructions);
         let tiles = tiles.unwrap_or_else(|| panic!("no products of bfloat16 with {}", instructions.name()));
-        Tiled { input, output: self.output(), size, stride, tiles, instructions }
+        Tiled { input, output: self.output(), size, stride, tiles }
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -317,8 +317,7 @@ impl Plan {
     fn chunks(self, batch: usize) -> Chunks {
         match self {
             Self::Winograd(winograd) => Chunks::new(batch, winograd.run()),
-            Self::Direct(direct) => Chunks::new(batch, direct.images_of_run()),
-            Self::Tiled(tiled) => Chunks::new(batch, tiled.images_of_run()),
+            Self::Direct(_) | Self::Tiled(_) => Chunks::divided(batch, self.parts()),
         }
     }
 

@@ -7,7 +7,7 @@ mod patches;
 use std::ops::Range;
 
 use crate::instructions::Work;
-use crate::map::{MOST_CHUNKS, MapShape, Part, padded};
+use crate::map::{MapShape, Part, padded};
 use crate::multiply::{Multiply, are_near};
 use crate::product::{Ahead, Nothing, ROWS, SQUARE, outer_pair, panel, product_pair};
 use crate::scratch::Scratch;
@@ -63,12 +63,6 @@ impl Direct {
     /// part reads a share that stays next to the core while all pixels pass it, and so does its share of their gradient.
     pub(crate) fn parts(self) -> usize {
         if self.is_divided() { self.weights_len().div_ceil(PART_WEIGHTS) } else { 1 }
-    }
-
-    /// Images of a run. Divided work has fewer runs: each reads all weights and has a gradient of them of its own.
-    pub(crate) fn images_of_run(self) -> usize {
-        let batch = self.input.batch;
-        batch.div_ceil((batch.min(MOST_CHUNKS) / self.parts()).max(1))
     }
 
     /// A part of the work by pixels or, of many weights, by outputs.

@@ -105,13 +105,19 @@ pub(crate) struct Chunks {
 }
 
 /// More than the threads of most machines, few enough that partial sums cost little.
-pub(crate) const MOST_CHUNKS: usize = 32;
+const MOST_CHUNKS: usize = 32;
 
 impl Chunks {
     /// Runs of at least `least` images (as far as there are).
     pub(crate) fn new(batch: usize, least: usize) -> Self {
         let size = batch.div_ceil(MOST_CHUNKS).max(least).min(batch).max(1);
         Self { batch, size, is_reversed: false }
+    }
+
+    /// Runs that are worked on in so many parts each. Divided work has fewer runs: each reads all weights and has a gradient of them of its
+    /// own.
+    pub(crate) fn divided(batch: usize, parts: usize) -> Self {
+        Self::new(batch, batch.div_ceil((batch.min(MOST_CHUNKS) / parts).max(1)))
     }
 
     /// The same, worked on from the last to the first if `is_reversed`. A pass that begins where the one before it ended

@@ -7,6 +7,7 @@ use crate::instructions::{Instructions, Task};
 use crate::map::{MapShape, Part};
 use crate::operands::Input;
 use crate::source::AnySource;
+use crate::tiles::Tiles;
 use crate::values::ValuesMut;
 use crate::vector::Vector;
 use crate::view::MapViewMut;
@@ -34,9 +35,10 @@ impl Reading {
         let output = output.into();
         assert_eq!(output.len(), shape.len(), "output");
         let (source, to) = (input.source(shape), MapViewMut::new(output));
+        let tiles = Tiles::of(instructions);
         let parts = parts.min(shape.len().div_ceil(FEWEST)).max(1);
         awake::for_each(parts, &|index| {
-            instructions.run(Read { shape, source, to, part: Part { index, of: parts }, instructions });
+            instructions.run(Read { shape, source, to, part: Part { index, of: parts }, tiles });
         });
     }
 }
@@ -46,20 +48,20 @@ struct Read<'a> {
     source: AnySource<'a>,
     to: MapViewMut<'a>,
     part: Part,
-    instructions: Instructions,
+    tiles: Option<Tiles>,
 }
 
 impl Task for Read<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { shape, source, to, part, instructions } = self;
+        let Self { shape, source, to, part, tiles } = self;
         let channels = shape.channels;
         for image in 0..shape.batch {
             let own = part.share(shape.pixels(), 1);
             let at = (image * shape.pixels() + own.start) * channels;
             let pixels = Pixels { image, at, apart: channels, count: own.len() };
             // SAFETY: pixels are of the batch, whose shape the output has, and no other part's.
-            unsafe { copy::<V>(&source, instructions, channels, pixels, (to, at, channels)) }
+            unsafe { copy::<V>(&source, tiles, channels, pixels, (to, at, channels)) }
         }
     }
 }

@@ -27,6 +27,27 @@ pub(crate) enum AnySource<'a> {
     ThroughNorm(ThroughNorm<'a>),
 }
 
+/// Compiles `$work` for what is stored in f32 and for whatever is, of every kind of source.
+macro_rules! for_known {
+    ($vector:ident, $any:expr, $source:ident => $work:expr) => {
+        match *$any {
+            $crate::source::AnySource::Raw($source) => for_known!(@ $vector, $source, $work),
+            $crate::source::AnySource::Normalised($source) => for_known!(@ $vector, $source, $work),
+            $crate::source::AnySource::ThroughNorm($source) => for_known!(@ $vector, $source, $work),
+        }
+    };
+    (@ $vector:ident, $source:ident, $work:expr) => {
+        if $vector::IS_SPECIALISED
+            && let Some($source) = $source.as_f32()
+        {
+            $work
+        } else {
+            $work
+        }
+    };
+}
+pub(crate) use for_known;
+
 impl AnySource<'_> {
     /// Loads `count` vectors of a block of channels, `stride` numbers apart from `at` on, and stores them `pitch`
     /// numbers apart. A block with fewer channels than lanes is padded with zeros if `pads`, else cut.
@@ -43,25 +64,11 @@ impl AnySource<'_> {
         pitch: usize,
         pads: bool,
     ) {
-        /// Compiled for what is stored in f32, and for whatever is.
-        macro_rules! copy_known {
-            ($source:ident) => {
-                if V::IS_SPECIALISED
-                    && let Some(source) = $source.as_f32()
-                {
-                    copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads);
-                } else {
-                    copy::<V, _>($source, image, block, at, stride, count, to, pitch, pads);
-                }
-            };
-        }
         // SAFETY: as the caller promises.
         unsafe {
-            match *self {
-                Self::Raw(source) => copy_known!(source),
-                Self::Normalised(source) => copy_known!(source),
-                Self::ThroughNorm(source) => copy_known!(source),
-            }
+            for_known!(V, self, source => {
+                copy::<V, _>(source, image, block, at, stride, count, to, pitch, pads);
+            });
         }
     }
 

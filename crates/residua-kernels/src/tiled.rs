@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::instructions::{Instructions, Task};
-use crate::map::{MOST_CHUNKS, MapShape, Part};
+use crate::instructions::Task;
+use crate::map::{MapShape, Part};
 use crate::scratch::Scratch;
 use crate::source::AnySource;
 use crate::tiles::{AHEAD, DEPTH, Operands, RESULTS, ROWS, SIDE, Tiles};
@@ -30,7 +30,6 @@ pub(crate) struct Tiled {
     pub(crate) size: usize,
     pub(crate) stride: usize,
     pub(crate) tiles: Tiles,
-    pub(crate) instructions: Instructions,
 }
 
 /// Pairs of weights, 512 KB, up to which every tile of pixels is multiplied by all of them, as they stay in the cache next to a core. Of more,
@@ -143,12 +142,6 @@ impl Tiled {
                 }
             }
         });
-    }
-
-    /// Images of a run. Divided work has fewer runs: each reads all weights and has a gradient of them of its own.
-    pub(crate) fn images_of_run(self) -> usize {
-        let batch = self.input.batch;
-        batch.div_ceil((batch.min(MOST_CHUNKS) / self.parts()).max(1))
     }
 
     /// Into how many parts the work on a run of images is divided, by outputs; its gradient by inputs.

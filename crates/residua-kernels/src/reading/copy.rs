@@ -1,8 +1,8 @@
 //! Copies of pixels through a source.
 
-use crate::instructions::Instructions;
 use crate::map::blocks;
-use crate::source::{AnySource, Source};
+use crate::source::{AnySource, Source, for_known};
+use crate::tiles::Tiles;
 use crate::vector::Vector;
 use crate::view::{MapView, MapViewMut};
 
@@ -17,14 +17,14 @@ pub(crate) struct Pixels {
     pub(crate) count: usize,
 }
 
-/// Stores what `source` computes of pixels from a place on, `pitch` numbers apart.
+/// Stores what `source` computes of pixels from a place on, `pitch` numbers apart. Where there are `tiles`, their processor rounds.
 ///
 /// # Safety
 /// The pixels are of the source, and `to` has places for them.
 #[inline(always)]
 pub(crate) unsafe fn copy<V: Vector>(
     source: &AnySource,
-    instructions: Instructions,
+    tiles: Option<Tiles>,
     channels: usize,
     pixels: Pixels,
     to: (MapViewMut, usize, usize),
@@ -36,20 +36,7 @@ pub(crate) unsafe fn copy<V: Vector>(
         {
             return copy_halves(map, channels, pixels, to);
         }
-        match *source {
-            AnySource::Raw(source) => match source.as_f32() {
-                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
-                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
-            },
-            AnySource::Normalised(source) => match source.as_f32() {
-                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
-                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
-            },
-            AnySource::ThroughNorm(source) => match source.as_f32() {
-                Some(source) => copy_known::<V, _>(source, instructions, channels, pixels, to),
-                None => copy_known::<V, _>(source, instructions, channels, pixels, to),
-            },
-        }
+        for_known!(V, source, source => copy_known::<V, _>(source, tiles, channels, pixels, to));
     }
 }
 
@@ -76,16 +63,16 @@ unsafe fn copy_halves(
 #[inline(always)]
 unsafe fn copy_known<V: Vector, S: Source>(
     source: S,
-    instructions: Instructions,
+    tiles: Option<Tiles>,
     channels: usize,
     pixels: Pixels,
     (to, place, pitch): (MapViewMut, usize, usize),
 ) {
-    _ = instructions;
+    _ = tiles;
     #[allow(unused_mut)]
     let mut done = 0;
     #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
-    if instructions == Instructions::Avx512 && instructions.has_tiles() && to.is_of_halves() {
+    if tiles == Some(Tiles::Amx) && to.is_of_halves() {
         // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
         done = unsafe { avx512::copy_blocks(source, channels, pixels, (to, place, pitch)) };
     }

@@ -10,7 +10,7 @@ use super::Tiled;
 use super::rows::halves_mut;
 use crate::map::{MapShape, Part, block_at, padded};
 use crate::scratch::Scratch;
-use crate::source::{AnySource, Source};
+use crate::source::{AnySource, Source, for_known};
 use crate::tiles::{DEPTH, Operands, RESULTS, SIDE};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapViewMut, View, ViewMut};
@@ -27,26 +27,6 @@ struct Band {
     depth: usize,
     /// Positions of a channel's row: an odd number of cache lines, so that rows do not meet in a cache.
     pitch: usize,
-}
-
-/// Calls `$work` with a source that is known.
-macro_rules! for_known {
-    ($any:expr, $source:ident => $work:expr) => {
-        match *$any {
-            AnySource::Raw($source) => for_known!(@ $source, $work),
-            AnySource::Normalised($source) => for_known!(@ $source, $work),
-            AnySource::ThroughNorm($source) => for_known!(@ $source, $work),
-        }
-    };
-    (@ $source:ident, $work:expr) => {
-        if V::IS_SPECIALISED
-            && let Some($source) = $source.as_f32()
-        {
-            $work
-        } else {
-            $work
-        }
-    };
 }
 
 impl Tiled {
@@ -128,7 +108,7 @@ impl Tiled {
     ) {
         // SAFETY: as the caller promises.
         unsafe {
-            for_known!(source, source => self.transpose_known::<V, _>(source, own, image, to, band, at));
+            for_known!(V, source, source => self.transpose_known::<V, _>(source, own, image, to, band, at));
         }
     }
 
@@ -188,7 +168,7 @@ impl Tiled {
     ) {
         // SAFETY: as the caller promises.
         unsafe {
-            for_known!(gradient, source => self.pair_known::<V, _>(source, image, to, band, at));
+            for_known!(V, gradient, source => self.pair_known::<V, _>(source, image, to, band, at));
         }
     }
 

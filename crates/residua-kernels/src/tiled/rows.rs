@@ -116,7 +116,7 @@ pub(super) unsafe fn copy_pixels<V: Vector>(
         // SAFETY: as the caller promises.
         unsafe {
             let pixels = Pixels { image, at, apart: stride * input.channels, count };
-            copy::<V>(source, tiled.instructions, input.channels, pixels, (to, place, pitch));
+            copy::<V>(source, Some(tiled.tiles), input.channels, pixels, (to, place, pitch));
             if pitch > input.channels {
                 for pixel in 0..count {
                     to.zero(place + pixel * pitch + input.channels, pitch - input.channels);
@@ -134,7 +134,7 @@ pub(super) unsafe fn copy_pixels<V: Vector>(
 #[inline(always)]
 pub(super) unsafe fn copy_row<V: Vector>(
     source: &AnySource,
-    Tiled { input: shape, instructions, .. }: Tiled,
+    Tiled { input: shape, tiles, .. }: Tiled,
     image: usize,
     row: Option<usize>,
     (border, width): (usize, usize),
@@ -156,6 +156,6 @@ pub(super) unsafe fn copy_row<V: Vector>(
             _ => (channels, pixels),
         };
         let pixels = Pixels { image, at, apart: channels, count };
-        copy::<V>(source, instructions, channels, pixels, (to, begin, channels));
+        copy::<V>(source, Some(tiles), channels, pixels, (to, begin, channels));
     }
 }
