@@ -215,12 +215,13 @@ impl Convolution {
         Direct { input, output: self.output(), size, stride }
     }
 
-    /// Whether training multiplies numbers that are rounded to bfloat16: with [`Algorithm::Bf16`] of a stride of one, and of 1x1
-    /// convolutions those with 16,384 weights or more. With fewer, what is around the products takes longer than they do in f32.
+    /// Whether training multiplies numbers that are rounded to bfloat16: with [`Algorithm::Bf16`], of 1x1 convolutions those with 16,384
+    /// weights or more, and with a stride those of sixteen channels or more. With fewer, what is around the products takes longer than they
+    /// do in f32.
     pub fn is_in_bf16(&self) -> bool {
         const FEW_WEIGHTS: usize = 1 << 14;
         self.algorithm == Algorithm::Bf16
-            && self.stride == 1
+            && (self.stride == 1 || self.input.channels >= LANES)
             && (self.size > 1 || self.input.channels * self.outputs >= FEW_WEIGHTS)
     }
 
@@ -230,7 +231,7 @@ impl Convolution {
         assert!(size % 2 == 1, "kernels have an odd size");
         let tiles = Tiles::of(instructions);
         let tiles = tiles.unwrap_or_else(|| panic!("no products of bfloat16 with {}", instructions.name()));
-        Tiled { input, output: self.output(), size, stride, tiles }
+        Tiled { input, output: self.output(), size, stride, spread: 1, tiles }
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -270,10 +271,12 @@ impl Convolution {
         match plan {
             Plan::Direct(direct) => direct.pack(weights, direction == Direction::Forward, packed),
             Plan::Tiled(tiled) => match direction {
-                Direction::Forward => tiled.pack(weights, &mut packed[..tiled.packed_len()]),
+                Direction::Forward => {
+                    tiled.pack(weights, self.instructions, &mut packed[..tiled.packed_len()])
+                }
                 Direction::Backward => {
                     let tiled = tiled.transposed();
-                    tiled.pack_flipped(weights, &mut packed[..tiled.packed_len()]);
+                    tiled.pack_flipped(weights, self.instructions, &mut packed[..tiled.packed_len()]);
                 }
             },
             Plan::Winograd(Winograd { input, layout: Layout::Kernels, .. }) => {
@@ -349,21 +352,46 @@ impl Plan {
     /// To `[outputs, inputs, size, size]`, a block of outputs at a time.
     fn unpack_gradient(self, from: &[f32], convolution: &Convolution, to: &mut [f32]) {
         let length = convolution.input.channels * convolution.size * convolution.size;
+        let outputs = convolution.outputs;
         let of_block = |(block, to): (usize, &mut [f32])| match self {
             Self::Winograd(_) | Self::Tiled(_) => {
-                let outputs = convolution.outputs;
-                // Sixteen taps of an output after the other: a line of each.
-                for first in (0..length).step_by(LANES) {
-                    for (output, to) in to.chunks_exact_mut(length).enumerate() {
-                        for at in first..length.min(first + LANES) {
-                            to[at] = from[at * padded(outputs) + block * LANES + output];
-                        }
-                    }
-                }
+                let to = ViewMut::new(to);
+                let from = View::new(from);
+                convolution.instructions.run(Unpack { from, outputs, length, block, to });
             }
             Self::Direct(direct) => direct.unpack(from, block, to),
         };
         to.par_chunks_mut(LANES * length).enumerate().for_each(of_block);
+    }
+}
+
+/// A block of outputs out of `[length][outputs, padded]`, each output's numbers together.
+struct Unpack<'a> {
+    from: View<'a>,
+    outputs: usize,
+    length: usize,
+    block: usize,
+    to: ViewMut<'a>,
+}
+
+impl Task for Unpack<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { from, outputs, length, block, to } = self;
+        let own = LANES.min(outputs - block * LANES);
+        for first in (0..length).step_by(LANES) {
+            let count = LANES.min(length - first);
+            // SAFETY: numbers and block are of the gradient, and `to` has a place for each of the block's own.
+            unsafe {
+                let mut rows = [V::zero(); LANES];
+                for (row, values) in rows.iter_mut().enumerate().take(count) {
+                    *values = from.load((first + row) * padded(outputs) + block * LANES);
+                }
+                for (output, values) in V::transpose(rows).into_iter().enumerate().take(own) {
+                    to.store_first(output * length + first, count, values);
+                }
+            }
+        }
     }
 }
 

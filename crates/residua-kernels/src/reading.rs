@@ -11,7 +11,7 @@ use crate::tiles::Tiles;
 use crate::values::ValuesMut;
 use crate::vector::Vector;
 use crate::view::MapViewMut;
-pub(crate) use copy::{Pixels, copy};
+pub(crate) use copy::{Pixels, copy, copy_blocks};
 
 /// `relu(norm(x))`, both optional, in either storage: for what reads it more than once, or in another storage than it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

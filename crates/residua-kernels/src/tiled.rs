@@ -6,11 +6,10 @@
 
 mod finish;
 mod gradient;
+mod packing;
 mod rows;
 
 use std::ops::Range;
-
-use rayon::prelude::*;
 
 use crate::instructions::Task;
 use crate::map::{MapShape, Part};
@@ -29,6 +28,8 @@ pub(crate) struct Tiled {
     pub(crate) output: MapShape,
     pub(crate) size: usize,
     pub(crate) stride: usize,
+    /// Positions from a pixel of the input to the next; zeros lie between them.
+    pub(crate) spread: usize,
     pub(crate) tiles: Tiles,
 }
 
@@ -93,55 +94,9 @@ impl Tiled {
         self.output_blocks() * self.block_len()
     }
 
-    /// The convolution whose output is the gradient of this one's input, for a stride of one.
+    /// The convolution whose output is the gradient of this one's input.
     pub(crate) fn transposed(self) -> Self {
-        debug_assert_eq!(self.stride, 1);
-        Self { input: self.output, output: self.input, ..self }
-    }
-
-    /// Weights `[outputs, inputs, size, size]` as `[output block][kernel row][pair of a run][LANES][2]`.
-    pub(crate) fn pack(self, weights: &[f32], to: &mut [f32]) {
-        let taps = self.size * self.size;
-        self.pack_by(weights, [self.input.channels * taps, taps], |tap| tap, to);
-    }
-
-    /// Of the convolution that this is [`transposed`](Self::transposed) of: its weights `[inputs, outputs, size, size]` from the other
-    /// side.
-    pub(crate) fn pack_flipped(self, weights: &[f32], to: &mut [f32]) {
-        let taps = self.size * self.size;
-        self.pack_by(weights, [taps, self.output.channels * taps], |tap| taps - 1 - tap, to);
-    }
-
-    /// Of weights that lie so far apart from an output to the next, and from an input to the next.
-    fn pack_by(
-        self,
-        weights: &[f32],
-        [of_output, of_input]: [usize; 2],
-        tap: impl Fn(usize) -> usize + Sync,
-        to: &mut [f32],
-    ) {
-        let (inputs, outputs) = (self.input.channels, self.output.channels);
-        to.par_chunks_mut(self.block_len()).enumerate().for_each(|(block, to)| {
-            let own = outputs.min((block + 1) * LANES) - block * LANES;
-            for (row, to) in to.chunks_exact_mut(self.padded_run() / 2 * LANES).enumerate() {
-                // Where an element of a run is of the block's first output.
-                let place = |element: usize| {
-                    let (column, input) = (element / inputs, element % inputs);
-                    let at = || block * LANES * of_output + input * of_input + tap(row * self.size + column);
-                    (element < self.run()).then(at)
-                };
-                let half = |at: usize| u32::from(half::bf16::from_f32(weights[at]).to_bits());
-                for (pair, to) in to.chunks_exact_mut(LANES).enumerate() {
-                    let (first, second) = (place(2 * pair), place(2 * pair + 1));
-                    let (of_own, of_none) = to.split_at_mut(own);
-                    of_none.fill(0.);
-                    for (output, to) in of_own.iter_mut().enumerate() {
-                        let half = |place: Option<usize>| place.map_or(0, |at| half(at + output * of_output));
-                        *to = f32::from_bits(half(first) | half(second) << 16);
-                    }
-                }
-            }
-        });
+        Self { input: self.output, output: self.input, stride: self.spread, spread: self.stride, ..self }
     }
 
     /// Into how many parts the work on a run of images is divided, by outputs; its gradient by inputs.
@@ -220,7 +175,7 @@ impl<F: Finish> Forward<'_, F> {
         // SAFETY: as the caller promises.
         unsafe {
             tiled.tiles.begin(tiled.depth());
-            if tiled.is_pointwise() {
+            if tiled.is_pointwise() && tiled.spread == 1 {
                 self.pointwise::<V>(of_pixels, own);
             } else {
                 self.over_planes::<V>(of_pixels, own);
@@ -274,9 +229,9 @@ impl<F: Finish> Forward<'_, F> {
     /// Image by image, out of a copy with its border.
     #[inline(always)]
     unsafe fn over_planes<V: Vector>(&self, part: Part, own: Blocks) {
-        let Tiled { input, output, size, stride, .. } = self.tiled;
+        let Tiled { input, output, size, stride, spread, .. } = self.tiled;
         let (border, channels) = (size / 2, input.channels);
-        let width = ((output.width - 1) * stride + size).max(input.width + border);
+        let width = ((output.width - 1) * stride + size).max((input.width - 1) * spread + 1 + border);
         let height = (output.height - 1) * stride + size;
         let row_len = width * channels;
         // Products read whole tiles, past the last pixel, and runs up to their last step.

@@ -135,15 +135,23 @@ pub(crate) trait Vector: Copy {
     /// The nearest bfloat16 of each two numbers in the place of one f32, the first in its lower half.
     #[inline(always)]
     unsafe fn pair(first: Self, second: Self) -> Self {
-        let mut lanes = [[0f32; LANES]; 2];
-        // SAFETY: arrays have sixteen numbers.
+        let mut halves = [[0u16; LANES]; 2];
+        // SAFETY: arrays have sixteen halves.
         unsafe {
-            first.round_half().store(lanes[0].as_mut_ptr());
-            second.round_half().store(lanes[1].as_mut_ptr());
-            let [first, second] = lanes;
+            first.round_half().store_half(halves[0].as_mut_ptr());
+            second.round_half().store_half(halves[1].as_mut_ptr());
+            Self::interleave(halves[0].as_ptr(), halves[1].as_ptr())
+        }
+    }
+    /// Each two bfloat16 in the place of one f32, the first in its lower half.
+    #[inline(always)]
+    unsafe fn interleave(first: *const u16, second: *const u16) -> Self {
+        // SAFETY: pointers are valid for sixteen halves, as the caller promises.
+        unsafe {
+            let [first, second] = [first, second].map(|from| from.cast::<[u16; LANES]>().read_unaligned());
             let mut pairs = [0f32; LANES];
             for ((pair, first), second) in pairs.iter_mut().zip(first).zip(second) {
-                *pair = f32::from_bits(first.to_bits() >> 16 | second.to_bits());
+                *pair = f32::from_bits(u32::from(first) | u32::from(second) << 16);
             }
             Self::load(pairs.as_ptr())
         }

@@ -104,7 +104,7 @@ proptest! {
     fn convolutions_round_their_operands_only(
         (batch, height, width) in (1usize..7, 1usize..12, 1usize..40),
         (channels, outputs) in (prop_oneof![Just(16usize), Just(64), 1usize..50], prop_oneof![Just(16usize), Just(64), 1usize..50]),
-        (size, stride) in (prop_oneof![Just(1usize), Just(3), Just(5)], prop_oneof![Just(1usize), Just(1), Just(2)]),
+        (size, stride) in (prop_oneof![Just(1usize), Just(3), Just(5)], prop_oneof![Just(1usize), Just(1), Just(2), Just(3)]),
         (is_normalised, adds) in (any::<bool>(), any::<bool>()),
         seed: u64,
     ) {
@@ -117,22 +117,31 @@ proptest! {
 /// Weights that do not stay next to a core, whose work is divided.
 #[test]
 fn many_channels() {
-    for (size, side, channels, outputs) in
-        [(1, 7, 600, 540), (1, 11, 128, 130), (1, 3, 33, 500), (3, 5, 200, 176)]
-    {
+    for (size, stride, side, channels, outputs) in [
+        (1, 1, 7, 600, 540),
+        (1, 1, 11, 128, 130),
+        (1, 1, 3, 33, 500),
+        (3, 1, 5, 200, 176),
+        (1, 2, 9, 200, 300),
+        (1, 3, 7, 128, 128),
+        (3, 2, 6, 176, 200),
+        (3, 2, 7, 300, 40),
+    ] {
         let input = MapShape { batch: 3, height: side, width: side, channels };
         let (algorithm, instructions) = (Algorithm::Bf16, Instructions::Portable);
-        check(Convolution { input, outputs, size, stride: 1, algorithm, instructions }, true, true, 1);
+        check(Convolution { input, outputs, size, stride, algorithm, instructions }, true, true, 1);
     }
 }
 
 #[test]
 fn any_number_of_threads_computes_the_same() {
-    for (size, channels, outputs) in [(3, 24, 16), (1, 520, 300)] {
+    for (size, stride, channels, outputs) in
+        [(3, 1, 24, 16), (1, 1, 520, 300), (3, 2, 16, 24), (1, 2, 300, 200)]
+    {
         let input = MapShape { batch: 9, height: 7, width: 6, channels };
         for instructions in with_tiles() {
             let algorithm = Algorithm::Bf16;
-            let convolution = Convolution { input, outputs, size, stride: 1, algorithm, instructions };
+            let convolution = Convolution { input, outputs, size, stride, algorithm, instructions };
             let found = with_threads(|| {
                 assert!(convolution.is_in_bf16());
                 let results = all(convolution, true, true, 1);

@@ -1,9 +1,11 @@
 //! Copies of pixels through a source.
 
-use crate::map::blocks;
+use std::ops::Range;
+
+use crate::map::block_at;
 use crate::source::{AnySource, Source, for_known};
 use crate::tiles::Tiles;
-use crate::vector::Vector;
+use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut};
 
 /// Some pixels of an image.
@@ -17,7 +19,8 @@ pub(crate) struct Pixels {
     pub(crate) count: usize,
 }
 
-/// Stores what `source` computes of pixels from a place on, `pitch` numbers apart. Where there are `tiles`, their processor rounds.
+/// Stores what `source` computes of pixels from a place on, `pitch` numbers apart: all of their `channels`. Where there are `tiles`, their
+/// processor rounds.
 ///
 /// # Safety
 /// The pixels are of the source, and `to` has places for them.
@@ -30,13 +33,32 @@ pub(crate) unsafe fn copy<V: Vector>(
     to: (MapViewMut, usize, usize),
 ) {
     // SAFETY: as the caller promises.
+    unsafe { copy_blocks::<V>(source, tiles, channels, 0..channels.div_ceil(LANES), pixels, to) }
+}
+
+/// As [`copy`], some blocks of channels.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline(always)]
+pub(crate) unsafe fn copy_blocks<V: Vector>(
+    source: &AnySource,
+    tiles: Option<Tiles>,
+    channels: usize,
+    own: Range<usize>,
+    pixels: Pixels,
+    to: (MapViewMut, usize, usize),
+) {
+    // SAFETY: as the caller promises.
     unsafe {
         if let Some(map) = source.as_halves()
             && to.0.is_of_halves()
         {
-            return copy_halves(map, channels, pixels, to);
+            let first = own.start * LANES;
+            let count = channels.min(own.end * LANES) - first;
+            return copy_halves(map, count, Pixels { at: pixels.at + first, ..pixels }, to);
         }
-        for_known!(V, source, source => copy_known::<V, _>(source, tiles, channels, pixels, to));
+        for_known!(V, source, source => copy_known::<V, _>(source, tiles, channels, own, pixels, to));
     }
 }
 
@@ -65,25 +87,28 @@ unsafe fn copy_known<V: Vector, S: Source>(
     source: S,
     tiles: Option<Tiles>,
     channels: usize,
+    own: Range<usize>,
     pixels: Pixels,
     (to, place, pitch): (MapViewMut, usize, usize),
 ) {
     _ = tiles;
+    let first = own.start * LANES;
     #[allow(unused_mut)]
-    let mut done = 0;
+    let mut own = own;
     #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
     if tiles == Some(Tiles::Amx) && to.is_of_halves() {
         // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
-        done = unsafe { avx512::copy_blocks(source, channels, pixels, (to, place, pitch)) };
+        unsafe { avx512::copy_whole(source, channels, own.clone(), pixels, (to, place, pitch)) };
+        own.start = own.end.min(channels / LANES);
     }
-    for block in blocks(channels).skip(done) {
+    for block in own.map(|index| block_at(channels, index)) {
         // SAFETY: image, block and pixels are of the source, and `to` has places for them, as the caller promises.
         unsafe {
             let constants = source.constants::<V>(pixels.image, block);
             for pixel in 0..pixels.count {
                 let from = pixels.at + pixel * pixels.apart + block.channel;
                 let value = source.get::<V>(&constants, from, block);
-                to.store_first(place + pixel * pitch + block.channel, block.count, value);
+                to.store_first(place + pixel * pitch + block.channel - first, block.count, value);
             }
         }
     }
@@ -95,44 +120,49 @@ mod avx512 {
     use std::arch::x86_64::*;
 
     use super::*;
-    use crate::map::{Block, block_at};
-    use crate::vector::LANES;
+    use crate::map::Block;
     use crate::vector::avx512::Avx512;
 
-    /// The whole blocks of channels: how many.
+    /// Pixels that are read side by side. What is asked for ahead of them are the next channels of as many pixels.
+    const TOGETHER: usize = 8;
+
+    /// Those of the blocks that are whole.
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-    pub(super) unsafe fn copy_blocks<S: Source>(
+    pub(super) unsafe fn copy_whole<S: Source>(
         source: S,
         channels: usize,
+        own: Range<usize>,
         pixels: Pixels,
         (to, place, pitch): (MapViewMut, usize, usize),
-    ) -> usize {
-        let blocks = channels / LANES;
-        for first in (0..blocks).step_by(2) {
-            let is_pair = first + 1 < blocks;
-            let pair = [first, first + usize::from(is_pair)];
-            let pair = pair.map(|index| Block { count: LANES, ..block_at(channels, index) });
-            // SAFETY: image, blocks and pixels are of the source, and `to` has places for them, as the caller promises.
-            unsafe {
-                let constants = [
-                    source.constants::<Avx512>(pixels.image, pair[0]),
-                    source.constants::<Avx512>(pixels.image, pair[1]),
-                ];
-                for pixel in 0..pixels.count {
-                    let from = pixels.at + pixel * pixels.apart;
-                    let place = place + pixel * pitch + pair[0].channel;
-                    let value = source.get(&constants[0], from + pair[0].channel, pair[0]);
-                    if is_pair {
-                        let second = source.get(&constants[1], from + pair[1].channel, pair[1]);
-                        let to = to.halves(place, 2 * LANES).cast::<__m512bh>();
-                        to.write_unaligned(_mm512_cvtne2ps_pbh(second.0, value.0));
-                    } else {
-                        let to = to.halves(place, LANES).cast::<__m256bh>();
-                        to.write_unaligned(_mm512_cvtneps_pbh(value.0));
+    ) {
+        let end = own.end.min(channels / LANES);
+        for first_pixel in (0..pixels.count).step_by(TOGETHER) {
+            let some = first_pixel..pixels.count.min(first_pixel + TOGETHER);
+            for first in (own.start..end).step_by(2) {
+                let is_pair = first + 1 < end;
+                let pair = [first, first + usize::from(is_pair)];
+                let pair = pair.map(|index| Block { count: LANES, ..block_at(channels, index) });
+                // SAFETY: image, blocks and pixels are of the source, and `to` has places for them, as the caller promises.
+                unsafe {
+                    let constants = [
+                        source.constants::<Avx512>(pixels.image, pair[0]),
+                        source.constants::<Avx512>(pixels.image, pair[1]),
+                    ];
+                    for pixel in some.clone() {
+                        let from = pixels.at + pixel * pixels.apart;
+                        let place = place + pixel * pitch + (first - own.start) * LANES;
+                        let value = source.get(&constants[0], from + pair[0].channel, pair[0]);
+                        if is_pair {
+                            let second = source.get(&constants[1], from + pair[1].channel, pair[1]);
+                            let to = to.halves(place, 2 * LANES).cast::<__m512bh>();
+                            to.write_unaligned(_mm512_cvtne2ps_pbh(second.0, value.0));
+                        } else {
+                            let to = to.halves(place, LANES).cast::<__m256bh>();
+                            to.write_unaligned(_mm512_cvtneps_pbh(value.0));
+                        }
                     }
                 }
             }
         }
-        blocks
     }
 }

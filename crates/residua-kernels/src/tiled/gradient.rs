@@ -2,21 +2,90 @@
 //!
 //! It is, for every tap, a product over pixels: of channels by pixels with pixels by outputs. So the input is transposed; the gradient lies as
 //! weights do, pairs of pixels together. Both have the pixels of a plane with its border, where the gradient is zero. Then the pixels under
-//! another tap are as many positions further on, and a few images are one long row.
+//! another tap are as many positions further on, and a few images are one long row. Of a stride the gradient's pixels lie as far apart, zeros
+//! between them; a 1x1 convolution has a plane of those pixels that it sees.
 
 use std::ops::Range;
 
 use super::Tiled;
 use super::rows::halves_mut;
-use crate::map::{MapShape, Part, block_at, padded};
+use crate::map::{MapShape, Part, padded};
+use crate::reading::{Pixels, copy_blocks};
 use crate::scratch::Scratch;
-use crate::source::{AnySource, Source, for_known};
-use crate::tiles::{DEPTH, Operands, RESULTS, SIDE};
+use crate::source::AnySource;
+use crate::tiles::{DEPTH, Operands, RESULTS, SIDE, Tiles};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapViewMut, View, ViewMut};
 
 /// Positions of a band of images, if one image has not more.
 const BAND: usize = 1024;
+
+/// Pixels of a strip, and blocks of channels: 17 KB, which stay in the nearest cache.
+const STRIP: usize = 2 * LANES;
+const STRIP_BLOCKS: usize = 16;
+
+/// Numbers of a strip's pixel, and of a strip with a pixel of zeros on either side.
+const STRIP_PITCH: usize = STRIP_BLOCKS * LANES;
+const STRIP_LEN: usize = (STRIP + 2) * STRIP_PITCH;
+
+/// An image, read strip by strip.
+struct Strips<'a> {
+    source: &'a AnySource<'a>,
+    tiles: Tiles,
+    channels: usize,
+    /// The blocks of channels that are wanted.
+    own: Range<usize>,
+    image: usize,
+    /// Where the first pixel lies, and how far apart pixels and rows are.
+    first: usize,
+    lines: [usize; 2],
+    /// `[STRIP + 2][STRIP_BLOCKS][LANES]`, the first pixel zero.
+    strip: MapViewMut<'a>,
+}
+
+impl Strips<'_> {
+    /// Calls `take` with every strip of rows of so many pixels: with the row, the strip's first column, how many pixels it has, and its
+    /// blocks. They lie from the strip's pixel 1 on, zeros behind them. The first strip of a row is shorter by what `lead` says.
+    #[inline(always)]
+    unsafe fn each<V: Vector>(
+        self,
+        [width, rows]: [usize; 2],
+        lead: impl Fn(usize) -> usize,
+        mut take: impl FnMut(usize, usize, usize, Range<usize>),
+    ) {
+        let Self { source, tiles, channels, own, image, first, lines: [apart, pitch], strip } = self;
+        for row in 0..rows {
+            let mut column = 0;
+            while column < width {
+                let most = if column == 0 { STRIP - lead(row) } else { STRIP };
+                let count = most.min(width - column);
+                let pixels = Pixels { image, at: first + row * pitch + column * apart, apart, count };
+                for first in own.clone().step_by(STRIP_BLOCKS) {
+                    let blocks = first..own.end.min(first + STRIP_BLOCKS);
+                    // SAFETY: pixels and blocks are of the image, and the strip has places for them.
+                    unsafe {
+                        let place = (strip, STRIP_PITCH, STRIP_PITCH);
+                        copy_blocks::<V>(source, Some(tiles), channels, blocks.clone(), pixels, place);
+                        strip.zero((1 + count) * STRIP_PITCH, STRIP_LEN - (1 + count) * STRIP_PITCH);
+                    }
+                    take(row, column, count, blocks);
+                }
+                column += count;
+            }
+        }
+    }
+}
+
+/// Of a strip, two pixels' numbers of a block.
+#[inline(always)]
+unsafe fn pair_of<V: Vector>(strip: MapViewMut, pixels: [usize; 2], block: usize) -> V {
+    // SAFETY: pixels and block are of the strip, as the caller promises.
+    unsafe {
+        let [first, second] =
+            pixels.map(|pixel| strip.read().halves(pixel * STRIP_PITCH + block * LANES, LANES));
+        V::interleave(first, second)
+    }
+}
 
 /// The planes of some images, one behind the other, without gaps but for an odd position.
 #[derive(Clone, Copy)]
@@ -39,11 +108,32 @@ impl Tiled {
         self.input.channels * self.size * self.size * padded(self.output.channels)
     }
 
+    /// The input's pixels that a plane has: how far they lie apart, how many there are of a row, and how many rows.
+    fn plane(self) -> [usize; 3] {
+        let Self { input, output, size, stride, .. } = self;
+        match (size, stride) {
+            // Rows without gaps and borders are one.
+            (1, 1) => [1, input.pixels(), 1],
+            (1, _) => [stride, output.width, output.height],
+            _ => [1, input.width, input.height],
+        }
+    }
+
+    /// Positions from a pixel of the gradient to the next in its plane.
+    fn gradient_spread(self) -> usize {
+        if self.size == 1 { 1 } else { self.stride }
+    }
+
     fn band(self, images: usize) -> Band {
         let border = self.size - 1;
-        let (width, height) = (self.input.width + border, self.input.height + border);
+        let [_, width, height] = self.plane();
+        let (width, height) = (width + border, height + border);
         let image = (width * height).next_multiple_of(2);
-        let last = (self.output.height - 1) * width + self.output.width;
+        let spread = self.gradient_spread();
+        let last = match self.size {
+            1 => width * height,
+            _ => (self.output.height - 1) * spread * width + (self.output.width - 1) * spread + 1,
+        };
         let depth = ((images - 1) * image + last).next_multiple_of(DEPTH);
         // The last tap is the furthest; a row of pixels is stored in whole vectors.
         let pitch = (depth + border * (width + 1) + 2 * LANES).next_multiple_of(DEPTH);
@@ -54,7 +144,7 @@ impl Tiled {
     /// numbers of `sum`.
     ///
     /// # Safety
-    /// Source, gradient and sum have the lengths that the shapes say, the stride is one, and the machine has the tiles.
+    /// Source, gradient and sum have the lengths that the shapes say, and the machine has the tiles.
     #[inline(always)]
     pub(crate) unsafe fn weights_gradient<V: Vector>(
         self,
@@ -72,23 +162,31 @@ impl Tiled {
         let band = self.band(together);
         let blocks = self.output_blocks();
         let mut scratch = Scratch::take();
-        let [inputs, gradients, results] =
-            scratch.pieces([own.len() * LANES * band.pitch / 2, blocks * band.depth / 2 * LANES, RESULTS]);
-        let inputs = halves_mut(inputs);
+        let [inputs, gradients, strip, results] = scratch.pieces([
+            own.len() * LANES * band.pitch / 2,
+            blocks * band.depth / 2 * LANES,
+            STRIP_LEN / 2,
+            RESULTS,
+        ]);
+        let (inputs, strip) = (halves_mut(inputs), halves_mut(strip));
         let (gradients, results) = (ViewMut::new(gradients), ViewMut::new(results));
         // SAFETY: bands are of the images; scratch memory has places for them, and `sum` for all blocks and taps.
         unsafe {
             self.tiles.begin(DEPTH);
+            strip.zero(0, STRIP_PITCH);
             for first in images.clone().step_by(together) {
                 let count = together.min(images.end - first);
-                inputs.zero(0, own.len() * LANES * band.pitch);
-                gradients.slice(0, blocks * band.depth / 2 * LANES).fill(0.);
-                for image in 0..count {
-                    let of_band = first + image;
-                    self.transpose_image::<V>(source, own.clone(), of_band, inputs, band, image * band.image);
-                    self.pair_image::<V>(gradient, of_band, gradients, band, image * band.image);
-                }
                 let is_first = first == images.start;
+                // Borders stay zero, and what has no image is.
+                if is_first || count < together {
+                    inputs.zero(0, own.len() * LANES * band.pitch);
+                    gradients.slice(0, blocks * band.depth / 2 * LANES).fill(0.);
+                }
+                for image in 0..count {
+                    let (of_band, place) = (first + image, (band, image * band.image));
+                    self.transpose_image::<V>(source, own.clone(), of_band, inputs, place, strip);
+                    self.pair_image::<V>(gradient, of_band, gradients, place, strip);
+                }
                 self.multiply_bands::<V>(inputs, gradients.read(), results, sum, own.clone(), band, is_first);
             }
             self.tiles.end();
@@ -103,56 +201,36 @@ impl Tiled {
         own: Range<usize>,
         image: usize,
         to: MapViewMut,
-        band: Band,
-        at: usize,
+        (band, at): (Band, usize),
+        strip: MapViewMut,
     ) {
-        // SAFETY: as the caller promises.
+        let (border, channels) = (self.size / 2, self.input.channels);
+        let place = |row: usize| at + (row + border) * band.width + border;
+        let [apart, width, rows] = self.plane();
+        let first = image * self.input.pixels() * channels;
+        let lines = [apart * channels, apart * self.input.width * channels];
+        let read =
+            Strips { source, tiles: self.tiles, channels, own: own.clone(), image, first, lines, strip };
+        // SAFETY: pixels are of the image, and there is a row for every channel, with places behind the last position.
         unsafe {
-            for_known!(V, source, source => self.transpose_known::<V, _>(source, own, image, to, band, at));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose_known<V: Vector, S: Source>(
-        self,
-        source: S,
-        own: Range<usize>,
-        image: usize,
-        to: MapViewMut,
-        band: Band,
-        at: usize,
-    ) {
-        let MapShape { height, width, channels, .. } = self.input;
-        let border = self.size / 2;
-        for index in own.clone() {
-            let block = block_at(channels, index);
-            // SAFETY: pixels are of the image, and there is a row for every channel, with places behind the last position.
-            unsafe {
-                let constants = source.constants::<V>(image, block);
-                for row in 0..height {
-                    let from = (image * height + row) * width * channels + block.channel;
-                    let place = at + (row + border) * band.width + border;
-                    for column in (0..width).step_by(2 * LANES) {
+            read.each::<V>(
+                [width, rows],
+                |_| 0,
+                |row, column, _, blocks| {
+                    for (index, block) in blocks.enumerate() {
                         let mut pairs = [V::zero(); LANES];
-                        for (pair, pixels) in pairs.iter_mut().enumerate().take((width - column).div_ceil(2))
-                        {
-                            let pixel = column + 2 * pair;
-                            let first = source.get(&constants, from + pixel * channels, block);
-                            let second = match pixel + 1 < width {
-                                true => source.get(&constants, from + (pixel + 1) * channels, block),
-                                false => V::zero(),
-                            };
-                            *pixels = V::pair(first, second);
+                        for (pair, pixels) in pairs.iter_mut().enumerate() {
+                            *pixels = pair_of::<V>(strip, [1 + 2 * pair, 2 + 2 * pair], index);
                         }
                         for (channel, pairs) in V::transpose(pairs).into_iter().enumerate() {
-                            let row = (index - own.start) * LANES + channel;
+                            let of_channel = ((block - own.start) * LANES + channel) * band.pitch;
                             // What is behind the last pixel is zero, and the next row's pixels come later.
-                            let to = to.halves(row * band.pitch + place + column, 2 * LANES);
+                            let to = to.halves(of_channel + place(row) + column, 2 * LANES);
                             pairs.store(to.cast());
                         }
                     }
-                }
-            }
+                },
+            );
         }
     }
 
@@ -163,60 +241,40 @@ impl Tiled {
         gradient: &AnySource,
         image: usize,
         to: ViewMut,
-        band: Band,
-        at: usize,
-    ) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            for_known!(V, gradient, source => self.pair_known::<V, _>(source, image, to, band, at));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn pair_known<V: Vector, S: Source>(
-        self,
-        source: S,
-        image: usize,
-        to: ViewMut,
-        band: Band,
-        at: usize,
+        (band, at): (Band, usize),
+        strip: MapViewMut,
     ) {
         let MapShape { height, width, channels, .. } = self.output;
+        let spread = self.gradient_spread();
         // Without a border rows have no gaps.
-        let (height, width) = if self.size == 1 { (1, height * width) } else { (height, width) };
-        for index in 0..self.output_blocks() {
-            let block = block_at(channels, index);
-            // SAFETY: pixels are of the image, and there is a place for every position.
-            unsafe {
-                let constants = source.constants::<V>(image, block);
-                for row in 0..height {
-                    let from = (image * height + row) * width * channels + block.channel;
-                    let place = at + row * band.width;
-                    // The position in front of an odd one is of the border.
-                    let mut column = 0;
-                    let mut first = V::zero();
-                    if place.is_multiple_of(2) {
-                        first = source.get(&constants, from, block);
-                        column = 1;
-                    }
-                    let mut pair = place / 2;
-                    loop {
-                        let has_second = column < width;
-                        let second = if has_second {
-                            source.get(&constants, from + column * channels, block)
-                        } else {
-                            V::zero()
-                        };
-                        to.store((index * band.depth / 2 + pair) * LANES, V::pair(first, second));
-                        if column + 1 >= width {
-                            break;
+        let [width, rows] = if self.size == 1 { [height * width, 1] } else { [width, height] };
+        let own = 0..self.output_blocks();
+        let (first, lines) = (image * self.output.pixels() * channels, [channels, width * channels]);
+        let read = Strips { source: gradient, tiles: self.tiles, channels, own, image, first, lines, strip };
+        let place = |row: usize| at + row * spread * band.width;
+        // The position in front of an odd one is of the border.
+        let lead = |row: usize| if spread == 1 { place(row) % 2 } else { 0 };
+        // SAFETY: pixels are of the image, and there is a place for every position.
+        unsafe {
+            read.each::<V>([width, rows], lead, |row, column, count, blocks| {
+                let at = place(row) + column * spread;
+                for (index, block) in blocks.enumerate() {
+                    let to = to.from(block * band.depth / 2 * LANES);
+                    if spread == 1 {
+                        for pair in 0..(at % 2 + count).div_ceil(2) {
+                            let first = 1 - at % 2 + 2 * pair;
+                            let value = pair_of::<V>(strip, [first, first + 1], index);
+                            to.store((at / 2 + pair) * LANES, value);
                         }
-                        first = source.get(&constants, from + (column + 1) * channels, block);
-                        column += 2;
-                        pair += 1;
+                        continue;
+                    }
+                    for pixel in 0..count {
+                        let (at, pixel) = (at + pixel * spread, 1 + pixel);
+                        let pixels = if at.is_multiple_of(2) { [pixel, 0] } else { [0, pixel] };
+                        to.store(at / 2 * LANES, pair_of::<V>(strip, pixels, index));
                     }
                 }
-            }
+            });
         }
     }
 

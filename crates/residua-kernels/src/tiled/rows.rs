@@ -127,14 +127,14 @@ pub(super) unsafe fn copy_pixels<V: Vector>(
     }
 }
 
-/// Fills a row of a plane of `width` pixels with the image's row `row` behind `border` pixels; with zeros, if there is no such row.
+/// Fills a row of a plane of `width` pixels with the image's row at position `row`, behind `border` pixels; with zeros, if there is none.
 ///
 /// # Safety
 /// The image is of the batch, and the plane has the row.
 #[inline(always)]
 pub(super) unsafe fn copy_row<V: Vector>(
     source: &AnySource,
-    Tiled { input: shape, tiles, .. }: Tiled,
+    Tiled { input: shape, spread, tiles, .. }: Tiled,
     image: usize,
     row: Option<usize>,
     (border, width): (usize, usize),
@@ -143,11 +143,17 @@ pub(super) unsafe fn copy_row<V: Vector>(
     let MapShape { height, width: pixels, channels, .. } = shape;
     // SAFETY: as the caller promises.
     unsafe {
+        let row = row.filter(|row| row.is_multiple_of(spread)).map(|row| row / spread);
         let Some(row) = row.filter(|row| *row < height) else {
             return to.zero(place, width * channels);
         };
         let at = (image * height + row) * pixels * channels;
         let begin = place + border * channels;
+        if spread > 1 {
+            to.zero(place, width * channels);
+            let pixels = Pixels { image, at, apart: channels, count: pixels };
+            return copy::<V>(source, Some(tiles), channels, pixels, (to, begin, spread * channels));
+        }
         to.zero(place, border * channels);
         to.zero(begin + pixels * channels, (width - border - pixels) * channels);
         // Without a normalisation all channels are the same: the row is one long pixel.

@@ -157,6 +157,15 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn interleave(first: *const u16, second: *const u16) -> Self {
+        // SAFETY: the processor has AVX-512, and both are valid for sixteen halves, as the caller promises.
+        unsafe {
+            let first = _mm512_cvtepu16_epi32(_mm256_loadu_si256(first.cast()));
+            let second = _mm512_cvtepu16_epi32(_mm256_loadu_si256(second.cast()));
+            Self(_mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second))))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_streaming(self, to: *mut f32) {
         // SAFETY: the processor has AVX-512, and `to` is valid and aligned, as the caller promises.
         unsafe { _mm512_stream_ps(to, self.0) }
