@@ -14,7 +14,7 @@ use crate::sink::{BackwardSink, Output, RawGradient};
 use crate::source::AnySource;
 use crate::streaming::is_streamed;
 use crate::tiled::{self, Tiled, ToSink};
-use crate::tiles::Tiles;
+use crate::tiles::{Numbers, Tiles};
 use crate::values::{Values, ValuesMut};
 use crate::vector::{LANES, Vector};
 use crate::view::{MapView, MapViewMut, View, ViewMut};
@@ -225,13 +225,19 @@ impl Convolution {
             && (self.size > 1 || self.input.channels * self.outputs >= FEW_WEIGHTS)
     }
 
-    /// By a matrix unit.
+    /// By a matrix unit, in bfloat16.
     pub(crate) fn tiled(&self) -> Tiled {
-        let Self { input, size, stride, instructions, .. } = *self;
-        assert!(size % 2 == 1, "kernels have an odd size");
-        let tiles = Tiles::of(instructions);
+        let (numbers, instructions) = (Numbers::Bf16, self.instructions);
+        let tiles = Tiles::of(instructions, numbers);
         let tiles = tiles.unwrap_or_else(|| panic!("no products of bfloat16 with {}", instructions.name()));
-        Tiled { input, output: self.output(), size, stride, spread: 1, tiles }
+        self.tiled_by(numbers, tiles)
+    }
+
+    /// By products of tiles.
+    pub(crate) fn tiled_by(&self, numbers: Numbers, tiles: Tiles) -> Tiled {
+        let Self { input, size, stride, .. } = *self;
+        assert!(size % 2 == 1, "kernels have an odd size");
+        Tiled { input, output: self.output(), size, stride, spread: 1, numbers, tiles }
     }
 
     pub(crate) fn plan(&self) -> Plan {

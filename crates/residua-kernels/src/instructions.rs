@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::tiles::Tiles;
+use crate::tiles::{Numbers, Tiles};
 use crate::vector::Vector;
 use crate::vector::portable::Portable;
 
@@ -99,7 +99,7 @@ impl Instructions {
     /// Whether there are [convolutions in bfloat16](crate::Algorithm::Bf16) with it: with AVX-512, on a processor that has Intel's AMX
     /// and under Linux; and, slow, with what every machine has.
     pub fn has_tiles(self) -> bool {
-        self.is_available() && Tiles::of(self).is_some()
+        self.is_available() && Tiles::of(self, Numbers::Bf16).is_some()
     }
 
     /// As [`VARIABLE`] spells it.

@@ -42,13 +42,13 @@ pub struct PackedConvolution<'a> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Epilogue {
-    channels: usize,
+    pub(crate) channels: usize,
     /// Padded to whole vectors, as the next.
-    scale: Vec<f32>,
-    shift: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
     /// What a shortcut is multiplied by.
-    factor: f32,
-    activation: Activation,
+    pub(crate) factor: f32,
+    pub(crate) activation: Activation,
 }
 
 /// Where ReLU stands behind a convolution.

@@ -7,7 +7,7 @@ use crate::instructions::{Instructions, Task};
 use crate::map::{MapShape, Part};
 use crate::operands::Input;
 use crate::source::AnySource;
-use crate::tiles::Tiles;
+use crate::tiles::{Numbers, Tiles};
 use crate::values::ValuesMut;
 use crate::vector::Vector;
 use crate::view::MapViewMut;
@@ -35,7 +35,7 @@ impl Reading {
         let output = output.into();
         assert_eq!(output.len(), shape.len(), "output");
         let (source, to) = (input.source(shape), MapViewMut::new(output));
-        let tiles = Tiles::of(instructions);
+        let tiles = Tiles::of(instructions, Numbers::Bf16);
         let parts = parts.min(shape.len().div_ceil(FEWEST)).max(1);
         awake::for_each(parts, &|index| {
             instructions.run(Read { shape, source, to, part: Part { index, of: parts }, tiles });

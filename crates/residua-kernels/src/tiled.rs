@@ -1,4 +1,4 @@
-//! Convolutions in bfloat16 by a matrix unit.
+//! Convolutions of bfloat16 and of bytes by products of tiles.
 //!
 //! Under a row of the kernel an output pixel sees a run of `size * inputs` consecutive numbers of a row of the image. So the sixteen rows of a
 //! tile are read where they lie, at the distance of the pixels, and nothing is gathered: out of the map itself, if the convolution is 1x1 and
@@ -7,6 +7,7 @@
 mod finish;
 mod gradient;
 mod packing;
+mod quantised;
 mod rows;
 
 use std::ops::Range;
@@ -14,12 +15,13 @@ use std::ops::Range;
 use crate::instructions::Task;
 use crate::map::{MapShape, Part};
 use crate::scratch::Scratch;
-use crate::source::AnySource;
-use crate::tiles::{AHEAD, DEPTH, Operands, RESULTS, ROWS, SIDE, Tiles};
+use crate::tiles::{AHEAD, Numbers, Operands, RESULTS, ROWS, SIDE, Tiles};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapView, View, ViewMut};
 pub(crate) use finish::{Finishing, ToSink};
-use rows::{Walk, copy_pixels, copy_row, halves_mut};
+pub(crate) use quantised::{Quantised, ToBytes};
+pub(crate) use rows::Feed;
+use rows::{Walk, copy_pixels, copy_row, numbers_mut};
 
 /// A convolution, padded by half its size.
 #[derive(Clone, Copy, Debug)]
@@ -30,27 +32,28 @@ pub(crate) struct Tiled {
     pub(crate) stride: usize,
     /// Positions from a pixel of the input to the next; zeros lie between them.
     pub(crate) spread: usize,
+    pub(crate) numbers: Numbers,
     pub(crate) tiles: Tiles,
 }
 
-/// Pairs of weights, 512 KB, up to which every tile of pixels is multiplied by all of them, as they stay in the cache next to a core. Of more,
+/// Slots of weights, 512 KB, up to which every tile of pixels is multiplied by all of them, as they stay in the cache next to a core. Of more,
 /// two blocks are multiplied by all pixels before the next are read.
 const NEAR_WEIGHTS: usize = 1 << 17;
 
-/// Numbers of a tile's rows from which on they come without being asked for.
-const FORESEEN: usize = 1 << 13;
+/// Bytes of a tile's rows from which on they come without being asked for.
+const FORESEEN: usize = 1 << 14;
 
-/// Pairs of weights of a cache line.
+/// Slots of weights of a cache line.
 const LINE: usize = 16;
 
-/// Pairs of weights, half a megabyte, that a part of the work on a run of images has.
+/// Slots of weights, half a megabyte, that a part of the work on a run of images has.
 const PART_WEIGHTS: usize = 1 << 17;
 
-/// Numbers of pixels, a megabyte, that stay there while the weights pass.
-const NEAR_PIXELS: usize = 1 << 19;
+/// Bytes of pixels that stay there while the weights pass.
+const NEAR_PIXELS: usize = 1 << 20;
 
-/// Numbers of pixels, 32 KB, that are copied at a time where the weights stay there.
-const NEAR_COPY: usize = 1 << 14;
+/// Bytes of pixels that are copied at a time where the weights stay there.
+const NEAR_COPY: usize = 1 << 15;
 
 impl Tiled {
     /// Numbers that a pixel sees under a row of the kernel.
@@ -62,13 +65,13 @@ impl Tiled {
     /// Steps of a run.
     #[inline(always)]
     fn steps(self) -> usize {
-        self.run().div_ceil(DEPTH)
+        self.run().div_ceil(self.numbers.depth())
     }
 
     /// Numbers of a step.
     #[inline(always)]
     fn depth(self) -> usize {
-        self.run().div_ceil(self.steps()).next_multiple_of(2)
+        self.run().div_ceil(self.steps()).next_multiple_of(self.numbers.of_slot())
     }
 
     /// Numbers of a run that are multiplied. What is behind the run has no weight.
@@ -82,13 +85,25 @@ impl Tiled {
         self.output.channels.div_ceil(LANES)
     }
 
-    /// Pairs of weights of a block of outputs.
+    /// Slots of a run.
     #[inline(always)]
-    fn block_len(self) -> usize {
-        self.size * self.padded_run() / 2 * LANES
+    pub(crate) fn slots(self) -> usize {
+        self.padded_run() / self.numbers.of_slot()
     }
 
-    /// Pairs of all weights, each in the place of an f32.
+    /// Slots of weights of a block of outputs.
+    #[inline(always)]
+    pub(crate) fn block_len(self) -> usize {
+        self.size * self.slots() * LANES
+    }
+
+    /// Bytes of so many numbers.
+    #[inline(always)]
+    fn bytes(self, count: usize) -> usize {
+        count * size_of::<f32>() / self.numbers.of_slot()
+    }
+
+    /// Slots of all weights, each in the place of an f32.
     #[inline(always)]
     pub(crate) fn packed_len(self) -> usize {
         self.output_blocks() * self.block_len()
@@ -140,16 +155,16 @@ pub(crate) trait Finish: Copy {
 }
 
 /// A convolution of some images, as far as it is this part of it.
-pub(crate) struct Forward<'a, F> {
+pub(crate) struct Forward<'a, S, F> {
     pub(crate) tiled: Tiled,
-    pub(crate) source: AnySource<'a>,
+    pub(crate) source: S,
     pub(crate) weights: View<'a>,
     pub(crate) finish: F,
     pub(crate) images: Range<usize>,
     pub(crate) part: Part,
 }
 
-impl<F: Finish> Task for Forward<'_, F> {
+impl<S: Feed, F: Finish> Task for Forward<'_, S, F> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         // SAFETY: whoever made this has checked all lengths, and that the machine has the tiles.
@@ -159,7 +174,7 @@ impl<F: Finish> Task for Forward<'_, F> {
 
 type Blocks = Range<usize>;
 
-impl<F: Finish> Forward<'_, F> {
+impl<S: Feed, F: Finish> Forward<'_, S, F> {
     /// # Safety
     /// Source, weights and output have the lengths that the shapes say, and the machine has the tiles.
     #[inline(always)]
@@ -174,7 +189,7 @@ impl<F: Finish> Forward<'_, F> {
         }
         // SAFETY: as the caller promises.
         unsafe {
-            tiled.tiles.begin(tiled.depth());
+            tiled.tiles.begin(tiled.depth() / tiled.numbers.of_slot());
             if tiled.is_pointwise() && tiled.spread == 1 {
                 self.pointwise::<V>(of_pixels, own);
             } else {
@@ -190,19 +205,19 @@ impl<F: Finish> Forward<'_, F> {
         let Tiled { input, output, stride, .. } = self.tiled;
         let pixel = self.tiled.padded_run();
         // A map that is read as it is.
-        let map = self.source.as_halves().filter(|_| stride == 1 && pixel == input.channels);
+        let map = self.source.as_stored().filter(|_| stride == 1 && pixel == input.channels);
         let images = if F::IS_BY_IMAGE { 1 } else { self.images.len() };
         let pixels = part.share(images * output.pixels(), ROWS);
         let most = match (self.tiled.weights_are_near(), map) {
             (true, Some(_)) => pixels.len(),
-            (true, None) => NEAR_COPY / pixel,
-            (false, _) => NEAR_PIXELS / pixel,
+            (true, None) => NEAR_COPY / self.tiled.bytes(pixel),
+            (false, _) => NEAR_PIXELS / self.tiled.bytes(pixel),
         };
         let most = (most / ROWS * ROWS).max(ROWS);
         let copied = if map.is_some() { ROWS } else { most };
         let mut scratch = Scratch::take();
-        let [results, copy] = scratch.pieces([2 * RESULTS, copied * pixel / 2]);
-        let (results, copy) = (ViewMut::new(results), halves_mut(copy));
+        let [results, copy] = scratch.pieces([2 * RESULTS, copied * self.tiled.slots()]);
+        let (results, copy) = (ViewMut::new(results), numbers_mut(copy, self.tiled.numbers));
         for image in self.images.clone().step_by(images) {
             for own_first in pixels.clone().step_by(most) {
                 let (first, count) = (image * output.pixels() + own_first, most.min(pixels.end - own_first));
@@ -237,8 +252,9 @@ impl<F: Finish> Forward<'_, F> {
         // Products read whole tiles, past the last pixel, and runs up to their last step.
         let behind = ROWS * stride * channels + self.tiled.padded_run();
         let mut scratch = Scratch::take();
-        let [results, plane] = scratch.pieces([2 * RESULTS, (height * row_len + behind).div_ceil(2)]);
-        let (results, plane) = (ViewMut::new(results), halves_mut(plane));
+        let [results, plane] =
+            scratch.pieces([2 * RESULTS, (height * row_len + behind).div_ceil(self.tiled.numbers.of_slot())]);
+        let (results, plane) = (ViewMut::new(results), numbers_mut(plane, self.tiled.numbers));
         // Of one pixel apart, rows with their borders are one row of pixels, some of which nobody wants.
         let (lines, walk) = if stride == 1 {
             let own = part.share((output.height - 1) * width + output.width, ROWS);
@@ -324,15 +340,16 @@ impl<F: Finish> Forward<'_, F> {
             return if tile * lines * LINE < len { next } else { Lines::NONE };
         }
         let len = ROWS * operands.distance;
+        let bytes = self.tiled.bytes(len);
         let is_dense = self.tiled.is_pointwise() && operands.distance == self.tiled.padded_run();
         let is_there = (tile + 2) * ROWS <= field.whole.min(field.walk.count);
-        // Twice as many numbers as pairs of weights are in a line.
-        let is_wanted = is_dense && is_there && len <= FORESEEN && pair * lines * 2 * LINE < len;
+        let is_wanted =
+            is_dense && is_there && bytes <= FORESEEN && pair * lines * LINE * size_of::<f32>() < bytes;
         if is_wanted { operands.rows.lines(operands.start + len).skip(pair * lines) } else { Lines::NONE }
     }
 }
 
-/// Rows of numbers of bfloat16, each at a distance from the one before, and other rows under the kernel's next row.
+/// Rows of numbers, each at a distance from the one before, and other rows under the kernel's next row.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     values: MapView<'a>,
@@ -358,6 +375,7 @@ impl<'a> Field<'a> {
         let (rows, skipped) = if begins_rest { (self.rest, self.whole) } else { (self.rows, 0) };
         let Rows { values, start, distance, pitch } = rows;
         Operands {
+            numbers: tiled.numbers,
             rows: values,
             start: start + self.walk.start(tile, distance) - skipped * distance,
             distance,

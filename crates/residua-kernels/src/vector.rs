@@ -110,6 +110,28 @@ pub(crate) trait Vector: Copy {
             to.cast::<[u16; LANES]>().write_unaligned(halves);
         }
     }
+    /// The nearest of the bytes 0 to 255 to each number, of two equally near the even one; zero for NaN.
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        let mut lanes = [0f32; LANES];
+        // SAFETY: the array has sixteen numbers, and `to` is valid for as many bytes.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            let bytes = lanes.map(|value| value.round_ties_even() as u8);
+            to.cast::<[u8; LANES]>().write_unaligned(bytes);
+        }
+    }
+    /// The numbers that the bits are as integers.
+    #[inline(always)]
+    unsafe fn of_integers(self) -> Self {
+        let mut lanes = [0f32; LANES];
+        // SAFETY: the array has sixteen numbers.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            let lanes = lanes.map(|value| (value.to_bits() as i32) as f32);
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// Numbers that lie first in each of sixteen blocks, then those that lie second, and so on.
     #[inline(always)]
     unsafe fn transpose(blocks: [Self; LANES]) -> [Self; LANES] {

@@ -172,6 +172,8 @@ pub(crate) struct MapViewMut<'a, const IS_F32: bool = false> {
 enum Storage {
     F32,
     Bf16,
+    /// Of scratch memory alone, for the rows of tiles: no vectors are loaded from it.
+    U8,
 }
 
 impl Storage {
@@ -180,6 +182,7 @@ impl Storage {
         match self {
             Self::F32 => count * size_of::<f32>(),
             Self::Bf16 => count * size_of::<u16>(),
+            Self::U8 => count,
         }
     }
 }
@@ -204,6 +207,11 @@ impl<'a> MapView<'a> {
             Values::Bf16(values) => (values.as_ptr().cast(), Storage::Bf16),
         };
         Self { start, length: values.len(), storage, lifetime: PhantomData }
+    }
+
+    /// Bytes.
+    pub(crate) fn of_bytes(values: &'a [u8]) -> Self {
+        Self { start: values.as_ptr(), length: values.len(), storage: Storage::U8, lifetime: PhantomData }
     }
 
     /// No map.
@@ -286,6 +294,21 @@ impl MapView<'_> {
         unsafe { self.start.cast::<u16>().add(at) }
     }
 
+    /// Where numbers of whatever storage lie, of which there are `count` from `at` on.
+    #[inline(always)]
+    pub(crate) unsafe fn pointer(self, at: usize, count: usize) -> *const u8 {
+        debug_assert!(at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
+        unsafe { self.start.add(self.storage.bytes(at)) }
+    }
+
+    /// One of numbers that are bytes.
+    pub(crate) unsafe fn byte(self, at: usize) -> u8 {
+        debug_assert!(self.storage == Storage::U8);
+        // SAFETY: as the caller promises.
+        unsafe { *self.pointer(at, 1) }
+    }
+
     /// One of numbers of bfloat16.
     pub(crate) unsafe fn half(self, at: usize) -> f32 {
         // SAFETY: as the caller promises.
@@ -335,11 +358,29 @@ impl<'a> MapViewMut<'a> {
         Self { start, length, storage, lifetime: PhantomData }
     }
 
+    /// Bytes.
+    pub(crate) fn of_bytes(values: &'a mut [u8]) -> Self {
+        let (start, length) = (values.as_mut_ptr(), values.len());
+        Self { start, length, storage: Storage::U8, lifetime: PhantomData }
+    }
+
+    /// Where bytes lie, of which there are `count` from `at` on.
+    #[inline(always)]
+    pub(crate) unsafe fn bytes(self, at: usize, count: usize) -> *mut u8 {
+        debug_assert!(self.storage == Storage::U8 && at + count <= self.length, "{at} of {}", self.length);
+        // SAFETY: the position is within the view, as the caller promises.
+        unsafe { self.start.add(at) }
+    }
+
     /// The same, known to be f32, if it is.
     #[inline(always)]
     pub(crate) fn as_f32(self) -> Option<MapViewMut<'a, true>> {
         let Self { start, length, storage, lifetime } = self;
         (storage == Storage::F32).then_some(MapViewMut { start, length, storage, lifetime })
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.length
     }
 
     pub(crate) fn is_of_halves(self) -> bool {
@@ -363,9 +404,16 @@ impl<'a> MapViewMut<'a> {
     /// Zeros `count` numbers from `at` on.
     #[inline(always)]
     pub(crate) unsafe fn zero(self, at: usize, count: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { self.fill(at, count, 0) }
+    }
+
+    /// Makes every byte of `count` numbers from `at` on this one.
+    #[inline(always)]
+    pub(crate) unsafe fn fill(self, at: usize, count: usize, byte: u8) {
         debug_assert!(at + count <= self.length, "{at} of {}", self.length);
         // SAFETY: within the view, as the caller promises.
-        unsafe { self.start.add(self.storage.bytes(at)).write_bytes(0, self.storage.bytes(count)) }
+        unsafe { self.start.add(self.storage.bytes(at)).write_bytes(byte, self.storage.bytes(count)) }
     }
 
     /// Whether a vector is a cache line, and the first begins one.

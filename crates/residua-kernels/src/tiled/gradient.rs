@@ -8,14 +8,17 @@
 use std::ops::Range;
 
 use super::Tiled;
-use super::rows::halves_mut;
+use super::rows::numbers_mut;
 use crate::map::{MapShape, Part, padded};
 use crate::reading::{Pixels, copy_blocks};
 use crate::scratch::Scratch;
 use crate::source::AnySource;
-use crate::tiles::{DEPTH, Operands, RESULTS, SIDE, Tiles};
+use crate::tiles::{Numbers, Operands, RESULTS, SIDE, Tiles};
 use crate::vector::{LANES, Vector};
 use crate::view::{Lines, MapViewMut, View, ViewMut};
+
+/// Positions of a step.
+const DEPTH: usize = Numbers::Bf16.depth();
 
 /// Positions of a band of images, if one image has not more.
 const BAND: usize = 1024;
@@ -168,11 +171,11 @@ impl Tiled {
             STRIP_LEN / 2,
             RESULTS,
         ]);
-        let (inputs, strip) = (halves_mut(inputs), halves_mut(strip));
+        let (inputs, strip) = (numbers_mut(inputs, self.numbers), numbers_mut(strip, self.numbers));
         let (gradients, results) = (ViewMut::new(gradients), ViewMut::new(results));
         // SAFETY: bands are of the images; scratch memory has places for them, and `sum` for all blocks and taps.
         unsafe {
-            self.tiles.begin(DEPTH);
+            self.tiles.begin(DEPTH / self.numbers.of_slot());
             strip.zero(0, STRIP_PITCH);
             for first in images.clone().step_by(together) {
                 let count = together.min(images.end - first);
@@ -302,6 +305,7 @@ impl Tiled {
                     // tap wants.
                     unsafe {
                         let operands = Operands {
+                            numbers: self.numbers,
                             rows: inputs.read(),
                             start: (input - own.start) * LANES * band.pitch + shift,
                             distance: band.pitch,

@@ -66,8 +66,8 @@ impl Task for Pack<'_> {
                 block.read().load::<V>((input * taps + tap) * LANES)
             };
             for row in 0..tiled.size {
-                for pair in 0..tiled.padded_run() / 2 {
-                    let at = (row * tiled.padded_run() / 2 + pair) * LANES;
+                for pair in 0..tiled.slots() {
+                    let at = (row * tiled.slots() + pair) * LANES;
                     to.store(at, V::pair(of(row, 2 * pair), of(row, 2 * pair + 1)));
                 }
             }

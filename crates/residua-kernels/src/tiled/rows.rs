@@ -6,10 +6,10 @@ use super::Tiled;
 use crate::map::MapShape;
 use crate::reading::{Pixels, copy};
 use crate::source::AnySource;
-use crate::tiles::ROWS;
+use crate::tiles::{Numbers, ROWS, Tiles};
 use crate::values::ValuesMut;
 use crate::vector::Vector;
-use crate::view::MapViewMut;
+use crate::view::{MapView, MapViewMut};
 
 /// Positions, one after the other, of which tiles have [`ROWS`] each: lines of `line` positions, the first `wanted` of which are pixels.
 #[derive(Clone, Copy)]
@@ -81,11 +81,68 @@ impl Walk {
     }
 }
 
-/// Scratch memory for numbers of bfloat16.
-pub(super) fn halves_mut(memory: &mut [f32]) -> MapViewMut<'_> {
+/// Scratch memory for numbers.
+pub(super) fn numbers_mut(memory: &mut [f32], numbers: Numbers) -> MapViewMut<'_> {
+    let (start, length) = (memory.as_mut_ptr(), numbers.of_slot() * memory.len());
     // SAFETY: the same memory, in which any bits are numbers of either kind.
-    let halves = unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), 2 * memory.len()) };
-    MapViewMut::new(ValuesMut::Bf16(halves))
+    unsafe {
+        match numbers {
+            Numbers::Bf16 => {
+                MapViewMut::new(ValuesMut::Bf16(std::slice::from_raw_parts_mut(start.cast(), length)))
+            }
+            Numbers::Int8 => MapViewMut::of_bytes(std::slice::from_raw_parts_mut(start.cast(), length)),
+        }
+    }
+}
+
+/// What the rows of tiles are of.
+///
+/// # Safety
+/// Pixels are of the map, and where they are copied to has places for them; otherwise as for [`Vector`].
+pub(crate) trait Feed: Copy + Sync {
+    /// The map itself, if rows can be read where they lie in it.
+    fn as_stored(&self) -> Option<MapView<'_>>;
+
+    /// Whether all channels are read the same, so that a row is one long pixel.
+    fn is_uniform(&self) -> bool;
+
+    /// The byte of which numbers beyond the map's borders consist.
+    fn border(&self) -> u8;
+
+    /// Copies pixels of so many channels to a place, and from there on so far apart.
+    unsafe fn copy<V: Vector>(
+        &self,
+        tiles: Tiles,
+        channels: usize,
+        pixels: Pixels,
+        to: (MapViewMut, usize, usize),
+    );
+}
+
+impl Feed for AnySource<'_> {
+    fn as_stored(&self) -> Option<MapView<'_>> {
+        self.as_halves()
+    }
+
+    fn is_uniform(&self) -> bool {
+        matches!(self, Self::Raw(_))
+    }
+
+    fn border(&self) -> u8 {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn copy<V: Vector>(
+        &self,
+        tiles: Tiles,
+        channels: usize,
+        pixels: Pixels,
+        to: (MapViewMut, usize, usize),
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { copy::<V>(self, Some(tiles), channels, pixels, to) }
+    }
 }
 
 /// Copies what the output's pixels `pixels` (of all images, one after the other) see of a 1x1 convolution's input, each padded with zeros.
@@ -94,7 +151,7 @@ pub(super) fn halves_mut(memory: &mut [f32]) -> MapViewMut<'_> {
 /// The pixels are of the output, and `to` has places for them.
 #[inline(always)]
 pub(super) unsafe fn copy_pixels<V: Vector>(
-    source: &AnySource,
+    source: &impl Feed,
     tiled: Tiled,
     pixels: Range<usize>,
     to: MapViewMut,
@@ -116,7 +173,7 @@ pub(super) unsafe fn copy_pixels<V: Vector>(
         // SAFETY: as the caller promises.
         unsafe {
             let pixels = Pixels { image, at, apart: stride * input.channels, count };
-            copy::<V>(source, Some(tiled.tiles), input.channels, pixels, (to, place, pitch));
+            source.copy::<V>(tiled.tiles, input.channels, pixels, (to, place, pitch));
             if pitch > input.channels {
                 for pixel in 0..count {
                     to.zero(place + pixel * pitch + input.channels, pitch - input.channels);
@@ -127,13 +184,13 @@ pub(super) unsafe fn copy_pixels<V: Vector>(
     }
 }
 
-/// Fills a row of a plane of `width` pixels with the image's row at position `row`, behind `border` pixels; with zeros, if there is none.
+/// Fills a row of a plane of `width` pixels with the image's row at position `row`, behind `border` pixels; with what lies beyond its borders, if there is none.
 ///
 /// # Safety
 /// The image is of the batch, and the plane has the row.
 #[inline(always)]
 pub(super) unsafe fn copy_row<V: Vector>(
-    source: &AnySource,
+    source: &impl Feed,
     Tiled { input: shape, spread, tiles, .. }: Tiled,
     image: usize,
     row: Option<usize>,
@@ -145,23 +202,19 @@ pub(super) unsafe fn copy_row<V: Vector>(
     unsafe {
         let row = row.filter(|row| row.is_multiple_of(spread)).map(|row| row / spread);
         let Some(row) = row.filter(|row| *row < height) else {
-            return to.zero(place, width * channels);
+            return to.fill(place, width * channels, source.border());
         };
         let at = (image * height + row) * pixels * channels;
         let begin = place + border * channels;
         if spread > 1 {
-            to.zero(place, width * channels);
+            to.fill(place, width * channels, source.border());
             let pixels = Pixels { image, at, apart: channels, count: pixels };
-            return copy::<V>(source, Some(tiles), channels, pixels, (to, begin, spread * channels));
+            return source.copy::<V>(tiles, channels, pixels, (to, begin, spread * channels));
         }
-        to.zero(place, border * channels);
-        to.zero(begin + pixels * channels, (width - border - pixels) * channels);
-        // Without a normalisation all channels are the same: the row is one long pixel.
-        let (channels, count) = match source {
-            AnySource::Raw(_) => (pixels * channels, 1),
-            _ => (channels, pixels),
-        };
+        to.fill(place, border * channels, source.border());
+        to.fill(begin + pixels * channels, (width - border - pixels) * channels, source.border());
+        let (channels, count) = if source.is_uniform() { (pixels * channels, 1) } else { (channels, pixels) };
         let pixels = Pixels { image, at, apart: channels, count };
-        copy::<V>(source, Some(tiles), channels, pixels, (to, begin, channels));
+        source.copy::<V>(tiles, channels, pixels, (to, begin, channels));
     }
 }

@@ -4,24 +4,27 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-use super::{AHEAD, Operands, SIDE};
+use super::{AHEAD, Numbers, Operands, SIDE};
 use crate::view::ViewMut;
 
-/// Whether the processor has it, and the system lets this process use it.
-pub(super) fn is_available() -> bool {
-    static IS_AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *IS_AVAILABLE.get_or_init(|| has_instructions() && is_permitted())
+/// Whether the processor has it for such numbers, and the system lets this process use it.
+pub(super) fn is_available(numbers: Numbers) -> bool {
+    static IS_AVAILABLE: [OnceLock<bool>; 2] = [const { OnceLock::new() }; 2];
+    *IS_AVAILABLE[numbers as usize].get_or_init(|| has_instructions(numbers) && is_permitted())
 }
 
-fn has_instructions() -> bool {
-    const BF16: u32 = 1 << 22;
+fn has_instructions(numbers: Numbers) -> bool {
     const TILE: u32 = 1 << 24;
+    let of_numbers = match numbers {
+        Numbers::Bf16 => 1 << 22,
+        Numbers::Int8 => 1 << 25,
+    };
     if __cpuid_count(0, 0).eax < 7 {
         return false;
     }
     let features = __cpuid_count(7, 0).edx;
     // Every processor with AMX has the latter two, too.
-    features & (BF16 | TILE) == BF16 | TILE
+    features & (of_numbers | TILE) == of_numbers | TILE
         && std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512bf16")
 }
@@ -46,14 +49,14 @@ struct Configuration {
 
 /// Registers 0 to 3 are for sums, 4 and 5 for rows, 6 and 7 for weights.
 #[inline(always)]
-pub(super) unsafe fn begin(depth: usize) {
+pub(super) unsafe fn begin(slots: usize) {
     let mut configuration =
         Configuration { palette: 1, first_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
     for register in 0..8 {
         let (rows, bytes) = match register {
             0..4 => (SIDE, SIDE * size_of::<f32>()),
-            4 | 5 => (SIDE, depth * size_of::<u16>()),
-            _ => (depth / 2, SIDE * size_of::<f32>()),
+            4 | 5 => (SIDE, slots * size_of::<f32>()),
+            _ => (slots, SIDE * size_of::<f32>()),
         };
         configuration.rows[register] = rows as u8;
         configuration.row_bytes[register] = bytes as u16;
@@ -73,7 +76,7 @@ const LINE: usize = SIDE * size_of::<f32>();
 
 /// A loop over `steps` steps.
 macro_rules! steps {
-    ($operands:ident, $a:ident, $b:ident, [$($ahead:tt)*], $($instruction:literal),+) => {
+    ($operands:ident, $distance:ident, $a:ident, $b:ident, [$($ahead:tt)*], $($instruction:expr),+) => {
         asm!(
             "2:",
             $($instruction,)+
@@ -84,96 +87,113 @@ macro_rules! steps {
             "dec {steps}",
             "jnz 2b",
             a = inout(reg) $a => _,
-            a1 = inout(reg) $a.wrapping_add(SIDE * $operands.distance) => _,
+            a1 = inout(reg) $a.wrapping_add(SIDE * $distance) => _,
             b = inout(reg) $b => _,
             b1 = inout(reg) $b.wrapping_add($operands.block_len()) => _,
             steps = inout(reg) $operands.steps => _,
-            distance = in(reg) $operands.distance * size_of::<u16>(),
+            distance = in(reg) $distance,
             line = in(reg) LINE,
-            a_step = in(reg) $operands.depth * size_of::<u16>(),
-            b_step = in(reg) $operands.depth / 2 * LINE,
+            a_step = in(reg) $operands.slots() * size_of::<f32>(),
+            b_step = in(reg) $operands.slots() * LINE,
             $($ahead)*
             options(nostack, readonly),
         )
     };
 }
 
-#[inline(always)]
-pub(super) unsafe fn multiply<const R: usize, const C: usize>(operands: Operands, results: ViewMut) {
-    let Operands { rows, start, distance, pitch, weights, runs, steps, depth, ahead } = operands;
-    // SAFETY: rows, weights and results have the lengths that the loops go through, and the registers are configured, as the
-    // caller promises.
-    unsafe {
-        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
-        let row_len = (R * SIDE - 1) * distance + steps * depth;
+/// All runs, their products by this instruction.
+macro_rules! runs {
+    ($dot:literal, $operands:ident, $R:ident, $C:ident) => {{
+        let Operands { rows, start, distance, pitch, weights, runs, steps, depth, ahead, .. } = $operands;
+        let row_len = ($R * SIDE - 1) * distance + steps * depth;
+        // In bytes.
+        let apart = distance * size_of::<f32>() / $operands.numbers.of_slot();
         for run in 0..runs {
-            let a = rows.halves(start + run * pitch, row_len);
-            let b = weights.from(run * steps * depth / 2 * SIDE).pointer();
-            match (R, C) {
+            let a = rows.pointer(start + run * pitch, row_len);
+            let b = weights.from(run * steps * $operands.slots() * SIDE).pointer();
+            match ($R, $C) {
                 (2, 2) if !ahead.are_none() => steps!(
-                    operands,
+                    $operands,
+                    apart,
                     a,
                     b,
                     [ahead = inout(reg) ahead.skip(run * steps * AHEAD).pointer() => _,],
                     "tileloadd tmm4, [{a} + {distance}]",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
                     ".irp line,0,64,128,192,256,320,384,448",
                     "prefetcht1 [{ahead} + \\line]",
                     ".endr",
                     "add {ahead}, 512",
                     "tileloadd tmm7, [{b1} + {line}]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
                     "tileloadd tmm5, [{a1} + {distance}]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7"
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7")
                 ),
                 (2, 2) => steps!(
-                    operands,
+                    $operands,
+                    apart,
                     a,
                     b,
                     [],
                     "tileloadd tmm4, [{a} + {distance}]",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
                     "tileloadd tmm7, [{b1} + {line}]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
                     "tileloadd tmm5, [{a1} + {distance}]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7"
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7")
                 ),
                 (2, _) => steps!(
-                    operands,
+                    $operands,
+                    apart,
                     a,
                     b,
                     [],
                     "tileloadd tmm6, [{b} + {line}]",
                     "tileloadd tmm4, [{a} + {distance}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
                     "tileloadd tmm5, [{a1} + {distance}]",
-                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    concat!($dot, " tmm2, tmm5, tmm6")
                 ),
                 (_, 2) => steps!(
-                    operands,
+                    $operands,
+                    apart,
                     a,
                     b,
                     [],
                     "tileloadd tmm4, [{a} + {distance}]",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
                     "tileloadd tmm7, [{b1} + {line}]",
-                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    concat!($dot, " tmm1, tmm4, tmm7")
                 ),
                 _ => steps!(
-                    operands,
+                    $operands,
+                    apart,
                     a,
                     b,
                     [],
                     "tileloadd tmm4, [{a} + {distance}]",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    concat!($dot, " tmm0, tmm4, tmm6")
                 ),
             }
+        }
+    }};
+}
+
+#[inline(always)]
+pub(super) unsafe fn multiply<const R: usize, const C: usize>(operands: Operands, results: ViewMut) {
+    // SAFETY: rows, weights and results have the lengths that the loops go through, and the registers are configured, as the
+    // caller promises.
+    unsafe {
+        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+        match operands.numbers {
+            Numbers::Bf16 => runs!("tdpbf16ps", operands, R, C),
+            Numbers::Int8 => runs!("tdpbusd", operands, R, C),
         }
         let to = results.slice(0, super::RESULTS).as_mut_ptr();
         macro_rules! store {

@@ -157,6 +157,27 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: the processor has AVX2 and FMA, and `to` is valid for as many bytes, as the caller promises.
+        unsafe {
+            let integers = self.0.map(|half| {
+                // The second operand is the result where either is NaN.
+                let positive = _mm256_max_ps(half, _mm256_setzero_ps());
+                _mm256_cvtps_epi32(_mm256_min_ps(positive, _mm256_set1_ps(255.)))
+            });
+            // Quarters of both in turn, then in order.
+            let words = _mm256_packs_epi32(integers[0], integers[1]);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let halves = [_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)];
+            _mm_storeu_si128(to.cast(), _mm_packus_epi16(halves[0], halves[1]));
+        }
+    }
+    #[inline(always)]
+    unsafe fn of_integers(self) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
+        unsafe { Self(self.0.map(|half| _mm256_cvtepi32_ps(_mm256_castps_si256(half)))) }
+    }
+    #[inline(always)]
     unsafe fn at_least(self, floor: Self) -> Self {
         // The second operand is the result where either is NaN.
         each!(_mm256_max_ps, floor, self)

@@ -113,6 +113,21 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: the processor has AVX-512, and `to` is valid for as many bytes, as the caller promises.
+        unsafe {
+            // The second operand is the result where either is NaN.
+            let positive = _mm512_max_ps(self.0, _mm512_setzero_ps());
+            let integers = _mm512_cvtps_epi32(_mm512_min_ps(positive, _mm512_set1_ps(255.)));
+            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(integers));
+        }
+    }
+    #[inline(always)]
+    unsafe fn of_integers(self) -> Self {
+        // SAFETY: the processor has AVX-512, as the caller promises.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0))) }
+    }
+    #[inline(always)]
     unsafe fn transpose(blocks: [Self; LANES]) -> [Self; LANES] {
         // SAFETY: the processor has AVX-512, as the caller promises.
         unsafe {
