@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use residua::bench::{BenchmarkMode, Latency, measure_latency, measure_loader};
 use residua::data::{Augmentation, Source};
-use residua::nn::{NetworkOptions, Part, Parts};
+use residua::nn::{NetworkOptions, Part, Parts, Precision};
 use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
 
-use crate::machine::{MachineArguments, MemoryArguments};
-use crate::measure::{Measured, Request, Subject, impossible_inference};
+use crate::machine::{InferencePrecision, MachineArguments, MemoryArguments};
+use crate::measure::{Measured, Request, Subject, classifier_options, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
 use crate::usage::{UsageError, count, threads};
@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Parts of the network that training leaves as they are, such as stem,stage1.
     #[arg(long, value_name = "PART,PART,...", value_delimiter = ',', value_parser = words::<Part>(), conflicts_with = "load")]
     freeze: Vec<Part>,
+    /// In infer: compute in bytes, as networks do that were exported to int8.
+    #[arg(long, conflicts_with_all = ["precision", "load"])]
+    int8: bool,
     /// In infer: as many callers at once, each with one batch after another; the time that a call takes.
     #[arg(long, value_name = "N", value_parser = threads)]
     callers: Option<NonZeroUsize>,
@@ -82,6 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
+    if arguments.int8 && *mode != BenchmarkMode::Infer {
+        return Err(UsageError::new("--int8 is for --mode infer: networks are trained in f32 or bf16").into());
+    }
     let is_trained = *mode == BenchmarkMode::Train && options.model != Compared::INCEPTION;
     if !arguments.freeze.is_empty() && !is_trained {
         return Err(UsageError::new("--freeze is for --mode train of residual networks").into());
@@ -93,18 +99,24 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         return inception(arguments, threads);
     }
-    // A classifier computes all networks in bfloat16, training not.
-    let precision = if *mode == BenchmarkMode::Infer { options.precision.take() } else { None };
-    let (mut network, size) = arguments.images.resolve(&options)?;
-    network.precision = precision.unwrap_or(network.precision);
+    if *mode == BenchmarkMode::Infer {
+        // A classifier computes all networks in bfloat16, training not.
+        options.precision = None;
+    }
+    let (network, size) = arguments.images.resolve(&options)?;
     if let Some(callers) = arguments.callers {
         if *mode != BenchmarkMode::Infer || !machine.infers_without_tensors() {
             return Err(UsageError::new("--callers is for --mode infer on the cpu").into());
         }
-        let classifier = machine.classifier_options(network.precision, threads)?;
+        let precision = arguments.precision();
+        let classifier = classifier_options(machine, precision, threads, (&network, size))?;
         let measured = measure_latency(&network, batch.get(), size, (callers, *steps), classifier);
         return latency(arguments, &options.model, callers, &measured.map_err(impossible_inference)?);
     }
+    let precision = match arguments.precision() {
+        Some(precision) => precision.as_str(),
+        None => network.precision.as_str(),
+    };
     let subject = Subject::Residual { network: network.clone(), size };
     let Measured { measurement: measured, memory } = arguments.request(subject).run(threads)?;
     if arguments.json {
@@ -120,7 +132,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "steps": steps,
             "memory": memory,
             "trunk": network.trunk,
-            "precision": network.precision,
+            "precision": precision,
             "device": machine.device,
             "threads": threads,
             "parameters": measured.parameters,
@@ -142,7 +154,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             options.model,
             machine.device,
             network.trunk,
-            network.precision,
+            precision,
             measured.images_per_second_median,
             measured.images_per_second,
             measured.parameters
@@ -161,6 +173,16 @@ impl Arguments {
             machine: self.machine.clone(),
             memory: self.memory.memory,
             frozen: self.frozen(),
+            precision: self.precision(),
+        }
+    }
+
+    /// What a classifier computes in.
+    fn precision(&self) -> Option<InferencePrecision> {
+        match self.network.precision() {
+            _ if self.int8 => Some(InferencePrecision::Int8),
+            Some(Precision::Bf16) => Some(InferencePrecision::Bf16),
+            Some(Precision::F32) | None => None,
         }
     }
 

@@ -141,6 +141,7 @@ impl Arguments {
         let machine =
             MachineArguments { device: self.device, threads: self.threads, engine: Engine::default() };
         let request = Request {
+            precision: None,
             subject,
             mode,
             batch,

@@ -62,16 +62,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { checkpoint, data, batch, json, weights, machine, max_unreadable, .. } = arguments;
-    let options = machine.classifier_options(arguments.precision.precision, machine.start_threads()?)?;
+    let asked = machine.asked(arguments.precision.precision, machine.start_threads()?)?;
     let device = machine.open_device()?;
     let (weights, _) = weights.open(checkpoint, &ViewArguments::default())?;
     let (info, path) = (weights.info()?, weights.path.clone());
     let fits = info.network.check_tensors(&weights.tensors);
     fits.map_err(|error| StoredWeights::refused(&path, error))?;
-    let source = match data {
-        Some(source) => source.clone(),
-        None => trained_on(checkpoint)?,
-    };
+    let source = data.clone().map_or_else(|| trained_on(checkpoint), Ok)?;
     let view = arguments.view(&source, info.view())?;
     let fits = info.network.check_input(view.height, view.width);
     fits.map_err(|error| impossible_images(&error))?;
@@ -94,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let network = Network::of(weights, info, [view.height, view.width], machine, options, &device)?;
+    let network = Network::of(weights, info, [view.height, view.width], machine, asked, &device)?;
     let result = network.evaluate(&test_set, *batch)?;
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));
@@ -146,7 +143,7 @@ fn some(names: &[String]) -> String {
 }
 
 /// The data set that the run of these weights was trained on.
-fn trained_on(checkpoint: &Path) -> anyhow::Result<Source> {
+pub(crate) fn trained_on(checkpoint: &Path) -> anyhow::Result<Source> {
     match saved_recipe(checkpoint) {
         Ok(recipe) => Ok(recipe.data.source),
         Err(RunError::NoRun { .. }) => Err(UsageError::new(format_args!(

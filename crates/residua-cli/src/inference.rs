@@ -8,12 +8,12 @@ use residua::data::{DataError, Images};
 use residua::device::Device;
 use residua::evaluate::{Evaluation, Trained, evaluate_classifier};
 use residua::infer::classifier::ClassifierError;
-use residua::infer::{Classifier, ClassifierOptions, Precision, Prediction, StoredWeights, WeightsInfo};
+use residua::infer::{Classifier, Prediction, StoredWeights, WeightsInfo};
 use residua::nn::Architecture;
 use residua::ops::Engine;
 use residua::run::RunError;
 
-use crate::machine::{MachineArguments, PrecisionArguments};
+use crate::machine::{Asked, InferencePrecision, MachineArguments, PrecisionArguments};
 use crate::usage::UsageError;
 use crate::weights::{ViewArguments, WeightsArguments, check_residual};
 
@@ -32,12 +32,12 @@ impl InferenceArguments {
     /// The network of a run, a checkpoint or a weight file, on the machine asked for. To be called once: it sizes the process's thread pool.
     pub(crate) fn open(&self, checkpoint: &Path, precision: PrecisionArguments) -> anyhow::Result<Network> {
         let Self { view, weights, machine } = self;
-        let options = machine.classifier_options(precision.precision, machine.start_threads()?)?;
+        let asked = machine.asked(precision.precision, machine.start_threads()?)?;
         let device = machine.open_device()?;
         let (weights, _) = weights.open(checkpoint, view)?;
         let info = weights.info()?;
         let size = [info.height, info.width];
-        Network::of(weights, info, size, machine, options, &device)
+        Network::of(weights, info, size, machine, asked, &device)
     }
 
     /// As [`open`](Self::open), a residual network always as tensors, which have gradients; and what computes with them. `command` is what
@@ -66,14 +66,15 @@ impl Network {
         info: WeightsInfo,
         size: [usize; 2],
         machine: &MachineArguments,
-        options: ClassifierOptions,
+        asked: Asked,
         device: &Device,
     ) -> anyhow::Result<Self> {
         let config = match &info.network {
             Architecture::ResNet(config) if machine.infers_without_tensors() => config,
-            _ if options.precision != Precision::F32 => {
+            _ if !matches!(asked.precision, None | Some(InferencePrecision::F32)) => {
                 let given = info.network.name();
-                let (precision, path) = (options.precision, weights.path.display());
+                let precision = asked.precision.map_or("", InferencePrecision::as_str);
+                let path = weights.path.display();
                 return Err(UsageError::new(format_args!(
                     "--precision {precision} is for residual networks; {path} is {given}"
                 ))
@@ -82,6 +83,13 @@ impl Network {
             _ => return Ok(Self::Tensors(Box::new(Trained::of(weights, device)?), machine.engine)),
         };
         let StoredWeights { path, tensors, .. } = weights;
+        let options = asked.options(info.ranges.as_ref()).ok_or_else(|| {
+            UsageError::new(format_args!(
+                "--precision int8: {} is not of a network that computes in bytes; write one by residua export {0} --to int8",
+                path.display()
+            ))
+        })?;
+        let options = options.for_weights(&info);
         let classifier = Classifier::new(config, tensors, size, options).map_err(|error| match error {
             ClassifierError::Network(error) => StoredWeights::refused(&path, error).into(),
             error => error,

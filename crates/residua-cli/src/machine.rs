@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Args;
 use residua::device::{Device, DeviceChoice};
-use residua::infer::{ClassifierOptions, Precision};
+use residua::infer::{ClassifierOptions, ClassifierPrecision, InputRanges, Precision};
 use residua::nn::{Memory, MemoryChoice};
 use residua::ops::Engine;
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,44 @@ pub(crate) struct MachineArguments {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct PrecisionArguments {
-    /// What the network computes in: bf16 is faster, and rounds all numbers to three digits.
-    #[arg(long, default_value_t, value_name = "PRECISION", value_parser = words::<Precision>())]
-    pub(crate) precision: Precision,
+    /// What the network computes in [default: int8, if that is what its file was exported to and this processor is fast at it; else f32].
+    #[arg(long, value_name = "PRECISION", value_parser = words::<InferencePrecision>())]
+    pub(crate) precision: Option<InferencePrecision>,
+}
+
+/// What a trained network computes in, as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InferencePrecision {
+    F32,
+    Bf16,
+    Int8,
+}
+
+residua::infer::words!(InferencePrecision, "precision", {
+    F32 => "f32",
+    Bf16 => "bf16": "bfloat16 with sums of f32: three digits; wants a processor with AMX",
+    Int8 => "int8": "bytes with exact sums, of networks that were exported to it",
+});
+
+/// What a network is asked to be run with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) threads: NonZeroUsize,
+    pub(crate) precision: Option<InferencePrecision>,
+}
+
+impl Asked {
+    /// For a network whose convolutions have such ranges, if they have any; nothing if they are needed and there are none.
+    pub(crate) fn options(self, ranges: Option<&InputRanges>) -> Option<ClassifierOptions> {
+        let Self { threads, precision } = self;
+        let precision = match precision {
+            None => None,
+            Some(InferencePrecision::F32) => Some(ClassifierPrecision::F32),
+            Some(InferencePrecision::Bf16) => Some(ClassifierPrecision::Bf16),
+            Some(InferencePrecision::Int8) => Some(ClassifierPrecision::Int8(ranges?.clone())),
+        };
+        Some(ClassifierOptions { threads, precision })
+    }
 }
 
 /// What training keeps in memory.
@@ -71,19 +106,24 @@ impl MachineArguments {
         self.device == DeviceChoice::Cpu && self.engine == Engine::Fused
     }
 
-    /// How a network without tensors computes in this precision with so many threads. Others compute in f32.
-    pub(crate) fn classifier_options(
+    /// That a network without tensors computes in this precision, if one is asked for, with so many threads. Others compute in f32.
+    pub(crate) fn asked(
         &self,
-        precision: Precision,
+        precision: Option<InferencePrecision>,
         threads: NonZeroUsize,
-    ) -> Result<ClassifierOptions, UsageError> {
-        if precision != Precision::F32 && !self.infers_without_tensors() {
+    ) -> Result<Asked, UsageError> {
+        if let Some(given @ (InferencePrecision::Bf16 | InferencePrecision::Int8)) = precision
+            && !self.infers_without_tensors()
+        {
             return Err(UsageError::new(format_args!(
-                "--precision {precision} is for --device cpu and --engine fused"
+                "--precision {given} is for --device cpu and --engine fused"
             )));
         }
-        precision.check().map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
-        Ok(ClassifierOptions { threads, precision })
+        if precision == Some(InferencePrecision::Bf16) {
+            let available = Precision::Bf16.check();
+            available.map_err(|error| UsageError::new(format_args!("--precision: {error}")))?;
+        }
+        Ok(Asked { threads, precision })
     }
 
     /// The device, ready to compute.

@@ -6,13 +6,16 @@ use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
-use residua::bench::{Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception};
+use residua::bench::{
+    Benchmark, BenchmarkMode, Measurement, measure_classifier, measure_inception, random_ranges,
+};
 use residua::device::free_memory;
+use residua::infer::ClassifierOptions;
 use residua::nn::{Memory, MemoryChoice, Parts, ResNetConfig};
 use residua::run::RunError;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::MachineArguments;
+use crate::machine::{InferencePrecision, MachineArguments};
 use crate::output::print;
 use crate::usage::{impossible_images, impossible_run, impossible_training};
 
@@ -29,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) memory: MemoryChoice,
     /// Parts of the network that training leaves as they are.
     pub(crate) frozen: Parts,
+    /// What a classifier computes in; training does what the network says.
+    pub(crate) precision: Option<InferencePrecision>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,7 +72,9 @@ impl Request {
             }
         };
         let classifier = match mode {
-            BenchmarkMode::Infer => Some(machine.classifier_options(network.precision, threads)?),
+            BenchmarkMode::Infer => {
+                Some(classifier_options(machine, self.precision, threads, (network, size))?)
+            }
             BenchmarkMode::Train => None,
         };
         let memory = match mode {
@@ -120,6 +127,20 @@ impl Request {
         written.transpose().context("cannot ask residua measure")?;
         serde_json::from_slice(&output.stdout).context("residua measure printed no measurement")
     }
+}
+
+/// How a new network classifies in this precision, f32 if none is given.
+pub(crate) fn classifier_options(
+    machine: &MachineArguments,
+    precision: Option<InferencePrecision>,
+    threads: NonZeroUsize,
+    (network, size): (&ResNetConfig, [usize; 2]),
+) -> anyhow::Result<ClassifierOptions> {
+    let asked = machine.asked(precision, threads)?;
+    let is_of_bytes = precision == Some(InferencePrecision::Int8);
+    let ranges = is_of_bytes.then(|| random_ranges(network, size, threads)).transpose();
+    let options = asked.options(ranges.map_err(impossible_inference)?.as_ref());
+    Ok(options.expect("there are ranges where they are needed"))
 }
 
 /// The other process: measures what standard input asks for.

@@ -56,6 +56,10 @@ pub(crate) struct NetworkArguments {
 }
 
 impl NetworkArguments {
+    pub(crate) fn precision(&self) -> Option<Precision> {
+        self.precision
+    }
+
     /// Whether any of them was.
     pub(crate) fn are_given(&self) -> bool {
         self.refine(&NetworkOptions::default()) != NetworkOptions::default()

@@ -10,12 +10,16 @@ pub mod normalisation;
 #[cfg(feature = "pictures")]
 pub mod pictures;
 mod precision;
+mod ranges;
 pub mod view;
 pub mod weights;
 
-pub use classifier::{Classifier, ClassifierError, ClassifierOptions, Prediction, likeliest};
+pub use classifier::{
+    Classifier, ClassifierError, ClassifierOptions, ClassifierPrecision, Prediction, likeliest,
+};
 #[cfg(feature = "pictures")]
 pub use pictures::read_image;
 pub use precision::{Precision, UnavailablePrecision};
+pub use ranges::InputRanges;
 pub use view::View;
 pub use weights::{StoredWeights, WeightsInfo};

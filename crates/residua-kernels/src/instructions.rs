@@ -102,6 +102,11 @@ impl Instructions {
         self.is_available() && Tiles::of(self, Numbers::Bf16).is_some()
     }
 
+    /// Whether [convolutions of bytes](crate::Int8Packing) are faster with it than those of numbers: on x86 processors with VNNI or AMX.
+    pub fn has_fast_bytes(self) -> bool {
+        self.is_available() && Tiles::of(self, Numbers::Int8).is_some_and(Tiles::are_fast_with_bytes)
+    }
+
     /// As [`VARIABLE`] spells it.
     pub fn name(self) -> &'static str {
         match self {

@@ -105,6 +105,17 @@ impl Tiles {
         }
     }
 
+    /// Whether they have an instruction for four products of bytes.
+    pub(crate) fn are_fast_with_bytes(self) -> bool {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+            Self::Amx => true,
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
+            Self::Dot(dot) => dot != dot::Dot::Avx2,
+            Self::Portable => false,
+        }
+    }
+
     /// Gets ready for products of so many slots a step on this thread, until [`end`](Self::end).
     ///
     /// # Safety

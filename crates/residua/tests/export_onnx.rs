@@ -330,7 +330,15 @@ fn info(
 ) -> WeightsInfo {
     let network = network.into();
     let classes = (0..network.classes()).map(|class| format!("class \"{class}\"")).collect();
-    WeightsInfo { network, classes, height, width, shorter_side: height.min(width), normalisation }
+    WeightsInfo {
+        network,
+        classes,
+        height,
+        width,
+        shorter_side: height.min(width),
+        normalisation,
+        ranges: None,
+    }
 }
 
 fn per_channel() -> Normalisation {

@@ -7,8 +7,12 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use residua::evaluate::to_host;
-use residua::infer::{Classifier, ClassifierOptions, Precision, likeliest};
-use residua::nn::{NamedTensors, NetworkOptions, Ordering, Pass, ResNet};
+use residua::export::int8_file;
+use residua::infer::normalisation::KnownNormalisation;
+use residua::infer::{
+    Classifier, ClassifierOptions, ClassifierPrecision, InputRanges, Precision, WeightsInfo, likeliest,
+};
+use residua::nn::{Architecture, NamedTensors, NetworkOptions, Ordering, Pass, ResNet};
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
@@ -32,11 +36,60 @@ fn network(options: &NetworkOptions, classes: usize, seed: u64) -> (ResNet, Name
 
 /// Logits by both ways, of images `[batch, height, width, 3]`.
 fn both(options: &NetworkOptions, batch: usize, size: [usize; 2], seed: u64) -> [Vec<f32>; 2] {
-    both_in(THREADS.into(), options, batch, size, seed)
+    both_in(Computing::F32, options, batch, size, seed)
+}
+
+/// What a classifier computes in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Computing {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl Computing {
+    /// Those that this processor has.
+    fn available() -> impl Iterator<Item = Self> {
+        let has_bf16 = Precision::Bf16.check().map_err(|reason| eprintln!("skipped: {reason}")).is_ok();
+        let all = [Self::F32, Self::Bf16, Self::Int8].into_iter();
+        all.filter(move |computing| *computing != Self::Bf16 || has_bf16)
+    }
+
+    /// Of a rounding to bfloat16, 0.4 %, or to bytes, each map is one.
+    fn bound(self) -> f32 {
+        match self {
+            Self::F32 => 2e-5,
+            Self::Bf16 => 0.1,
+            Self::Int8 => 0.15,
+        }
+    }
+
+    /// The ranges are those of `images`.
+    fn classifier(
+        self,
+        threads: NonZeroUsize,
+        network: &ResNet,
+        tensors: &NamedTensors,
+        size: [usize; 2],
+        images: &[f32],
+    ) -> Classifier {
+        let of = |precision| {
+            let options = ClassifierOptions { threads, precision: Some(precision) };
+            Classifier::new(network.config(), tensors.clone(), size, options).unwrap()
+        };
+        match self {
+            Self::F32 => of(ClassifierPrecision::F32),
+            Self::Bf16 => of(ClassifierPrecision::Bf16),
+            Self::Int8 => {
+                let ranges = of(ClassifierPrecision::F32).input_ranges(images);
+                of(ClassifierPrecision::Int8(ranges))
+            }
+        }
+    }
 }
 
 fn both_in(
-    computing: ClassifierOptions,
+    computing: Computing,
     options: &NetworkOptions,
     batch: usize,
     size: [usize; 2],
@@ -50,7 +103,7 @@ fn both_in(
     let tensor =
         Tensor::<4>::from_data(TensorData::new(images.clone(), [batch, height, width, 3]), &Device::flex());
     let expected = network.forward(tensor.permute([0, 3, 1, 2]), &mut Pass::evaluate()).unwrap();
-    let classifier = Classifier::new(network.config(), tensors.clone(), size, computing).unwrap();
+    let classifier = computing.classifier(THREADS, &network, &tensors, size, &images);
     let mut logits = vec![f32::NAN; batch * classes];
     classifier.logits(&images, &mut logits);
     [logits, to_host(expected)]
@@ -64,22 +117,15 @@ fn difference([found, expected]: [Vec<f32>; 2]) -> f32 {
     worst.fold(0f32, |worst, difference| if difference <= worst { worst } else { difference }) / largest
 }
 
-/// bfloat16, if this processor computes in it.
-fn bf16() -> Option<ClassifierOptions> {
-    let is_there = Precision::Bf16.check().map_err(|reason| eprintln!("skipped: {reason}")).is_ok();
-    is_there.then_some(ClassifierOptions { threads: THREADS, precision: Precision::Bf16 })
-}
-
 #[test]
 fn every_ordering_and_shortcut_gives_the_training_paths_logits() {
-    assert_variants_agree(THREADS.into(), 1e-5);
-    // A rounding is 0.4 %, and each map is one.
-    if let Some(bf16) = bf16() {
-        assert_variants_agree(bf16, 0.1);
+    for computing in Computing::available() {
+        assert_variants_agree(computing);
     }
 }
 
-fn assert_variants_agree(computing: ClassifierOptions, bound: f32) {
+fn assert_variants_agree(computing: Computing) {
+    let bound = computing.bound();
     let shortcuts = [
         "identity",
         "scale:0.5,0.7",
@@ -121,11 +167,9 @@ fn deep_and_imagenet_networks_agree() {
         ("resnet18", 2, [64, 64]),
         ("preresnet18", 1, [32, 64]),
     ] {
-        let worst = difference(both(&NetworkOptions::named(model), batch, size, 5));
-        assert!(worst < 2e-5, "{model}: {worst}");
-        if let Some(bf16) = bf16() {
-            let worst = difference(both_in(bf16, &NetworkOptions::named(model), batch, size, 5));
-            assert!(worst < 0.1, "{model} in bfloat16: {worst}");
+        for computing in Computing::available() {
+            let worst = difference(both_in(computing, &NetworkOptions::named(model), batch, size, 5));
+            assert!(worst < computing.bound(), "{model}, {computing:?}: {worst}");
         }
     }
     let middle = NetworkOptions {
@@ -181,13 +225,12 @@ fn large_images_get_the_same_bits_in_any_batch() {
     let options = NetworkOptions::named("resnet18");
     let (network, tensors) = network(&options, 10, 1);
     let threads = [1, 3].map(|threads| NonZeroUsize::new(threads).unwrap());
-    let in_f32 = threads.map(ClassifierOptions::from);
-    let in_bf16 = threads.map(|threads| bf16().map(|options| ClassifierOptions { threads, ..options }));
-    for computing in in_f32.into_iter().chain(in_bf16.into_iter().flatten()) {
-        let classifier = Classifier::new(network.config(), tensors.clone(), [96, 64], computing).unwrap();
-        let mut random = ChaCha8Rng::seed_from_u64(2);
-        let images: Vec<f32> =
-            (0..11 * classifier.image_len()).map(|_| random.random_range(-2f32..2.)).collect();
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let images: Vec<f32> = (0..11 * 96 * 64 * 3).map(|_| random.random_range(-2f32..2.)).collect();
+    for (computing, threads) in
+        Computing::available().flat_map(|computing| threads.map(|threads| (computing, threads)))
+    {
+        let classifier = computing.classifier(threads, &network, &tensors, [96, 64], &images);
         let logits = |images: &[f32]| {
             let mut logits = vec![f32::NAN; images.len() / classifier.image_len() * 10];
             classifier.logits(images, &mut logits);
@@ -255,6 +298,58 @@ fn probabilities_are_a_softmax_and_wrong_networks_are_refused() {
     assert!(refused([30, 32], &tensors).contains("multiple"), "{}", refused([30, 32], &tensors));
     tensors.remove("stages.1.0.norm1.bias");
     assert!(refused([32, 32], &tensors).contains("'stages.1.0.norm1.bias' is missing"));
+}
+
+/// A file of rounded weights is a network whose weights were rounded: in f32 it differs from bytes only by the rounding of maps.
+#[test]
+fn an_int8_file_computes_in_bytes_as_its_network_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("int8.safetensors");
+    let (network, tensors) = network(&NetworkOptions::named("preresnet20"), 10, 3);
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let images: Vec<f32> = (0..6 * 32 * 32 * 3).map(|_| random.random_range(-2f32..2.)).collect();
+    let in_f32 = Computing::F32.classifier(THREADS, &network, &tensors, [32, 32], &images);
+    let mut info = WeightsInfo {
+        network: Architecture::ResNet(network.config().clone()),
+        classes: (0..10).map(|class| class.to_string()).collect(),
+        height: 32,
+        width: 32,
+        shorter_side: 32,
+        normalisation: KnownNormalisation::Cifar10.normalisation(),
+        ranges: Some(in_f32.input_ranges(&images)),
+    };
+    let bytes = int8_file(&info, &tensors, &path).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(bytes.len() < network.parameters() * 5 / 4 + 20_000, "{}", bytes.len());
+
+    let logits = |precision| {
+        let options = ClassifierOptions { threads: THREADS, precision };
+        let (classifier, info) = Classifier::load(&path, options).unwrap();
+        assert!(info.ranges.is_some());
+        let mut logits = vec![f32::NAN; 6 * 10];
+        classifier.logits(&images, &mut logits);
+        logits
+    };
+    let read = Computing::Int8.classifier(THREADS, &network, &tensors, [32, 32], &images);
+    let mut expected = vec![f32::NAN; 6 * 10];
+    read.logits(&images, &mut expected);
+    let found = logits(info.ranges.take().map(ClassifierPrecision::Int8));
+    // Rounded once or twice, weights are the same bytes; their scales may differ in the last bit.
+    assert!(difference([found.clone(), expected]) < 1e-3);
+    let in_f32 = logits(Some(ClassifierPrecision::F32));
+    let worst = difference([found.clone(), in_f32.clone()]);
+    assert!(worst > 0. && worst < Computing::Int8.bound(), "{worst}");
+    let by_default = logits(None);
+    assert!(by_default == found || by_default == in_f32);
+}
+
+#[test]
+fn a_range_that_is_missing_is_named() {
+    let (network, tensors) = network(&NetworkOptions::named("preresnet8"), 3, 1);
+    let precision = Some(ClassifierPrecision::Int8(InputRanges::default()));
+    let options = ClassifierOptions { threads: THREADS, precision };
+    let error = Classifier::new(network.config(), tensors, [32, 32], options).unwrap_err().to_string();
+    assert!(error.contains("'stem.conv.weight'") && error.contains("export"), "{error}");
 }
 
 proptest! {

@@ -132,3 +132,61 @@ fn mistakes_are_answered_with_what_helps() {
     }
     assert!(stored_weights(&sandbox.at("run")).is_ok());
 }
+
+#[test]
+fn an_int8_network_is_small_and_runs_in_bytes() {
+    let sandbox = trained();
+    let whole = fs::metadata(sandbox.at(WEIGHTS)).unwrap().len();
+    let result = sandbox.succeed("export run --to int8 --out small.safetensors --images 20 --json").json();
+    assert_eq!(result["format"], "int8");
+    let bytes = result["bytes"].as_u64().unwrap();
+    assert!(bytes < whole / 2, "{bytes} of {whole}");
+    assert_eq!(bytes, fs::metadata(sandbox.at("small.safetensors")).unwrap().len());
+
+    let eval = |flags: &str| {
+        let command = format!("eval --data cifar10:data --threads 1 --json {flags}");
+        sandbox.succeed(&command).json()["test_loss"].as_f64().unwrap()
+    };
+    let in_f32 = eval("--checkpoint run");
+    let in_bytes = eval("--checkpoint small.safetensors --precision int8");
+    let by_default = eval("--checkpoint small.safetensors");
+    let rounded = eval("--checkpoint small.safetensors --precision f32");
+    assert!(in_bytes != rounded && (by_default == in_bytes || by_default == rounded));
+    assert!((in_bytes - in_f32).abs() < 0.05 * in_f32, "{in_bytes}, {in_f32}");
+
+    // The same images give the same file.
+    sandbox
+        .succeed("export run --to int8 --out again.safetensors --images 20 --data cifar10:data --threads 2");
+    let [first, again] =
+        ["small", "again"].map(|name| fs::read(sandbox.at(format!("{name}.safetensors"))).unwrap());
+    assert!(first == again);
+    // What is exported from it has the rounded weights, and no ranges by other names.
+    sandbox.succeed("export small.safetensors --to onnx --out small.onnx");
+}
+
+#[test]
+fn what_cannot_be_in_bytes_is_refused() {
+    let sandbox = trained();
+    fs::copy(sandbox.at(WEIGHTS), sandbox.at("alone.safetensors")).unwrap();
+    for (code, command, words) in [
+        (2, "export run --to onnx --out x.onnx --images 5", &["--images", "--to int8"][..]),
+        (2, "export alone.safetensors --to int8 --out x.safetensors", &["alone.safetensors", "--data"]),
+        (2, "export run --to int8 --out x.safetensors --images 0", &["--images", "0"]),
+        (1, "export run --to int8 --out x.safetensors --data cifar10:nowhere", &["nowhere"]),
+        (
+            2,
+            "eval --checkpoint run --precision int8",
+            &["--precision int8", "weights.safetensors", "--to int8"],
+        ),
+        (2, "eval --checkpoint run --precision int9", &["int9", "int8"]),
+        (
+            2,
+            "eval --checkpoint run --precision int8 --engine composed",
+            &["--precision int8", "--engine fused"],
+        ),
+        (2, "train --model preresnet8 --precision int8", &["int8", "bf16"]),
+        (2, "bench --model preresnet8 --int8", &["--int8", "--mode infer"]),
+    ] {
+        assert_refused(&sandbox, code, command, words);
+    }
+}

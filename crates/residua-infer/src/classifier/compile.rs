@@ -1,18 +1,22 @@
 //! From a network's plan and tensors to its program.
 
 use residua_kernels::{
-    Activation, Algorithm, Epilogue, Instructions, MapShape, MaxPool, Normalisation, Packing, Reading,
+    Activation, Algorithm, Epilogue, Instructions, Int8Packing, MapShape, MaxPool, Normalisation, Packing,
+    Quantisation, Reading,
 };
 
+use super::ClassifierPrecision;
 use super::affine::{Affine, normalisation, values};
 use super::elementwise::Combination;
-use super::packed_weights::{Unpacked, Weights};
-use super::program::{Head, Program, Slot, Step};
+use super::packed_weights::{AnyPacking, Unpacked, Weights};
+use super::program::{Convolve, Head, Program, Slot, Step};
 use crate::network::{
     ConvolutionPlan, Entry, Exit, HeadPlan, NamedTensors, NetworkError, NormPlan, ResNetConfig, TensorValues,
     UnitPlan, Weighting,
 };
-use crate::precision::Precision;
+
+/// The name of the classifier's weights.
+const CLASSIFIER: &str = "classifier.weight";
 
 /// Pixels from which on an image's first maps do not stay in the caches.
 const MANY_PIXELS: usize = 64 * 64;
@@ -23,7 +27,7 @@ impl Program {
     /// The program of a network with these tensors for images of `size`.
     ///
     /// # Errors
-    /// When there is no such network, it does not take such images, or a tensor is missing.
+    /// When there is no such network, it does not take such images, or a tensor or a convolution's range is missing.
     ///
     /// # Panics
     /// When this processor does not compute in the precision.
@@ -31,7 +35,7 @@ impl Program {
         config: &ResNetConfig,
         tensors: NamedTensors,
         size: [usize; 2],
-        precision: Precision,
+        precision: &ClassifierPrecision,
     ) -> Result<Self, NetworkError> {
         let [height, width] = size;
         config.check_input(height, width)?;
@@ -43,6 +47,7 @@ impl Program {
             precision,
             steps: Vec::new(),
             unpacked: Vec::new(),
+            names: Vec::new(),
             trunk: Slot::Trunk(false),
             shape: image,
         };
@@ -76,20 +81,22 @@ impl Program {
             features: (compiler.trunk, compiler.shape),
             head,
             convolutions: Weights::new(compiler.unpacked),
-            precision,
+            names: compiler.names,
+            numbers: precision.numbers(),
         })
     }
 }
 
 /// Collects steps while it walks from the images to the last unit.
-struct Compiler {
+struct Compiler<'a> {
     /// Without the weights of convolutions that have been walked past.
     tensors: NamedTensors,
     instructions: Instructions,
-    precision: Precision,
+    precision: &'a ClassifierPrecision,
     steps: Vec<Step>,
-    /// The weights of the convolutions among them.
+    /// The weights of the convolutions among them, and their names.
     unpacked: Vec<Unpacked>,
+    names: Vec<String>,
     /// Where the walk stands: a feature map and its shape.
     trunk: Slot,
     shape: MapShape,
@@ -103,7 +110,7 @@ struct Paths {
     gate: Option<bool>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     fn stem(
         &mut self,
         plan: ConvolutionPlan,
@@ -212,9 +219,13 @@ impl Compiler {
             let behind = if is_last { plan.norms.exit } else { Some(plan.norms.inner[index]) };
             let norm = self.norm(name, behind, convolution.outputs)?;
             let weight = format!("{name}.conv{}.weight", index + 1);
+            let mut quantisation = None;
             let ((packing, weights), epilogue, addend, to) = if !is_last {
                 let packed = self.packed(convolution, &weight, &norm, 1.)?;
-                (packed, shifted(&norm, 1., 0., Activation::After), None, Slot::Branch(index % 2 == 1))
+                quantisation = self.quantisation(&format!("{name}.conv{}.weight", index + 2))?;
+                let of_index = index % 2 == 1;
+                let to = if quantisation.is_some() { Slot::Bytes(of_index) } else { Slot::Branch(of_index) };
+                (packed, shifted(&norm, 1., 0., Activation::After), None, to)
             } else {
                 let (factor, shortcut, addend) = match is_apart {
                     true => (1., 0., None),
@@ -228,7 +239,7 @@ impl Compiler {
             let before = self.entrance(name, plan.norms.entrance.filter(|_| is_activated))?;
             let input = shape;
             shape = packing.output(shape);
-            self.steps.push(Step::Convolve {
+            self.steps.push(Step::Convolve(Convolve {
                 from,
                 input,
                 norm: before,
@@ -237,8 +248,9 @@ impl Compiler {
                 weights,
                 epilogue,
                 addend,
+                quantisation,
                 to,
-            });
+            }));
             from = to;
         }
         Ok(())
@@ -304,34 +316,58 @@ impl Compiler {
         weight: &str,
         norm: &Affine,
         factor: f64,
-    ) -> Result<(Packing, usize), NetworkError> {
+    ) -> Result<(AnyPacking, usize), NetworkError> {
         let ConvolutionPlan { inputs, outputs, size, stride } = plan;
+        let packing = match self.quantisation(weight)? {
+            Some(input) => {
+                let channels = [inputs, outputs];
+                AnyPacking::Bytes(Int8Packing::new(channels, size, stride, input, self.instructions))
+            }
+            None => {
+                let algorithm = match self.precision {
+                    ClassifierPrecision::Bf16 => Algorithm::Bf16,
+                    ClassifierPrecision::F32 | ClassifierPrecision::Int8(_) => Algorithm::current(),
+                };
+                let instructions = self.instructions;
+                AnyPacking::Numbers(Packing::new(inputs, outputs, size, stride, algorithm, instructions))
+            }
+        };
         let missing = || NetworkError::Weights(format!("'{weight}' is missing"));
         let TensorValues { values, .. } = self.tensors.remove(weight).ok_or_else(missing)?;
         if values.len() != inputs * outputs * size * size {
             return Err(NetworkError::Weights(format!("'{weight}' has {} values", values.len())));
         }
-        let algorithm = match self.precision {
-            Precision::F32 => Algorithm::current(),
-            Precision::Bf16 => Algorithm::Bf16,
-        };
-        let packing = Packing::new(inputs, outputs, size, stride, algorithm, self.instructions);
         let scale: Vec<f64> = norm.scale.iter().map(|scale| f64::from(*scale) * factor).collect();
         let scale = scale.iter().any(|scale| *scale != 1.).then_some(scale);
         self.unpacked.push(Unpacked { packing, values, scale });
+        self.names.push(weight.to_owned());
         Ok((packing, self.unpacked.len() - 1))
+    }
+
+    /// How bytes stand for what the convolution with these weights reads, if it computes with bytes: all but the classifier do.
+    fn quantisation(&self, weight: &str) -> Result<Option<Quantisation>, NetworkError> {
+        let ClassifierPrecision::Int8(ranges) = self.precision else { return Ok(None) };
+        if weight == CLASSIFIER {
+            return Ok(None);
+        }
+        let missing = || {
+            NetworkError::Weights(format!(
+                "the range of what '{weight}' is multiplied by is missing; export the network to int8 again"
+            ))
+        };
+        ranges.quantisation(weight).map(Some).ok_or_else(missing)
     }
 
     fn convolve(
         &mut self,
         from: Slot,
         input: MapShape,
-        (packing, weights): (Packing, usize),
+        (packing, weights): (AnyPacking, usize),
         epilogue: Epilogue,
         to: Slot,
     ) {
-        let (norm, is_activated, addend) = (None, false, None);
-        self.steps.push(Step::Convolve {
+        let (norm, is_activated, addend, quantisation) = (None, false, None, None);
+        self.steps.push(Step::Convolve(Convolve {
             from,
             input,
             norm,
@@ -340,8 +376,9 @@ impl Compiler {
             weights,
             epilogue,
             addend,
+            quantisation,
             to,
-        });
+        }));
     }
 
     fn head(&mut self, plan: &HeadPlan) -> Result<Head, NetworkError> {
@@ -353,7 +390,8 @@ impl Compiler {
         let classes = bias.len();
         let convolution = ConvolutionPlan { inputs: plan.features, outputs: classes, size: 1, stride: 1 };
         let identity = Affine::identity(classes);
-        let (packing, weights) = self.packed(convolution, "classifier.weight", &identity, 1.)?;
+        let (packing, weights) = self.packed(convolution, CLASSIFIER, &identity, 1.)?;
+        let AnyPacking::Numbers(packing) = packing else { unreachable!("the classifier reads numbers") };
         let epilogue = Epilogue::new(&identity.scale, &bias, 0., Activation::None);
         Ok(Head { norm, is_activated: plan.is_activated, packing, weights, epilogue, classes })
     }

@@ -1,4 +1,4 @@
-//! The memory of feature maps, in either precision.
+//! The memory of feature maps: of numbers in either precision, or of bytes that stand for numbers.
 
 use std::ops::Range;
 
@@ -12,6 +12,7 @@ use crate::precision::Precision;
 pub(super) enum Map {
     F32(Buffer),
     Bf16(Buffer<bf16>),
+    Bytes(Buffer<u8>),
 }
 
 impl Map {
@@ -23,11 +24,33 @@ impl Map {
         }
     }
 
+    /// `length` bytes of any content.
+    pub(super) fn of_bytes(length: usize) -> Self {
+        Self::Bytes(Buffer::of(length))
+    }
+
+    /// The first `length` bytes.
+    pub(super) fn bytes(&self, length: usize) -> &[u8] {
+        match self {
+            Self::Bytes(buffer) => &buffer[..length],
+            _ => unreachable!("{OF_BYTES}"),
+        }
+    }
+
+    /// The first `length` bytes, to be written.
+    pub(super) fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+        match self {
+            Self::Bytes(buffer) => &mut buffer[..length],
+            _ => unreachable!("{OF_BYTES}"),
+        }
+    }
+
     /// The first `length` numbers.
     pub(super) fn values(&self, length: usize) -> Values<'_> {
         match self {
             Self::F32(buffer) => Values::F32(&buffer[..length]),
             Self::Bf16(buffer) => Values::Bf16(&buffer[..length]),
+            Self::Bytes(_) => unreachable!("{OF_BYTES}"),
         }
     }
 
@@ -36,6 +59,7 @@ impl Map {
         match self {
             Self::F32(buffer) => ValuesMut::F32(&mut buffer[..length]),
             Self::Bf16(buffer) => ValuesMut::Bf16(&mut buffer[..length]),
+            Self::Bytes(_) => unreachable!("{OF_BYTES}"),
         }
     }
 
@@ -49,6 +73,7 @@ impl Map {
                 let reading = Reading { shape, instructions: Instructions::current() };
                 reading.forward(input, &mut buffer[..numbers.len()], 1);
             }
+            Self::Bytes(_) => unreachable!("{OF_BYTES}"),
         }
     }
 
@@ -63,5 +88,8 @@ impl Map {
     }
 }
 
+/// What holds of maps of bytes.
+const OF_BYTES: &str = "bytes lie between two convolutions of a branch and nowhere else";
+
 /// What holds of the maps of a workspace.
-pub(super) const ONE_PRECISION: &str = "all maps of a workspace have one precision";
+pub(super) const ONE_PRECISION: &str = "all maps of a workspace that are of numbers have one precision";

@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use residua_kernels::{Helpers, MapShape, with_threads_awake};
+use residua_kernels::{Helpers, Instructions, MapShape, with_threads_awake};
 
 use packed_weights::Source;
 use permits::Permits;
@@ -29,6 +29,7 @@ use crate::foreign::{Description, ForeignError};
 use crate::network::{NamedTensors, NetworkError, ResNetConfig};
 use crate::normalisation::{Normalisation, NormalisationError};
 use crate::precision::{Precision, UnavailablePrecision};
+use crate::ranges::InputRanges;
 use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
 
 /// A trained network, ready to classify.
@@ -52,18 +53,51 @@ pub struct Classifier {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// How a [`Classifier`] computes. A number of threads alone means f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a [`Classifier`] computes. A number of threads alone leaves the precision open.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClassifierOptions {
     /// Threads that compute.
     pub threads: NonZeroUsize,
-    /// What they compute in.
-    pub precision: Precision,
+    /// What they compute in. If nothing is said: in bytes, if the weights are of a network that was exported to int8 and this processor
+    /// has fast instructions for them; else in f32.
+    pub precision: Option<ClassifierPrecision>,
 }
 
 impl From<NonZeroUsize> for ClassifierOptions {
     fn from(threads: NonZeroUsize) -> Self {
-        Self { threads, precision: Precision::F32 }
+        Self { threads, precision: None }
+    }
+}
+
+impl ClassifierOptions {
+    /// The same, with the precision that is best for weights of which this is said, if none is given.
+    pub fn for_weights(self, info: &WeightsInfo) -> Self {
+        let of_file = || info.ranges.clone().filter(|_| Instructions::current().has_fast_bytes());
+        let precision = self.precision.or_else(|| of_file().map(ClassifierPrecision::Int8));
+        Self { precision, ..self }
+    }
+}
+
+/// What a [`Classifier`] computes in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum ClassifierPrecision {
+    /// As networks are trained.
+    #[default]
+    F32,
+    /// [`Precision::Bf16`], maps included.
+    Bf16,
+    /// Convolutions multiply bytes, which stand for the numbers of these ranges, by weights rounded to bytes. Sums are exact, maps between
+    /// units of bfloat16, the classifier is of f32.
+    Int8(InputRanges),
+}
+
+impl ClassifierPrecision {
+    /// What the numbers of maps are stored in.
+    fn numbers(&self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 | Self::Int8(_) => Precision::Bf16,
+        }
     }
 }
 
@@ -99,6 +133,7 @@ impl Classifier {
         let Ok(config) = info.network.residual() else {
             return Err(ClassifierError::NotResidual { path, given: info.network.name() });
         };
+        let options = options.into().for_weights(&info);
         match Self::new(config, tensors, [info.height, info.width], options) {
             Err(ClassifierError::Network(error)) => Err(StoredWeights::refused(&path, error).into()),
             classifier => Ok((classifier?, info)),
@@ -117,14 +152,17 @@ impl Classifier {
         options: impl Into<ClassifierOptions>,
     ) -> Result<Self, ClassifierError> {
         let ClassifierOptions { threads, precision } = options.into();
-        precision.check()?;
+        let precision = precision.unwrap_or_default();
+        if precision == ClassifierPrecision::Bf16 {
+            Precision::Bf16.check()?;
+        }
         config.check_tensors(&tensors)?;
         let refused = |reason: String| ClassifierError::Threads { threads: threads.get(), reason };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
         let pool = pool.map_err(|error| refused(error.to_string()))?;
         let helpers = Helpers::start(threads.get() - 1).map_err(|error| refused(error.to_string()))?;
-        let program = Program::of(config, tensors, size, precision)?;
-        let most = match precision {
+        let program = Program::of(config, tensors, size, &precision)?;
+        let most = match precision.numbers() {
             Precision::F32 => TOGETHER,
             // They take as much memory.
             Precision::Bf16 => 2 * TOGETHER,
@@ -177,6 +215,27 @@ impl Classifier {
     /// When a slice has another length than its shape says.
     pub fn features(&self, images: &[f32], features: &mut [f32]) {
         self.compute(Output::Features, images, features);
+    }
+
+    /// The ranges of what the convolutions read of normalised images `[batch, height, width, 3]`, with which the network can compute in bytes
+    /// ([`ClassifierPrecision::Int8`]). Some hundred images like those that it will see are enough.
+    ///
+    /// # Panics
+    /// When the classifier computes in bytes, or `images` is no whole number of images.
+    pub fn input_ranges(&self, images: &[f32]) -> InputRanges {
+        let image = self.image_len();
+        assert!(images.len().is_multiple_of(image), "images are [batch, height, width, 3]");
+        let packed = self.program.convolutions.packed(&self.pool);
+        let of_chunk = |images: &[f32]| {
+            let mut workspace = self.program.workspace(self.together);
+            self.program.input_ranges(Source::Packed(packed), images, &mut workspace)
+        };
+        let merged = |mut ranges: InputRanges, other| {
+            ranges.merge(&other);
+            ranges
+        };
+        let chunks = images.par_chunks(self.together * image);
+        self.pool.install(|| chunks.map(of_chunk).reduce(InputRanges::default, merged))
     }
 
     fn compute(&self, output: Output, images: &[f32], results: &mut [f32]) {

@@ -7,12 +7,45 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use residua_kernels::{Buffer, Packing};
+use residua_kernels::{Buffer, Int8Packing, MapShape, Packing};
+
+/// How a convolution computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AnyPacking {
+    /// With numbers.
+    Numbers(Packing),
+    /// With bytes that stand for them.
+    Bytes(Int8Packing),
+}
+
+impl AnyPacking {
+    /// Shape of the output.
+    pub(super) fn output(&self, input: MapShape) -> MapShape {
+        match self {
+            Self::Numbers(packing) => packing.output(input),
+            Self::Bytes(packing) => packing.output(input),
+        }
+    }
+
+    fn packed_len(&self) -> usize {
+        match self {
+            Self::Numbers(packing) => packing.packed_len(),
+            Self::Bytes(packing) => packing.packed_len(),
+        }
+    }
+
+    fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        match self {
+            Self::Numbers(packing) => packing.pack(weights, packed),
+            Self::Bytes(packing) => packing.pack(weights, packed),
+        }
+    }
+}
 
 /// A convolution's weights before they are packed.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    pub(super) packing: Packing,
+    pub(super) packing: AnyPacking,
     /// `[outputs, inputs, size, size]`
     pub(super) values: Vec<f32>,
     /// What each output's are multiplied by; nothing if they stay as they are.

@@ -2,14 +2,16 @@
 
 use half::bf16;
 use residua_kernels::{
-    Epilogue, Input, MapShape, MaxPool, Normalisation, Packing, Reading, Values, ValuesMut,
+    Epilogue, Input, Instructions, Int8Input, Int8Output, MapShape, MaxPool, Normalisation, Packing,
+    Quantisation, Reading, Values, ValuesMut,
 };
 
 use super::affine::Affine;
 use super::elementwise::{Combination, combine, mean, subsample};
 use super::map::{Map, ONE_PRECISION};
-use super::packed_weights::{Source, Weights};
+use super::packed_weights::{AnyPacking, Source, Weights};
 use crate::precision::Precision;
+use crate::ranges::InputRanges;
 
 /// A feature map's place in the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +24,14 @@ pub(super) enum Slot {
     /// Between the branch's convolutions, which take turns.
     Branch(bool),
     Gate,
+    /// Between the branch's convolutions, if they compute with bytes.
+    Bytes(bool),
     /// What all images of a pass have left of the steps that each passes by itself.
     Gathered,
 }
 
 impl Slot {
-    const COUNT: usize = 8;
+    const COUNT: usize = 10;
 
     fn index(self) -> usize {
         match self {
@@ -37,6 +41,7 @@ impl Slot {
             Self::Branch(second) => 4 + usize::from(second),
             Self::Gate => 6,
             Self::Gathered => 7,
+            Self::Bytes(second) => 8 + usize::from(second),
         }
     }
 }
@@ -44,19 +49,7 @@ impl Slot {
 /// A part of a network's computation. Shapes are those of one image.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Behind an optional normalisation and ReLU: a convolution, its epilogue.
-    Convolve {
-        from: Slot,
-        input: MapShape,
-        norm: Option<Normalisation>,
-        is_activated: bool,
-        packing: Packing,
-        /// The number of its weights among those of all convolutions.
-        weights: usize,
-        epilogue: Epilogue,
-        addend: Option<Slot>,
-        to: Slot,
-    },
+    Convolve(Convolve),
     /// `relu(norm(x))`, the normalisation optional.
     Activate {
         from: Slot,
@@ -87,6 +80,23 @@ pub(super) enum Step {
     },
 }
 
+/// Behind an optional normalisation and ReLU: a convolution, its epilogue.
+#[derive(Debug)]
+pub(super) struct Convolve {
+    pub(super) from: Slot,
+    pub(super) input: MapShape,
+    pub(super) norm: Option<Normalisation>,
+    pub(super) is_activated: bool,
+    pub(super) packing: AnyPacking,
+    /// The number of its weights among those of all convolutions.
+    pub(super) weights: usize,
+    pub(super) epilogue: Epilogue,
+    pub(super) addend: Option<Slot>,
+    /// What the bytes that it writes stand for, if it writes bytes.
+    pub(super) quantisation: Option<Quantisation>,
+    pub(super) to: Slot,
+}
+
 /// What a pass writes of each image.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Output {
@@ -112,7 +122,10 @@ pub(super) struct Program {
     /// What leaves the last unit, and where it lies.
     pub(super) features: (Slot, MapShape),
     pub(super) head: Head,
-    pub(super) precision: Precision,
+    /// The names of the convolutions' weights.
+    pub(super) names: Vec<String>,
+    /// What the numbers of maps are stored in.
+    pub(super) numbers: Precision,
 }
 
 /// Behind the last unit: normalisation and ReLU, both optional, the mean over the pixels, and the classifier.
@@ -131,9 +144,11 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Workspace {
     /// One is taken out while it is written.
-    slots: [Option<Map>; Slot::COUNT],
+    slots: Slots,
     means: Vec<f32>,
 }
+
+type Slots = [Option<Map>; Slot::COUNT];
 
 impl Program {
     /// Memory for passes of up to `batch` images.
@@ -157,10 +172,13 @@ impl Program {
             // They change places.
             lengths[Slot::Gathered.index()] = lengths[between.index()];
         }
-        Workspace {
-            slots: lengths.map(|length| Some(Map::of(self.precision, length))),
-            means: vec![0.; batch * self.features.1.channels],
-        }
+        let of_bytes = [false, true].map(|second| Slot::Bytes(second).index());
+        let mut index = 0..;
+        let slots = lengths.map(|length| {
+            let is_of_bytes = index.next().is_some_and(|index| of_bytes.contains(&index));
+            Some(if is_of_bytes { Map::of_bytes(length) } else { Map::of(self.numbers, length) })
+        });
+        Workspace { slots, means: vec![0.; batch * self.features.1.channels] }
     }
 
     /// Numbers of an output of one image.
@@ -183,14 +201,7 @@ impl Program {
         parts: usize,
     ) {
         let batch = images.len() / self.image.len();
-        if self.alone.is_empty() {
-            workspace.slot_mut(Slot::Trunk(false)).fill(images);
-        } else {
-            self.run_alone(&mut weights, images, workspace, parts);
-        }
-        for step in &self.together {
-            step.run(&mut weights, batch, workspace, parts);
-        }
+        self.run_steps(&mut weights, images, workspace, parts, &mut |_, _, _| {});
         let Workspace { slots, means } = workspace;
         let (slot, shape) = self.features;
         let map = of_slot(&slots[slot.index()]).values(batch * shape.len());
@@ -213,12 +224,61 @@ impl Program {
         }
     }
 
-    fn run_alone(&self, weights: &mut Source, images: &[f32], workspace: &mut Workspace, parts: usize) {
+    /// What every convolution but the classifier reads of some images, in a program of numbers.
+    pub(super) fn input_ranges(
+        &self,
+        mut weights: Source,
+        images: &[f32],
+        workspace: &mut Workspace,
+    ) -> InputRanges {
+        let mut ranges = InputRanges::default();
+        let mut read = Vec::new();
+        self.run_steps(&mut weights, images, workspace, 1, &mut |step, batch, workspace| {
+            let Step::Convolve(convolution) = step else { return };
+            let shape = MapShape { batch, ..convolution.input };
+            let input = convolution.read(&workspace.slots, batch);
+            read.resize(shape.len(), 0.);
+            Reading { shape, instructions: Instructions::current() }.forward(input, &mut read, 1);
+            ranges.widen(&self.names[convolution.weights], &read);
+        });
+        ranges
+    }
+
+    /// All that is in front of the head, each step after `before` has seen it, how many images it is of, and what it will read.
+    fn run_steps(
+        &self,
+        weights: &mut Source,
+        images: &[f32],
+        workspace: &mut Workspace,
+        parts: usize,
+        before: &mut dyn FnMut(&Step, usize, &Workspace),
+    ) {
+        if self.alone.is_empty() {
+            workspace.slot_mut(Slot::Trunk(false)).fill(images);
+        } else {
+            self.run_alone(weights, images, workspace, parts, before);
+        }
+        let batch = images.len() / self.image.len();
+        for step in &self.together {
+            before(step, batch, workspace);
+            step.run(weights, batch, workspace, parts);
+        }
+    }
+
+    fn run_alone(
+        &self,
+        weights: &mut Source,
+        images: &[f32],
+        workspace: &mut Workspace,
+        parts: usize,
+        before: &mut dyn FnMut(&Step, usize, &Workspace),
+    ) {
         let (between, shape) = self.between;
         let image_len = self.image.len();
         for (index, image) in images.chunks_exact(image_len).enumerate() {
             workspace.slot_mut(Slot::Trunk(false)).fill(image);
             for step in &self.alone {
+                before(step, 1, workspace);
                 step.run(weights, 1, workspace, parts);
             }
             if images.len() > image_len {
@@ -265,41 +325,31 @@ impl Step {
         let to = self.to().index();
         let mut output = slots[to].take().expect(IN_PLACE);
         let read = |slot: Slot, shape: MapShape| of_slot(&slots[slot.index()]).values(of(shape).len());
-        let write = output.values_mut(of(self.output()).len());
+        let length = of(self.output()).len();
         match self {
-            Self::Convolve {
-                from, input, norm, is_activated, packing, weights, epilogue, addend, ..
-            } => {
-                let shape = packing.output(*input);
-                let values =
-                    Input { values: read(*from, *input), norm: norm.as_ref(), is_activated: *is_activated };
-                let addend = addend.map(|slot| read(slot, shape));
-                packing.with_weights(convolutions.get(*weights)).forward(
-                    of(*input),
-                    values,
-                    epilogue,
-                    addend,
-                    write,
-                    parts,
-                );
+            Self::Convolve(convolution) => {
+                let weights = convolutions.get(convolution.weights);
+                convolution.run(weights, batch, slots, &mut output, parts);
             }
             Self::Activate { from, reading, norm, .. } => {
                 let values = read(*from, reading.shape);
                 let input = Input { values, norm: norm.as_ref(), is_activated: true };
+                let write = output.values_mut(length);
                 Reading { shape: of(reading.shape), ..*reading }.forward(input, write, parts);
             }
             Self::Subsample { from, input, output: shape, .. } => {
                 let (from, input, shape) = (read(*from, *input), of(*input), of(*shape));
-                for_known!((from, write) => |x, to| subsample(input, x, shape, to));
+                for_known!((from, output.values_mut(length)) => |x, to| subsample(input, x, shape, to));
             }
             Self::Pool { from, pool, .. } => {
                 let input = Input { values: read(*from, pool.input), norm: None, is_activated: false };
+                let write = output.values_mut(length);
                 MaxPool { input: of(pool.input), ..*pool }.forward_in_parts(input, write, parts);
             }
             Self::Combine { residual, signal, gate, shape, combination, .. } => {
                 let gate = gate.map(|slot| read(slot, *shape));
                 let paths = (read(*residual, *shape), read(*signal, *shape));
-                match (paths, write) {
+                match (paths, output.values_mut(length)) {
                     ((Values::F32(residual), Values::F32(signal)), ValuesMut::F32(to)) => {
                         combine((residual, signal), gate.map(of_f32), combination, to);
                     }
@@ -315,7 +365,7 @@ impl Step {
 
     fn to(&self) -> Slot {
         match self {
-            Self::Convolve { to, .. }
+            Self::Convolve(Convolve { to, .. })
             | Self::Activate { to, .. }
             | Self::Subsample { to, .. }
             | Self::Pool { to, .. }
@@ -326,11 +376,44 @@ impl Step {
     /// The shape of what it writes of an image.
     fn output(&self) -> MapShape {
         match self {
-            Self::Convolve { input, packing, .. } => packing.output(*input),
+            Self::Convolve(Convolve { input, packing, .. }) => packing.output(*input),
             Self::Activate { reading, .. } => reading.shape,
             Self::Combine { shape, .. } => *shape,
             Self::Subsample { output, .. } => *output,
             Self::Pool { pool, .. } => pool.output(),
+        }
+    }
+}
+
+impl Convolve {
+    /// What it reads of so many images, as numbers.
+    fn read<'a>(&'a self, slots: &'a Slots, batch: usize) -> Input<'a> {
+        let length = MapShape { batch, ..self.input }.len();
+        let values = of_slot(&slots[self.from.index()]).values(length);
+        Input { values, norm: self.norm.as_ref(), is_activated: self.is_activated }
+    }
+
+    fn run(&self, weights: &[f32], batch: usize, slots: &Slots, output: &mut Map, parts: usize) {
+        let Self { from, packing, epilogue, .. } = self;
+        let input = MapShape { batch, ..self.input };
+        let length = packing.output(input).len();
+        let addend = self.addend.map(|slot| of_slot(&slots[slot.index()]).values(length));
+        match packing {
+            AnyPacking::Numbers(packing) => {
+                let (read, write) = (self.read(slots, batch), output.values_mut(length));
+                packing.with_weights(weights).forward(input, read, epilogue, addend, write, parts);
+            }
+            AnyPacking::Bytes(packing) => {
+                let read = match from {
+                    Slot::Bytes(_) => Int8Input::Bytes(of_slot(&slots[from.index()]).bytes(input.len())),
+                    _ => Int8Input::Numbers(self.read(slots, batch)),
+                };
+                let write = match self.quantisation {
+                    Some(quantisation) => Int8Output::Bytes(output.bytes_mut(length), quantisation),
+                    None => Int8Output::Numbers(output.values_mut(length)),
+                };
+                packing.forward(weights, input, read, epilogue, addend, write, parts);
+            }
         }
     }
 }

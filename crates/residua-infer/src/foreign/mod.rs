@@ -276,7 +276,7 @@ fn customary(
     }
     let View { height, width, shorter_side, .. } = view;
     let normalisation = known.normalisation();
-    (WeightsInfo { network, classes, height, width, shorter_side, normalisation }, assumed)
+    (WeightsInfo { network, classes, height, width, shorter_side, normalisation, ranges: None }, assumed)
 }
 
 /// The same, as the description says otherwise.
@@ -293,5 +293,6 @@ fn described(info: WeightsInfo, description: &Description) -> Result<WeightsInfo
     }
     let View { height, width, shorter_side, .. } = view;
     let normalisation = normalisation.map_or(info.normalisation, KnownNormalisation::normalisation);
-    Ok(WeightsInfo { network: info.network, classes, height, width, shorter_side, normalisation })
+    let (network, ranges) = (info.network, info.ranges);
+    Ok(WeightsInfo { network, classes, height, width, shorter_side, normalisation, ranges })
 }

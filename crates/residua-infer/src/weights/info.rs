@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::Architecture;
 use crate::normalisation::Normalisation;
+use crate::ranges::InputRanges;
 use crate::view::{Crops, View};
 
 /// The network that weights belong to, and the images it was trained on. In a weight file each field is a string of
@@ -25,6 +26,9 @@ pub struct WeightsInfo {
     pub shorter_side: usize,
     /// How pixels become inputs.
     pub normalisation: Normalisation,
+    /// The ranges with which the network computes in bytes, if it was exported for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<InputRanges>,
 }
 
 /// What the metadata says under a key.
@@ -36,6 +40,9 @@ fn read<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str) -> 
 /// The key of the metadata that says which network the weights belong to.
 pub(super) const NETWORK: &str = "residua.network";
 
+/// The key of the ranges that convolutions read, in files of networks that compute in bytes.
+const RANGES: &str = "residua.input_ranges";
+
 impl WeightsInfo {
     /// How a picture of any size is shown to the network.
     pub fn view(&self) -> View {
@@ -46,19 +53,25 @@ impl WeightsInfo {
     /// The metadata that says this.
     pub fn to_metadata(&self) -> BTreeMap<String, String> {
         let json = |value: serde_json::Result<String>| value.expect("plain structs can be written as JSON");
-        BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             (NETWORK.to_owned(), json(serde_json::to_string(&self.network))),
             ("residua.classes".to_owned(), json(serde_json::to_string(&self.classes))),
             ("residua.size".to_owned(), json(serde_json::to_string(&[self.height, self.width]))),
             ("residua.shorter_side".to_owned(), json(serde_json::to_string(&self.shorter_side))),
             ("residua.normalisation".to_owned(), json(serde_json::to_string(&self.normalisation))),
-        ])
+        ]);
+        if let Some(ranges) = &self.ranges {
+            metadata.insert(RANGES.to_owned(), json(serde_json::to_string(ranges)));
+        }
+        metadata
     }
 
     /// The metadata of a file by another family's names: it says all but the network, which those names say.
     pub fn to_foreign_metadata(&self) -> BTreeMap<String, String> {
         let mut metadata = self.to_metadata();
         metadata.remove(NETWORK);
+        // By other names they say nothing.
+        metadata.remove(RANGES);
         // What safetensors files of PyTorch's programs say.
         metadata.insert("format".to_owned(), "pt".to_owned());
         metadata
@@ -97,6 +110,7 @@ impl WeightsInfo {
             height,
             width,
             normalisation: read(metadata, "residua.normalisation")?,
+            ranges: metadata.contains_key(RANGES).then(|| read(metadata, RANGES)).transpose()?,
         };
         if info.classes.len() != info.network.classes() {
             let (names, outputs) = (info.classes.len(), info.network.classes());

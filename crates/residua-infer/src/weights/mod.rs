@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use info::WeightsInfo;
-pub use safetensors::{decode, encode};
+pub use safetensors::{decode, encode, encode_rounded};
 pub use tensor_file::{Container, TensorFile, TensorFileError};
 
 use crate::network::{NamedTensors, NetworkError};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::{bf16, f16};
+use residua_kernels::rounded_weights;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 
@@ -21,32 +22,75 @@ pub fn encode(
     tensors: &NamedTensors,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, TensorFileError> {
-    let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
-    let mut end = 0;
+    encode_rounded(path, tensors, metadata, |_| false)
+}
+
+/// As [`encode`], with the tensors whose names are `rounded` as bytes: each output's numbers, of which the first dimension says how many there are,
+/// divided by a scale of its own and rounded to -127 to 127. The scales are a tensor of the same name with `_scale` behind it. Who reads the file
+/// finds the rounded numbers.
+///
+/// # Errors
+/// When a tensor's values do not fill its shape.
+pub fn encode_rounded(
+    path: &Path,
+    tensors: &NamedTensors,
+    metadata: &BTreeMap<String, String>,
+    rounded: impl Fn(&str) -> bool,
+) -> Result<Vec<u8>, TensorFileError> {
+    let mut stored = BTreeMap::new();
     for (name, TensorValues { shape, values }) in tensors {
         let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length));
         if count != Some(values.len()) {
             let problem = format!("{} values do not fill a tensor of shape {shape:?}", values.len());
             return Err(TensorFileError::Tensor { path: path.to_owned(), name: name.clone(), problem });
         }
+        match shape.first() {
+            Some(&outputs) if outputs > 0 && rounded(name) => {
+                let (bytes, scales) = rounded_weights(values, outputs);
+                stored.insert(scale_of(name), ("F32", vec![outputs], to_bytes(&scales)));
+                stored.insert(
+                    name.clone(),
+                    ("I8", shape.clone(), bytes.iter().map(|&byte| byte as u8).collect()),
+                );
+            }
+            _ => _ = stored.insert(name.clone(), ("F32", shape.clone(), to_bytes(values))),
+        }
+    }
+    let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
+    let mut end = 0;
+    // Numbers of four bytes first, so that all lie at multiples of their size.
+    let in_order = || {
+        ["F32", "I8"].into_iter().flat_map(|kind| stored.iter().filter(move |(_, tensor)| tensor.0 == kind))
+    };
+    for (name, (kind, shape, bytes)) in in_order() {
         let begin = end;
-        end += size_of_val(values.as_slice());
-        header.insert(name, json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }));
+        end += bytes.len();
+        header.insert(name, json!({ "dtype": kind, "shape": shape, "data_offsets": [begin, end] }));
     }
     let mut header = serde_json::to_vec(&header).expect("text and numbers can be written as JSON");
     // Values begin at a multiple of 8 bytes, as the format recommends.
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let mut bytes = Vec::with_capacity(8 + header.len() + end);
-    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&header);
-    for value in tensors.values().flat_map(|tensor| &tensor.values) {
-        bytes.extend_from_slice(&value.to_le_bytes());
+    let mut file = Vec::with_capacity(8 + header.len() + end);
+    file.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    file.extend_from_slice(&header);
+    for (_, (_, _, bytes)) in in_order() {
+        file.extend_from_slice(bytes);
     }
-    Ok(bytes)
+    Ok(file)
 }
 
-/// What is in the bytes of the safetensors file that `path` names. Numbers of 16 and 64 bits are converted to `f32`.
+/// The name of the scales of a rounded tensor.
+fn scale_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// What is in the bytes of the safetensors file that `path` names. Numbers of 16 and 64 bits are converted to `f32`, and so are bytes that have
+/// scales, as [`encode_rounded`] writes them.
 ///
 /// # Errors
 /// When they are truncated or otherwise no safetensors file.
@@ -60,14 +104,32 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<TensorFile, TensorFileError> 
     let metadata =
         header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
     let mut file = TensorFile { container: Container::Safetensors, metadata, ..TensorFile::default() };
+    let mut rounded = BTreeMap::new();
     for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
         match values(info.dtype, &data[begin..end]) {
             Some(values) => {
                 file.tensors.insert(name, TensorValues { shape: info.shape.clone(), values });
             }
+            None if info.dtype == Dtype::I8 => _ = rounded.insert(name, (&info.shape, &data[begin..end])),
             None => file.others.push(name),
         }
+    }
+    for (name, (shape, bytes)) in rounded {
+        let Some(scales) = file.tensors.remove(&scale_of(&name)) else {
+            file.others.push(name);
+            continue;
+        };
+        let outputs = shape.first().copied().unwrap_or(0);
+        if scales.values.len() != outputs || outputs == 0 {
+            let reason = format!("tensor '{name}' has {outputs} outputs and {} scales", scales.values.len());
+            return Err(TensorFileError::Damaged { path: path.to_owned(), reason });
+        }
+        let each = (bytes.len() / outputs).max(1);
+        let of_output = bytes.chunks(each).zip(&scales.values);
+        let values =
+            of_output.flat_map(|(bytes, scale)| bytes.iter().map(move |&byte| f32::from(byte as i8) * scale));
+        file.tensors.insert(name, TensorValues { shape: shape.clone(), values: values.collect() });
     }
     file.others.sort();
     Ok(file)
@@ -146,6 +208,41 @@ mod tests {
         let values: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.values[0])).collect();
         assert_eq!(values, [("bf16", -2.0), ("f16", 1.5), ("f32", 0.1), ("f64", 0.1)]);
         assert!(metadata.is_empty());
+    }
+
+    #[test]
+    fn rounded_tensors_come_back_as_the_numbers_they_were_rounded_to() {
+        let tensor =
+            |shape: &[usize], values: &[f32]| TensorValues { shape: shape.to_vec(), values: values.to_vec() };
+        let tensors = BTreeMap::from([
+            ("a.weight".to_owned(), tensor(&[2, 3], &[1.27, -0.5, 0.004, 0., 0., 0.])),
+            ("b".to_owned(), tensor(&[2], &[0.1, 0.2])),
+        ]);
+        let path = Path::new("x");
+        let bytes = encode_rounded(path, &tensors, &metadata(), |name| name == "a.weight").unwrap();
+        assert!(bytes.len() < encode(path, &tensors, &metadata()).unwrap().len() + 100);
+        let file = decode(path, &bytes).unwrap();
+        assert_eq!(file.tensors["b"], tensors["b"]);
+        let scale = 1.27f32 / 127.;
+        assert_eq!(file.tensors["a.weight"].values, [127. * scale, -50. * scale, 0., 0., 0., 0.]);
+        assert_eq!((file.tensors.len(), file.others.len()), (2, 0));
+        // Rounded again, nothing changes.
+        assert_eq!(
+            encode_rounded(path, &file.tensors, &file.metadata, |name| name == "a.weight").unwrap(),
+            bytes
+        );
+    }
+
+    #[test]
+    fn bytes_with_other_scales_than_outputs_are_damaged() {
+        let views = [
+            ("a", TensorView::new(Dtype::I8, vec![2, 1], &[1, 2]).unwrap()),
+            ("a_scale", TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap()),
+            ("b", TensorView::new(Dtype::I8, vec![1], &[1]).unwrap()),
+        ];
+        let message =
+            decode(Path::new("x"), &safetensors::serialize(views, None).unwrap()).unwrap_err().to_string();
+        assert!(message.contains("tensor 'a' has 2 outputs and 1 scales"), "{message}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Finish for Finishing<'_> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
         if tiled.tiles == crate::tiles::Tiles::Amx && (waiting.block + waiting.blocks) * LANES <= channels {
             // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
-            if unsafe { avx512::finish(self, channels, waiting, results) } {
+            if unsafe { avx512::finish(self, None, channels, waiting, results) } {
                 return;
             }
         }
@@ -135,15 +135,16 @@ impl Finishing<'_> {
 /// AVX-512 with its instructions for bfloat16, which every processor with AMX has: a fifth of the instructions for rounding, and whole cache
 /// lines are stored.
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
-mod avx512 {
+pub(super) mod avx512 {
     use std::arch::x86_64::*;
 
     use super::*;
 
-    /// Of whole blocks, if all maps are of bfloat16.
+    /// Of whole blocks, if all maps are of bfloat16. If results are integers, there are units and bases of each output.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn finish(
+    pub(in crate::tiled) unsafe fn finish(
         finishing: &Finishing,
+        integers: Option<[View; 2]>,
         channels: usize,
         waiting: &Waiting,
         results: View,
@@ -154,9 +155,13 @@ mod avx512 {
         }
         // SAFETY: as the caller promises.
         unsafe {
-            match waiting.blocks {
-                1 => finish_blocks::<1>(finishing, addend, channels, waiting, results),
-                2 => finish_blocks::<2>(finishing, addend, channels, waiting, results),
+            let are_integers = integers.is_some();
+            let units = integers.unwrap_or([View::new(&[]); 2]);
+            match (waiting.blocks, are_integers) {
+                (1, false) => finish_blocks::<1, false>(finishing, addend, units, channels, waiting, results),
+                (2, false) => finish_blocks::<2, false>(finishing, addend, units, channels, waiting, results),
+                (1, true) => finish_blocks::<1, true>(finishing, addend, units, channels, waiting, results),
+                (2, true) => finish_blocks::<2, true>(finishing, addend, units, channels, waiting, results),
                 _ => {}
             }
         }
@@ -164,44 +169,57 @@ mod avx512 {
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn finish_blocks<const BLOCKS: usize>(
+    unsafe fn finish_blocks<const BLOCKS: usize, const INTEGERS: bool>(
         finishing: &Finishing,
         addend: Option<MapView>,
+        units: [View; 2],
         channels: usize,
         waiting: &Waiting,
         results: View,
     ) {
         // SAFETY: as the caller promises.
         unsafe {
+            let none = MapView::none();
             match (addend, finishing.adds_behind) {
-                (None, _) => {
-                    each_row::<BLOCKS, false, false>(finishing, MapView::none(), channels, waiting, results);
-                }
-                (Some(addend), false) => {
-                    each_row::<BLOCKS, true, false>(finishing, addend, channels, waiting, results);
-                }
-                (Some(addend), true) => {
-                    each_row::<BLOCKS, true, true>(finishing, addend, channels, waiting, results);
-                }
+                (None, _) => each_row::<BLOCKS, INTEGERS, false, false>(
+                    finishing, none, units, channels, waiting, results,
+                ),
+                (Some(addend), false) => each_row::<BLOCKS, INTEGERS, true, false>(
+                    finishing, addend, units, channels, waiting, results,
+                ),
+                (Some(addend), true) => each_row::<BLOCKS, INTEGERS, true, true>(
+                    finishing, addend, units, channels, waiting, results,
+                ),
             }
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn each_row<const BLOCKS: usize, const ADDS: bool, const ADDS_BEHIND: bool>(
+    unsafe fn each_row<
+        const BLOCKS: usize,
+        const INTEGERS: bool,
+        const ADDS: bool,
+        const ADDS_BEHIND: bool,
+    >(
         finishing: &Finishing,
         addend: MapView,
+        [unit, base]: [View; 2],
         channels: usize,
         waiting: &Waiting,
         results: View,
     ) {
         let Finishing { output, scale, shift, factor, is_activated, .. } = *finishing;
         let channel = waiting.block * LANES;
-        // SAFETY: results have a row for every pixel; pixels and blocks are of the output, whose shape the addend has; scale and
-        // shift are padded to whole blocks.
+        // SAFETY: results have a row for every pixel; pixels and blocks are of the output, whose shape the addend has; what
+        // is there for every output is padded to whole blocks.
         unsafe {
             let (mut scales, mut shifts) = ([_mm512_setzero_ps(); BLOCKS], [_mm512_setzero_ps(); BLOCKS]);
+            let (mut units, mut bases) = (scales, shifts);
             for block in 0..BLOCKS {
+                if INTEGERS {
+                    units[block] = _mm512_loadu_ps(unit.from(channel + block * LANES).pointer());
+                    bases[block] = _mm512_loadu_ps(base.from(channel + block * LANES).pointer());
+                }
                 scales[block] = _mm512_loadu_ps(scale.from(channel + block * LANES).pointer());
                 shifts[block] = _mm512_loadu_ps(shift.from(channel + block * LANES).pointer());
             }
@@ -212,6 +230,10 @@ mod avx512 {
                 let mut values = [_mm512_setzero_ps(); BLOCKS];
                 for (block, value) in values.iter_mut().enumerate() {
                     *value = _mm512_loadu_ps(results.from(row * 2 * SIDE + block * LANES).pointer());
+                    if INTEGERS {
+                        let integers = _mm512_cvtepi32_ps(_mm512_castps_si512(*value));
+                        *value = _mm512_fmadd_ps(integers, units[block], bases[block]);
+                    }
                     let added = if ADDS {
                         let halves = _mm256_loadu_si256(addend.halves(at + block * LANES, LANES).cast());
                         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))

@@ -1,5 +1,7 @@
 //! Convolutions of bytes: how they are read, and what becomes of their sums.
 
+use std::ops::Range;
+
 use super::{Feed, Finish, Finishing, Tiled, Waiting};
 use crate::int8::Quantisation;
 use crate::map::{Block, block_at, blocks};
@@ -98,12 +100,37 @@ unsafe fn quantise<V: Vector, S: Source>(
         for first in (0..pixels.count).step_by(TOGETHER) {
             for block in blocks(channels) {
                 let constants = source.constants::<V>(pixels.image, block);
-                for pixel in first..pixels.count.min(first + TOGETHER) {
-                    let from = pixels.at + pixel * pixels.apart + block.channel;
-                    let value = source.get::<V>(&constants, from, block);
-                    to_bytes.store(value, (to, place + pixel * pitch + block.channel), block.count);
+                let some = first..pixels.count.min(first + TOGETHER);
+                let to = (to, place, pitch);
+                if block.count == LANES {
+                    // Known when this is compiled.
+                    let block = Block { count: LANES, ..block };
+                    quantise_block(source, &constants, to_bytes, block, pixels, some, to);
+                } else {
+                    quantise_block(source, &constants, to_bytes, block, pixels, some, to);
                 }
             }
+        }
+    }
+}
+
+/// A block of channels of some of the pixels.
+#[inline(always)]
+unsafe fn quantise_block<V: Vector, S: Source>(
+    source: S,
+    constants: &S::Constants<V>,
+    to_bytes: ToByte<V>,
+    block: Block,
+    pixels: Pixels,
+    some: Range<usize>,
+    (to, place, pitch): (MapViewMut, usize, usize),
+) {
+    for pixel in some {
+        let from = pixels.at + pixel * pixels.apart + block.channel;
+        // SAFETY: as the caller promises.
+        unsafe {
+            let value = source.get::<V>(constants, from, block);
+            to_bytes.store(value, (to, place + pixel * pitch + block.channel), block.count);
         }
     }
 }
@@ -155,6 +182,18 @@ impl Finish for ToBytes<'_> {
     unsafe fn finish<V: Vector>(&self, tiled: Tiled, waiting: &Waiting, results: View) {
         let channels = tiled.output.channels;
         let Finishing { addend, adds_behind, .. } = self.finishing;
+        #[cfg(all(target_arch = "x86_64", target_os = "linux", not(fuzzing), not(miri)))]
+        if tiled.tiles == Tiles::Amx
+            && self.quantisation.is_none()
+            && (waiting.block + waiting.blocks) * LANES <= channels
+        {
+            let integers = Some([self.units, self.bases]);
+            // SAFETY: the machine has AMX, so it has AVX-512 with bfloat16; the rest as the caller promises.
+            if unsafe { super::finish::avx512::finish(&self.finishing, integers, channels, waiting, results) }
+            {
+                return;
+            }
+        }
         for half in 0..waiting.blocks {
             let block = block_at(channels, waiting.block + half);
             // SAFETY: results have rows of two blocks.

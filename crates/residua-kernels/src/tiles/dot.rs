@@ -233,7 +233,13 @@ impl Sums for Wide {
     #[inline(always)]
     unsafe fn weights(from: *const f32) -> [__m256i; 4] {
         // SAFETY: as above; `from` is valid for sixteen slots.
-        unsafe { [0, 4, 8, 12].map(|slot| _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(slot).cast()))) }
+        unsafe {
+            let mut weights = [_mm256_setzero_si256(); 4];
+            for (quarter, weights) in weights.iter_mut().enumerate() {
+                *weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(4 * quarter).cast()));
+            }
+            weights
+        }
     }
     #[inline(always)]
     unsafe fn add(self, bytes: i32, weights: [__m256i; 4]) -> Self {

@@ -21,6 +21,42 @@ unsafe fn masks(count: usize) -> [__m256i; 2] {
     }
 }
 
+/// Eight bfloat16.
+#[inline(always)]
+unsafe fn wide(from: *const u16) -> __m256 {
+    // SAFETY: the processor has AVX2, and `from` is valid for as many numbers, as the caller promises.
+    unsafe {
+        let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+    }
+}
+
+/// [`Vector::round_half`]
+#[inline(always)]
+unsafe fn rounded(values: __m256) -> __m256 {
+    // SAFETY: the processor has AVX2, as the caller promises.
+    unsafe {
+        let bits = _mm256_castps_si256(values);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let nearest = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
+        let nearest = _mm256_blendv_epi8(nearest, quiet, is_nan);
+        _mm256_castsi256_ps(_mm256_and_si256(nearest, _mm256_set1_epi32(0xffff_0000_u32 as i32)))
+    }
+}
+
+/// The nearest integers from 0 to 255; zero for NaN.
+#[inline(always)]
+unsafe fn of_byte(values: __m256) -> __m256i {
+    // SAFETY: the processor has AVX2, as the caller promises.
+    unsafe {
+        // The second operand is the result where either is NaN.
+        let positive = _mm256_max_ps(values, _mm256_setzero_ps());
+        _mm256_cvtps_epi32(_mm256_min_ps(positive, _mm256_set1_ps(255.)))
+    }
+}
+
 macro_rules! each {
     ($operation:ident, $($operand:expr),+) => {
         each!(@ $operation, 0, 1; $($operand),+)
@@ -157,25 +193,44 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, and `from` is valid for as many numbers, as the caller promises.
+        unsafe { Self([wide(from), wide(from.add(8))]) }
+    }
+    #[inline(always)]
+    unsafe fn round_half(self) -> Self {
+        // SAFETY: the processor has AVX2 and FMA, as the caller promises.
+        unsafe { Self([rounded(self.0[0]), rounded(self.0[1])]) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, to: *mut u16) {
+        // SAFETY: the processor has AVX2 and FMA, and `to` is valid for as many numbers, as the caller promises.
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(self.0[0]));
+            let high = _mm256_srli_epi32::<16>(_mm256_castps_si256(self.0[1]));
+            // Quarters of both in turn, then in order.
+            let words = _mm256_packus_epi32(low, high);
+            _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(words));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: the processor has AVX2 and FMA, and `to` is valid for as many bytes, as the caller promises.
         unsafe {
-            let integers = self.0.map(|half| {
-                // The second operand is the result where either is NaN.
-                let positive = _mm256_max_ps(half, _mm256_setzero_ps());
-                _mm256_cvtps_epi32(_mm256_min_ps(positive, _mm256_set1_ps(255.)))
-            });
             // Quarters of both in turn, then in order.
-            let words = _mm256_packs_epi32(integers[0], integers[1]);
+            let words = _mm256_packs_epi32(of_byte(self.0[0]), of_byte(self.0[1]));
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-            let halves = [_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)];
-            _mm_storeu_si128(to.cast(), _mm_packus_epi16(halves[0], halves[1]));
+            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.cast(), _mm_packus_epi16(low, high));
         }
     }
     #[inline(always)]
     unsafe fn of_integers(self) -> Self {
         // SAFETY: the processor has AVX2 and FMA, as the caller promises.
-        unsafe { Self(self.0.map(|half| _mm256_cvtepi32_ps(_mm256_castps_si256(half)))) }
+        unsafe {
+            let (low, high) = (_mm256_castps_si256(self.0[0]), _mm256_castps_si256(self.0[1]));
+            Self([_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)])
+        }
     }
     #[inline(always)]
     unsafe fn at_least(self, floor: Self) -> Self {

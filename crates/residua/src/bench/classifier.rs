@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use residua_infer::{Classifier, ClassifierOptions};
+use residua_infer::{Classifier, ClassifierOptions, InputRanges};
 
 use super::training::{Measurement, random_batch, timed};
 use crate::device::Device;
@@ -34,6 +34,21 @@ pub fn measure_classifier(
         classifier.logits(&images, &mut logits);
         Ok(())
     })
+}
+
+/// The ranges of what a new network's convolutions read of a few random images, with which it can be measured in bytes.
+///
+/// # Errors
+/// When the network does not take such images.
+pub fn random_ranges(
+    config: &ResNetConfig,
+    size: [usize; 2],
+    threads: NonZeroUsize,
+) -> Result<InputRanges, RunError> {
+    let [height, width] = size;
+    let images = random_batch(4, height, width, config.classes).images;
+    let network = ResNet::init(config, 0, &Device::flex())?;
+    Ok(Classifier::new(config, network.tensors(), size, threads)?.input_ranges(&images))
 }
 
 /// How long callers wait who each classify one batch after another.

@@ -5,7 +5,7 @@ mod inception;
 mod loader;
 mod training;
 
-pub use classifier::{Latency, measure_classifier, measure_latency};
+pub use classifier::{Latency, measure_classifier, measure_latency, random_ranges};
 pub use inception::measure_inception;
 pub use loader::measure_loader;
 pub use training::{Benchmark, BenchmarkMode, Measurement};

@@ -23,7 +23,7 @@ pub fn weight_file(
 ) -> Result<Option<Vec<u8>>, ExportError> {
     info.network.check_tensors(tensors)?;
     let family = match format {
-        ExportFormat::Onnx => return Ok(None),
+        ExportFormat::Onnx | ExportFormat::Int8 => return Ok(None),
         ExportFormat::Safetensors => return Ok(Some(encode(path, tensors, &info.to_metadata())?)),
         ExportFormat::Torchvision => Family::Torchvision,
         ExportFormat::Timm => match info.network {

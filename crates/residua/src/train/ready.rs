@@ -53,6 +53,7 @@ impl Ready {
     pub(super) fn weights_info(&self) -> WeightsInfo {
         let (training, test) = (self.images.training(), self.images.test());
         WeightsInfo {
+            ranges: None,
             network: self.network.config().clone().into(),
             classes: training.classes().to_vec(),
             height: training.height(),
