@@ -6,9 +6,9 @@ mod reference;
 use reference::{Factors, difference, masked, normalise, positions_of_maxima, random, relu, sum, wide};
 use residua_kernels::{
     Activation, Algorithm, AveragePool, Beginning, Convolution, Epilogue, Finishing, GateGradient, Input,
-    InputGradient, Instructions, Junction, MapShape, MaxPool, Merge, OutputGradient, Packing, Sgd,
-    SumGradient, TrainedTensor, Values, WeightedMerge, Weights, cross_entropy, finish_gradient,
-    finish_gradient_in_place, moments, with_threads_awake,
+    InputGradient, Instructions, Int8Input, Int8Output, Int8Packing, Junction, MapShape, MaxPool, Merge,
+    OutputGradient, Packing, Quantisation, Sgd, SumGradient, TrainedTensor, Values, WeightedMerge, Weights,
+    cross_entropy, finish_gradient, finish_gradient_in_place, moments, with_threads_awake,
 };
 
 const TOLERANCE: f64 = 1e-4;
@@ -306,6 +306,30 @@ fn packed_convolutions_of_bfloat16() {
         let input = Input { values: (&x).into(), norm: None, is_activated: false };
         let mut y = vec![f32::NAN; packing.output(shape).len()];
         packing.with_weights(&packed).forward(shape, input, &epilogue, None, &mut y, 1);
+        let expected = reference::convolve(shape, &wide(&x), 3, size, stride, &wide(&weights));
+        let expected: Vec<f64> = expected.iter().map(|value| value + 0.25).collect();
+        assert!(difference(&expected, &y) < 0.02, "{size} {stride}");
+    }
+}
+
+#[test]
+fn packed_convolutions_of_bytes() {
+    let shape = MapShape { batch: 1, height: 3, width: 4, channels: 17 };
+    let quantisation = Quantisation::of(-1.0..=1.0);
+    for (size, stride, reads_bytes) in [(3, 1, false), (3, 2, true), (1, 1, true)] {
+        let (x, weights) = (random(shape.len(), 1), random(3 * shape.channels * size * size, 2));
+        let packing = Int8Packing::new([17, 3], size, stride, quantisation, Instructions::Portable);
+        let mut packed = vec![f32::NAN; packing.packed_len()];
+        packing.pack(&weights, &mut packed);
+        let epilogue = Epilogue::new(&[1.; 3], &[0.25; 3], 1., Activation::None);
+        let zero = f32::from(quantisation.zero_point);
+        let bytes: Vec<u8> = x.iter().map(|x| (x / quantisation.scale + zero).round() as u8).collect();
+        let input = match reads_bytes {
+            true => Int8Input::Bytes(&bytes),
+            false => Int8Input::Numbers(Input { values: (&x).into(), norm: None, is_activated: false }),
+        };
+        let mut y = vec![f32::NAN; packing.output(shape).len()];
+        packing.forward(&packed, shape, input, &epilogue, None, Int8Output::Numbers((&mut y).into()), 1);
         let expected = reference::convolve(shape, &wide(&x), 3, size, stride, &wide(&weights));
         let expected: Vec<f64> = expected.iter().map(|value| value + 0.25).collect();
         assert!(difference(&expected, &y) < 0.02, "{size} {stride}");

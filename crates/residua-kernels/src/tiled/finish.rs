@@ -223,6 +223,13 @@ pub(super) mod avx512 {
                 scales[block] = _mm512_loadu_ps(scale.from(channel + block * LANES).pointer());
                 shifts[block] = _mm512_loadu_ps(shift.from(channel + block * LANES).pointer());
             }
+            if INTEGERS && !ADDS {
+                // All that is multiplied and added is one of each, as elsewhere.
+                for block in 0..BLOCKS {
+                    bases[block] = _mm512_fmadd_ps(bases[block], scales[block], shifts[block]);
+                    units[block] = _mm512_mul_ps(units[block], scales[block]);
+                }
+            }
             let (factor, floor) = (_mm512_set1_ps(factor), _mm512_set1_ps(floor(is_activated)));
             for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
                 let Some(pixel) = *pixel else { continue };
@@ -244,7 +251,10 @@ pub(super) mod avx512 {
                         *value = _mm512_fmadd_ps(added, factor, *value);
                     }
                     // NaN stays NaN: of two numbers that cannot be compared the second is taken.
-                    *value = _mm512_max_ps(floor, _mm512_fmadd_ps(*value, scales[block], shifts[block]));
+                    if !INTEGERS || ADDS {
+                        *value = _mm512_fmadd_ps(*value, scales[block], shifts[block]);
+                    }
+                    *value = _mm512_max_ps(floor, *value);
                     if ADDS && ADDS_BEHIND {
                         *value = _mm512_fmadd_ps(added, factor, *value);
                     }

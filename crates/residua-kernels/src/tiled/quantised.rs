@@ -150,17 +150,24 @@ impl<V: Vector> ToByte<V> {
     }
 
     #[inline(always)]
-    unsafe fn store(self, value: V, (to, at): (MapViewMut, usize), count: usize) {
-        // SAFETY: `to` has places for as many bytes, as the caller promises.
-        unsafe {
-            let (value, to) = (value.mul_add(self.steps, self.zero_point), to.bytes(at, count));
-            if count == LANES {
-                return value.store_bytes(to);
-            }
-            let mut bytes = [0; LANES];
-            value.store_bytes(bytes.as_mut_ptr());
-            to.copy_from_nonoverlapping(bytes.as_ptr(), count);
+    unsafe fn store(self, value: V, to: (MapViewMut, usize), count: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { store_bytes(value.mul_add(self.steps, self.zero_point), to, count) }
+    }
+}
+
+/// The first `count` numbers of a vector, as bytes.
+#[inline(always)]
+unsafe fn store_bytes<V: Vector>(value: V, (to, at): (MapViewMut, usize), count: usize) {
+    // SAFETY: `to` has places for as many bytes, as the caller promises.
+    unsafe {
+        let to = to.bytes(at, count);
+        if count == LANES {
+            return value.store_bytes(to);
         }
+        let mut bytes = [0; LANES];
+        value.store_bytes(bytes.as_mut_ptr());
+        to.copy_from_nonoverlapping(bytes.as_ptr(), count);
     }
 }
 
@@ -222,20 +229,42 @@ impl ToBytes<'_> {
         // SAFETY: results have a row for every pixel; pixels and block are of the output, whose shape the addend has; what is there
         // for every output is padded to whole blocks.
         unsafe {
-            let [unit, base, scale, shift] =
-                [self.units, self.bases, scale, shift].map(|view| view.load::<V>(block.channel));
-            let (factor, floor) = (V::splat(factor), V::splat(floor(is_activated)));
+            let mut unit = self.units.load::<V>(block.channel);
+            let mut base = self.bases.load::<V>(block.channel);
+            let (scale, shift) = (scale.load::<V>(block.channel), shift.load::<V>(block.channel));
+            // A closure would not be compiled for the instruction set.
+            #[expect(clippy::manual_map)]
+            let to_byte = match self.quantisation {
+                Some(quantisation) => Some(ToByte::<V>::new(quantisation)),
+                None => None,
+            };
+            let (factor, mut floor) = (V::splat(factor), V::splat(floor(is_activated)));
             let addend = addend.unwrap_or_else(MapView::none);
-            let to_byte = self.quantisation.map(|quantisation| ToByte::<V>::new(quantisation));
+            if !ADDS {
+                // All that is multiplied and added is one of each.
+                (unit, base) = (unit.mul(scale), base.mul_add(scale, shift));
+                if let Some(ToByte { steps, zero_point }) = to_byte {
+                    (unit, base) = (unit.mul(steps), base.mul_add(steps, zero_point));
+                    floor = if is_activated { zero_point } else { floor };
+                }
+            }
             for (row, pixel) in waiting.pixels[..waiting.count].iter().enumerate() {
                 let Some(pixel) = *pixel else { continue };
                 let at = (waiting.place.first + pixel as usize) * channels + block.channel;
                 let mut value = results.load::<V>(row * 2 * SIDE).of_integers().mul_add(unit, base);
-                if ADDS && !ADDS_BEHIND {
+                if !ADDS {
+                    value = value.at_least(floor);
+                    match to_byte {
+                        Some(_) => store_bytes(value, (output, at), block.count),
+                        None => _ = output.store_first(at, block.count, value),
+                    }
+                    continue;
+                }
+                if !ADDS_BEHIND {
                     value = addend.load_first::<V>(at, block.count).mul_add(factor, value);
                 }
                 value = value.mul_add(scale, shift).at_least(floor);
-                if ADDS && ADDS_BEHIND {
+                if ADDS_BEHIND {
                     value = addend.load_first::<V>(at, block.count).mul_add(factor, value);
                 }
                 match to_byte {
