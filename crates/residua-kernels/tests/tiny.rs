@@ -315,9 +315,10 @@ fn packed_convolutions_of_bfloat16() {
 #[test]
 fn packed_convolutions_of_bytes() {
     let shape = MapShape { batch: 1, height: 3, width: 4, channels: 17 };
-    let quantisation = Quantisation::of(-1.0..=1.0);
     for (size, stride, reads_bytes) in [(3, 1, false), (3, 2, true), (1, 1, true)] {
         let (x, weights) = (random(shape.len(), 1), random(3 * shape.channels * size * size, 2));
+        let largest = x.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let quantisation = Quantisation::of(-largest..=largest);
         let packing = Int8Packing::new([17, 3], size, stride, quantisation, Instructions::Portable);
         let mut packed = vec![f32::NAN; packing.packed_len()];
         packing.pack(&weights, &mut packed);
