@@ -65,13 +65,13 @@ impl Tiled {
     /// Steps of a run.
     #[inline(always)]
     fn steps(self) -> usize {
-        self.run().div_ceil(self.numbers.depth())
+        self.numbers.steps(self.run())
     }
 
     /// Numbers of a step.
     #[inline(always)]
     fn depth(self) -> usize {
-        self.run().div_ceil(self.steps()).next_multiple_of(self.numbers.of_slot())
+        self.numbers.slots(self.run().div_ceil(self.steps())) * self.numbers.of_slot()
     }
 
     /// Numbers of a run that are multiplied. What is behind the run has no weight.
@@ -88,7 +88,7 @@ impl Tiled {
     /// Slots of a run.
     #[inline(always)]
     pub(crate) fn slots(self) -> usize {
-        self.padded_run() / self.numbers.of_slot()
+        self.numbers.slots(self.padded_run())
     }
 
     /// Slots of weights of a block of outputs.
@@ -100,7 +100,7 @@ impl Tiled {
     /// Bytes of so many numbers.
     #[inline(always)]
     fn bytes(self, count: usize) -> usize {
-        count * size_of::<f32>() / self.numbers.of_slot()
+        self.numbers.slots(count) * size_of::<f32>()
     }
 
     /// Slots of all weights, each in the place of an f32.
@@ -189,7 +189,7 @@ impl<S: Feed, F: Finish> Forward<'_, S, F> {
         }
         // SAFETY: as the caller promises.
         unsafe {
-            tiled.tiles.begin(tiled.depth() / tiled.numbers.of_slot());
+            tiled.tiles.begin(tiled.numbers.slots(tiled.depth()));
             if tiled.is_pointwise() && tiled.spread == 1 {
                 self.pointwise::<V>(of_pixels, own);
             } else {
@@ -253,7 +253,7 @@ impl<S: Feed, F: Finish> Forward<'_, S, F> {
         let behind = ROWS * stride * channels + self.tiled.padded_run();
         let mut scratch = Scratch::take();
         let [results, plane] =
-            scratch.pieces([2 * RESULTS, (height * row_len + behind).div_ceil(self.tiled.numbers.of_slot())]);
+            scratch.pieces([2 * RESULTS, self.tiled.numbers.slots(height * row_len + behind)]);
         let (results, plane) = (ViewMut::new(results), numbers_mut(plane, self.tiled.numbers));
         // Of one pixel apart, rows with their borders are one row of pixels, some of which nobody wants.
         let (lines, walk) = if stride == 1 {

@@ -30,17 +30,34 @@ pub(crate) enum Numbers {
 }
 
 impl Numbers {
-    /// How many weights lie in the place of an f32, one behind the other.
-    pub(crate) const fn of_slot(self) -> usize {
+    /// The logarithm of [`of_slot`](Self::of_slot): products are too short for divisions by what is known only when they run.
+    const fn shift(self) -> u32 {
         match self {
-            Self::Bf16 => 2,
-            Self::Int8 => 4,
+            Self::Bf16 => 1,
+            Self::Int8 => 2,
         }
+    }
+
+    /// How many weights lie in the place of an f32, one behind the other: a slot.
+    pub(crate) const fn of_slot(self) -> usize {
+        1 << self.shift()
+    }
+
+    /// How many slots so many numbers take.
+    #[inline(always)]
+    pub(crate) const fn slots(self, count: usize) -> usize {
+        (count + self.of_slot() - 1) >> self.shift()
     }
 
     /// Numbers of a row that are multiplied in one step, at most.
     pub(crate) const fn depth(self) -> usize {
-        SIDE * self.of_slot()
+        SIDE << self.shift()
+    }
+
+    /// How many steps so many numbers take.
+    #[inline(always)]
+    pub(crate) const fn steps(self, count: usize) -> usize {
+        self.slots(count).div_ceil(SIDE)
     }
 }
 
@@ -80,7 +97,7 @@ impl Operands<'_> {
     /// Slots of a step.
     #[inline(always)]
     pub(crate) fn slots(self) -> usize {
-        self.depth / self.numbers.of_slot()
+        self.numbers.slots(self.depth)
     }
 
     /// Slots of weights of a block of columns.

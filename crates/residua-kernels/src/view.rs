@@ -302,6 +302,13 @@ impl MapView<'_> {
         unsafe { self.start.add(self.storage.bytes(at)) }
     }
 
+    /// How many bytes so many numbers take.
+    #[allow(dead_code, reason = "not every processor asks")]
+    #[inline(always)]
+    pub(crate) fn bytes(self, count: usize) -> usize {
+        self.storage.bytes(count)
+    }
+
     /// One of numbers that are bytes.
     pub(crate) unsafe fn byte(self, at: usize) -> u8 {
         debug_assert!(self.storage == Storage::U8);

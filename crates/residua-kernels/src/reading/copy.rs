@@ -123,8 +123,10 @@ mod avx512 {
     use crate::map::Block;
     use crate::vector::avx512::Avx512;
 
-    /// Pixels that are read side by side. What is asked for ahead of them are the next channels of as many pixels.
+    /// Pixels that are read side by side where they are long: what is asked for ahead of them are the next channels of as many pixels.
     const TOGETHER: usize = 8;
+    /// Blocks of channels from which on they are.
+    const LONG: usize = 8;
 
     /// Those of the blocks that are whole.
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
@@ -136,8 +138,9 @@ mod avx512 {
         (to, place, pitch): (MapViewMut, usize, usize),
     ) {
         let end = own.end.min(channels / LANES);
-        for first_pixel in (0..pixels.count).step_by(TOGETHER) {
-            let some = first_pixel..pixels.count.min(first_pixel + TOGETHER);
+        let together = if own.len() < LONG { pixels.count.max(1) } else { TOGETHER };
+        for first_pixel in (0..pixels.count).step_by(together) {
+            let some = first_pixel..pixels.count.min(first_pixel + together);
             for first in (own.start..end).step_by(2) {
                 let is_pair = first + 1 < end;
                 let pair = [first, first + usize::from(is_pair)];

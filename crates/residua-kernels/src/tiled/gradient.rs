@@ -175,7 +175,7 @@ impl Tiled {
         let (gradients, results) = (ViewMut::new(gradients), ViewMut::new(results));
         // SAFETY: bands are of the images; scratch memory has places for them, and `sum` for all blocks and taps.
         unsafe {
-            self.tiles.begin(DEPTH / self.numbers.of_slot());
+            self.tiles.begin(self.numbers.slots(DEPTH));
             strip.zero(0, STRIP_PITCH);
             for first in images.clone().step_by(together) {
                 let count = together.min(images.end - first);

@@ -106,8 +106,7 @@ macro_rules! runs {
     ($dot:literal, $operands:ident, $R:ident, $C:ident) => {{
         let Operands { rows, start, distance, pitch, weights, runs, steps, depth, ahead, .. } = $operands;
         let row_len = ($R * SIDE - 1) * distance + steps * depth;
-        // In bytes.
-        let apart = distance * size_of::<f32>() / $operands.numbers.of_slot();
+        let apart = rows.bytes(distance);
         for run in 0..runs {
             let a = rows.pointer(start + run * pitch, row_len);
             let b = weights.from(run * steps * $operands.slots() * SIDE).pointer();
