@@ -85,8 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
     }
-    if arguments.int8 && *mode != BenchmarkMode::Infer {
-        return Err(UsageError::new("--int8 is for --mode infer: networks are trained in f32 or bf16").into());
+    if arguments.int8 && (*mode != BenchmarkMode::Infer || options.model == Compared::INCEPTION) {
+        let given = "--int8 is for --mode infer of residual networks; they are trained in f32 or bf16";
+        return Err(UsageError::new(given).into());
     }
     let is_trained = *mode == BenchmarkMode::Train && options.model != Compared::INCEPTION;
     if !arguments.freeze.is_empty() && !is_trained {

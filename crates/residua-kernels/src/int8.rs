@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 
+use crate::algorithm::Algorithm;
 use crate::convolution::Convolution;
 use crate::instructions::Instructions;
 use crate::map::{MapShape, Part, padded};
 use crate::operands::Input;
-use crate::packed::{Activation, Epilogue};
-use crate::tiled::{self, Finishing, Quantised, Tiled, ToBytes};
+use crate::packed::{Epilogue, Packing};
+use crate::tiled::{self, Quantised, Tiled, ToBytes};
 use crate::tiles::{Numbers, Tiles};
 use crate::values::{Values, ValuesMut};
 use crate::vector::LANES;
@@ -60,12 +61,9 @@ pub fn rounded_weights(weights: &[f32], outputs: usize) -> (Vec<i8>, Vec<f32>) {
 /// A convolution without bias of bytes, padded by half its size, and the layout in which its kernel reads its weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8Packing {
-    inputs: usize,
-    outputs: usize,
-    size: usize,
-    stride: usize,
+    /// The convolution.
+    packing: Packing,
     input: Quantisation,
-    instructions: Instructions,
 }
 
 /// What such a convolution reads.
@@ -95,12 +93,13 @@ impl Int8Packing {
         input: Quantisation,
         instructions: Instructions,
     ) -> Self {
-        Self { inputs, outputs, size, stride, input, instructions }
+        Self { packing: Packing::new(inputs, outputs, size, stride, Algorithm::Direct, instructions), input }
     }
 
     /// Numbers of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.tiled(self.any()).packed_len() + 2 * padded(self.outputs)
+        let convolution = self.packing.any();
+        tiled(&convolution).packed_len() + 2 * padded(convolution.outputs)
     }
 
     /// Rounds and packs weights `[outputs, inputs, size, size]` into memory of any content.
@@ -108,13 +107,14 @@ impl Int8Packing {
     /// # Panics
     /// When a slice has another length than the shape says.
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
-        let tiled = self.tiled(self.any());
-        assert_eq!(weights.len(), self.inputs * self.size * self.size * self.outputs, "weights");
+        let convolution = self.packing.any();
+        let (tiled, all) = (tiled(&convolution), convolution.outputs);
+        assert_eq!(weights.len(), convolution.weights_len(), "weights");
         assert_eq!(packed.len(), self.packed_len(), "packed weights");
-        let (bytes, scales) = rounded_weights(weights, self.outputs);
+        let (bytes, scales) = rounded_weights(weights, all);
         let (packed, of_outputs) = packed.split_at_mut(tiled.packed_len());
-        let (units, bases) = of_outputs.split_at_mut(padded(self.outputs));
-        let each = weights.len() / self.outputs;
+        let (units, bases) = of_outputs.split_at_mut(padded(all));
+        let each = weights.len() / all;
         for (output, (unit, base)) in units.iter_mut().zip(bases).enumerate() {
             let Some(scale) = scales.get(output) else {
                 (*unit, *base) = (0., 0.);
@@ -125,43 +125,15 @@ impl Int8Packing {
             *base = -(f64::from(*unit) * f64::from(sum) * f64::from(self.input.zero_point)) as f32;
         }
         packed.par_chunks_mut(tiled.block_len()).enumerate().for_each(|(block, to)| {
-            let outputs = self.outputs.min((block + 1) * LANES) - block * LANES;
+            let outputs = all.min((block + 1) * LANES) - block * LANES;
             let of_block = &bytes[block * LANES * each..][..outputs * each];
-            self.pack_block(tiled, of_block, to);
+            pack_block(tiled, of_block, to);
         });
-    }
-
-    /// `[kernel row][slot of a run][LANES][4]`
-    fn pack_block(&self, tiled: Tiled, bytes: &[i8], to: &mut [f32]) {
-        let (taps, inputs) = (self.size * self.size, self.inputs);
-        to.fill(0.);
-        for (output, bytes) in bytes.chunks_exact(inputs * taps).enumerate() {
-            for (row, to) in to.chunks_exact_mut(tiled.slots() * LANES).enumerate() {
-                let mut slots = to[output..].iter_mut().step_by(LANES);
-                let mut slot = [0u8; 4];
-                let mut filled = 0;
-                for column in 0..self.size {
-                    for of_input in bytes.chunks_exact(taps) {
-                        slot[filled] = of_input[row * self.size + column] as u8;
-                        filled += 1;
-                        if filled == 4 {
-                            let to = slots.next().expect("a run has slots for all");
-                            *to = f32::from_bits(u32::from_le_bytes(std::mem::take(&mut slot)));
-                            filled = 0;
-                        }
-                    }
-                }
-                if filled > 0 {
-                    let to = slots.next().expect("a run has slots for all");
-                    *to = f32::from_bits(u32::from_le_bytes(slot));
-                }
-            }
-        }
     }
 
     /// Shape of the output for an input `[batch, height, width, inputs]`.
     pub fn output(&self, input: MapShape) -> MapShape {
-        self.convolution(input).output()
+        self.packing.output(input)
     }
 
     /// `output = epilogue(weights * input, addend)` of the whole batch with these packed weights, in `parts` parts: one on the calling thread,
@@ -182,16 +154,10 @@ impl Int8Packing {
         parts: usize,
     ) {
         assert_eq!(packed.len(), self.packed_len(), "packed weights");
-        assert_eq!(shape.channels, self.inputs, "channels of the input");
-        assert_eq!(epilogue.channels, self.outputs, "channels of the epilogue");
-        // The pixels of 1x1 convolutions need no images: a few of each would not fill a product.
-        let shape = match self {
-            Self { size: 1, stride: 1, .. } => {
-                MapShape { batch: 1, height: shape.batch * shape.height, ..shape }
-            }
-            _ => shape,
-        };
-        let tiled = self.tiled(self.convolution(shape));
+        let convolution = self.packing.of_maps(shape);
+        let (shape, outputs) = (convolution.input, convolution.outputs);
+        let tiled = tiled(&convolution);
+        assert_eq!(epilogue.channels, outputs, "channels of the epilogue");
         let source = match input {
             Int8Input::Bytes(bytes) => {
                 assert_eq!(bytes.len(), shape.len(), "input");
@@ -210,37 +176,49 @@ impl Int8Packing {
             assert_eq!(addend.len(), tiled.output.len(), "addend");
         }
         let (weights, of_outputs) = packed.split_at(tiled.packed_len());
-        let (units, bases) = of_outputs.split_at(padded(self.outputs));
-        let finishing = Finishing {
-            output,
-            addend: addend.map(MapView::new),
-            scale: View::new(&epilogue.scale),
-            shift: View::new(&epilogue.shift),
-            factor: epilogue.factor,
-            is_activated: epilogue.activation != Activation::None,
-            adds_behind: epilogue.activation == Activation::Before,
-        };
+        let (units, bases) = of_outputs.split_at(padded(outputs));
+        let finishing = epilogue.finishing(output, addend);
         let finish = ToBytes { units: View::new(units), bases: View::new(bases), finishing, quantisation };
-        let (weights, instructions) = (View::new(weights), self.instructions);
+        let (weights, instructions) = (View::new(weights), convolution.instructions);
         // Disjoint: every tile, pixel or block of outputs is in one part, which alone writes it.
         Part::for_each(parts, &|part| {
             let images = 0..shape.batch;
             instructions.run(tiled::Forward { tiled, source, weights, finish, images, part });
         });
     }
+}
 
-    /// One for weights alone, which are packed the same for any map.
-    fn any(&self) -> Convolution {
-        self.convolution(MapShape { batch: 1, height: 1, width: 1, channels: self.inputs })
-    }
+/// By products of bytes.
+fn tiled(convolution: &Convolution) -> Tiled {
+    let tiles = Tiles::of(convolution.instructions, Numbers::Int8);
+    convolution.tiled_by(Numbers::Int8, tiles.expect("every machine multiplies bytes"))
+}
 
-    fn convolution(&self, input: MapShape) -> Convolution {
-        let Self { outputs, size, stride, instructions, .. } = *self;
-        Convolution { input, outputs, size, stride, algorithm: crate::Algorithm::Direct, instructions }
-    }
-
-    fn tiled(&self, convolution: Convolution) -> Tiled {
-        let tiles = Tiles::of(self.instructions, Numbers::Int8).expect("every machine multiplies bytes");
-        convolution.tiled_by(Numbers::Int8, tiles)
+/// `[kernel row][slot of a run][LANES][4]`
+fn pack_block(tiled: Tiled, bytes: &[i8], to: &mut [f32]) {
+    let Tiled { size, input, .. } = tiled;
+    let (taps, inputs) = (size * size, input.channels);
+    to.fill(0.);
+    for (output, bytes) in bytes.chunks_exact(inputs * taps).enumerate() {
+        for (row, to) in to.chunks_exact_mut(tiled.slots() * LANES).enumerate() {
+            let mut slots = to[output..].iter_mut().step_by(LANES);
+            let mut slot = [0u8; 4];
+            let mut filled = 0;
+            for column in 0..size {
+                for of_input in bytes.chunks_exact(taps) {
+                    slot[filled] = of_input[row * size + column] as u8;
+                    filled += 1;
+                    if filled == 4 {
+                        let to = slots.next().expect("a run has slots for all");
+                        *to = f32::from_bits(u32::from_le_bytes(std::mem::take(&mut slot)));
+                        filled = 0;
+                    }
+                }
+            }
+            if filled > 0 {
+                let to = slots.next().expect("a run has slots for all");
+                *to = f32::from_bits(u32::from_le_bytes(slot));
+            }
+        }
     }
 }

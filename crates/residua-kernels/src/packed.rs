@@ -44,11 +44,11 @@ pub struct PackedConvolution<'a> {
 pub struct Epilogue {
     pub(crate) channels: usize,
     /// Padded to whole vectors, as the next.
-    pub(crate) scale: Vec<f32>,
-    pub(crate) shift: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
     /// What a shortcut is multiplied by.
-    pub(crate) factor: f32,
-    pub(crate) activation: Activation,
+    factor: f32,
+    activation: Activation,
 }
 
 /// Where ReLU stands behind a convolution.
@@ -76,6 +76,23 @@ impl Epilogue {
             padded_values
         };
         Self { channels: scale.len(), scale: pad(scale), shift: pad(shift), factor, activation }
+    }
+
+    /// With its maps.
+    pub(crate) fn finishing<'a>(
+        &'a self,
+        output: MapViewMut<'a>,
+        addend: Option<Values<'a>>,
+    ) -> Finishing<'a> {
+        Finishing {
+            output,
+            addend: addend.map(MapView::new),
+            scale: View::new(&self.scale),
+            shift: View::new(&self.shift),
+            factor: self.factor,
+            is_activated: self.activation != Activation::None,
+            adds_behind: self.activation == Activation::Before,
+        }
     }
 }
 
@@ -139,8 +156,22 @@ impl Packing {
     }
 
     /// One for weights alone, which are packed the same for any map.
-    fn any(&self) -> Convolution {
+    pub(crate) fn any(&self) -> Convolution {
         self.convolution(MapShape { batch: 1, height: 1, width: 1, channels: self.inputs })
+    }
+
+    /// Of maps of this shape: the pixels of 1x1 convolutions need no images, as a few of each would not fill a product.
+    ///
+    /// # Panics
+    /// When they have other channels than the input.
+    pub(crate) fn of_maps(&self, shape: MapShape) -> Convolution {
+        assert_eq!(shape.channels, self.inputs, "channels of the input");
+        self.convolution(match self {
+            Self { size: 1, stride: 1, .. } => {
+                MapShape { batch: 1, height: shape.batch * shape.height, ..shape }
+            }
+            _ => shape,
+        })
     }
 
     fn convolution(&self, input: MapShape) -> Convolution {
@@ -175,16 +206,9 @@ impl PackedConvolution<'_> {
         let output = output.into();
         let Self { packing, weights } = *self;
         let weights = View::new(weights);
-        assert_eq!(shape.channels, packing.inputs, "channels of the input");
         assert_eq!(epilogue.channels, packing.outputs, "channels of the epilogue");
-        // The pixels of 1x1 convolutions need no images: a few of each would not fill a product.
-        let shape = match packing {
-            Packing { size: 1, stride: 1, .. } => {
-                MapShape { batch: 1, height: shape.batch * shape.height, ..shape }
-            }
-            _ => shape,
-        };
-        let convolution = packing.convolution(shape);
+        let convolution = packing.of_maps(shape);
+        let shape = convolution.input;
         let of_output = convolution.output();
         assert_eq!(output.len(), of_output.len(), "output");
         if let Some(addend) = addend {
@@ -195,15 +219,7 @@ impl PackedConvolution<'_> {
         let source = input.source(shape);
         let plan = packing.plan(convolution);
         if let Plan::Tiled(tiled) = plan {
-            let finishing = Finishing {
-                output: MapViewMut::new(output),
-                addend: addend.map(MapView::new),
-                scale: View::new(&epilogue.scale),
-                shift: View::new(&epilogue.shift),
-                factor: epilogue.factor,
-                is_activated,
-                adds_behind,
-            };
+            let finishing = epilogue.finishing(MapViewMut::new(output), addend);
             // Disjoint, as below.
             return Part::for_each(parts, &|part| {
                 let (finish, images) = (finishing, 0..shape.batch);

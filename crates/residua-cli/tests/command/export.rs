@@ -186,6 +186,7 @@ fn what_cannot_be_in_bytes_is_refused() {
         ),
         (2, "train --model preresnet8 --precision int8", &["int8", "bf16"]),
         (2, "bench --model preresnet8 --int8", &["--int8", "--mode infer"]),
+        (2, "bench --model inception-v3 --mode infer --int8", &["--int8", "residual"]),
     ] {
         assert_refused(&sandbox, code, command, words);
     }

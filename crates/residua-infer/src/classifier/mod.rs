@@ -227,8 +227,9 @@ impl Classifier {
         assert!(images.len().is_multiple_of(image), "images are [batch, height, width, 3]");
         let packed = self.program.convolutions.packed(&self.pool);
         let of_chunk = |images: &[f32]| {
-            let mut workspace = self.program.workspace(self.together);
-            self.program.input_ranges(Source::Packed(packed), images, &mut workspace)
+            self.with_workspace(|workspace| {
+                self.program.input_ranges(Source::Packed(packed), images, workspace)
+            })
         };
         let merged = |mut ranges: InputRanges, other| {
             ranges.merge(&other);
@@ -335,11 +336,19 @@ impl Classifier {
     }
 
     fn run(&self, weights: Source, images: &[f32], output: Output, results: &mut [f32], parts: usize) {
+        self.with_workspace(|workspace| {
+            self.program.run(weights, images, workspace, output, results, parts);
+        });
+    }
+
+    /// With the memory of a pass that has ended, or new memory.
+    fn with_workspace<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
         let kept = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = kept().pop();
         let mut workspace = taken.unwrap_or_else(|| self.program.workspace(self.together));
-        self.program.run(weights, images, &mut workspace, output, results, parts);
+        let result = work(&mut workspace);
         kept().push(workspace);
+        result
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tensors in safetensors files, read and written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -37,7 +38,7 @@ pub fn encode_rounded(
     metadata: &BTreeMap<String, String>,
     rounded: impl Fn(&str) -> bool,
 ) -> Result<Vec<u8>, TensorFileError> {
-    let mut stored = BTreeMap::new();
+    let mut stored: BTreeMap<String, (Vec<usize>, Stored)> = BTreeMap::new();
     for (name, TensorValues { shape, values }) in tensors {
         let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length));
         if count != Some(values.len()) {
@@ -47,24 +48,29 @@ pub fn encode_rounded(
         match shape.first() {
             Some(&outputs) if outputs > 0 && rounded(name) => {
                 let (bytes, scales) = rounded_weights(values, outputs);
-                stored.insert(scale_of(name), ("F32", vec![outputs], to_bytes(&scales)));
-                stored.insert(
-                    name.clone(),
-                    ("I8", shape.clone(), bytes.iter().map(|&byte| byte as u8).collect()),
-                );
+                stored.insert(scale_of(name), (vec![outputs], Stored::F32(scales.into())));
+                stored.insert(name.clone(), (shape.clone(), Stored::I8(bytes)));
             }
-            _ => _ = stored.insert(name.clone(), ("F32", shape.clone(), to_bytes(values))),
+            _ => _ = stored.insert(name.clone(), (shape.clone(), Stored::F32(values.into()))),
         }
     }
     let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
     let mut end = 0;
     // Numbers of four bytes first, so that all lie at multiples of their size.
-    let in_order = || {
-        ["F32", "I8"].into_iter().flat_map(|kind| stored.iter().filter(move |(_, tensor)| tensor.0 == kind))
-    };
-    for (name, (kind, shape, bytes)) in in_order() {
+    let mut in_order: Vec<_> = stored.iter().collect();
+    in_order.sort_by_key(|(_, (_, stored))| matches!(stored, Stored::I8(_)));
+    for &(name, (shape, stored)) in &in_order {
         let begin = end;
-        end += bytes.len();
+        let kind = match stored {
+            Stored::F32(values) => {
+                end += size_of_val(&**values);
+                "F32"
+            }
+            Stored::I8(bytes) => {
+                end += bytes.len();
+                "I8"
+            }
+        };
         header.insert(name, json!({ "dtype": kind, "shape": shape, "data_offsets": [begin, end] }));
     }
     let mut header = serde_json::to_vec(&header).expect("text and numbers can be written as JSON");
@@ -74,19 +80,26 @@ pub fn encode_rounded(
     let mut file = Vec::with_capacity(8 + header.len() + end);
     file.extend_from_slice(&(header.len() as u64).to_le_bytes());
     file.extend_from_slice(&header);
-    for (_, (_, _, bytes)) in in_order() {
-        file.extend_from_slice(bytes);
+    for (_, (_, stored)) in in_order {
+        match stored {
+            Stored::F32(values) => {
+                values.iter().for_each(|value| file.extend_from_slice(&value.to_le_bytes()))
+            }
+            Stored::I8(bytes) => file.extend(bytes.iter().map(|&byte| byte as u8)),
+        }
     }
     Ok(file)
+}
+
+/// A tensor's numbers as a file has them.
+enum Stored<'a> {
+    F32(Cow<'a, [f32]>),
+    I8(Vec<i8>),
 }
 
 /// The name of the scales of a rounded tensor.
 fn scale_of(name: &str) -> String {
     format!("{name}_scale")
-}
-
-fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// What is in the bytes of the safetensors file that `path` names. Numbers of 16 and 64 bits are converted to `f32`, and so are bytes that have

@@ -1,6 +1,6 @@
 //! Mini-batches: what a network is given at a time.
 
-use std::{num::NonZeroUsize, ops::Range};
+use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
 
@@ -61,27 +61,27 @@ pub fn evaluation_batches<'a>(
     let batches = (0..images.len()).step_by(batch_size.get());
     let batches = batches.map(move |first| {
         let end = images.len().min(first.saturating_add(batch_size.get()));
-        evaluation_batch(images, normalisation, first..end)
+        evaluation_batch(images, normalisation, &(first..end).collect::<Vec<_>>())
     });
     Ok(batches.filter(|batch| batch.as_ref().is_ok_and(|batch| batch.len() > 0) || batch.is_err()))
 }
 
-fn evaluation_batch(
+/// The images of these numbers, of which there is one, as they are seen in tests; unreadable files are left out.
+pub(crate) fn evaluation_batch(
     images: &Images,
     normalisation: &Normalisation,
-    range: Range<usize>,
+    chosen: &[usize],
 ) -> Result<Batch, DataError> {
     let View { height, width, crops, .. } = images.view();
     let crop_size = height * width * Dataset::CHANNELS;
     let size = crop_size * crops.count();
-    let first_sample = range.start as u64;
-    let mut values = vec![0.0; range.len() * size];
+    let first_sample = chosen[0] as u64;
+    let mut values = vec![0.0; chosen.len() * size];
     // Decoding is most of the work where images are files.
-    let read: Vec<_> = range
-        .clone()
-        .into_par_iter()
+    let read: Vec<_> = chosen
+        .par_iter()
         .zip(values.par_chunks_exact_mut(size))
-        .map(|(index, out)| {
+        .map(|(&index, out)| {
             let pixels = images.image(index)?;
             for (pixels, out) in pixels.chunks_exact(crop_size).zip(out.chunks_exact_mut(crop_size)) {
                 normalisation.apply(pixels, out);
@@ -90,7 +90,7 @@ fn evaluation_batch(
         })
         .collect();
     let mut labels = Vec::with_capacity(read.len());
-    for (place, (index, read)) in range.zip(read).enumerate() {
+    for (place, (&index, read)) in chosen.iter().zip(read).enumerate() {
         match read {
             Ok(()) => {
                 values.copy_within(place * size..(place + 1) * size, labels.len() * size);

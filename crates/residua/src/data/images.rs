@@ -116,7 +116,7 @@ impl Images {
     /// # Errors
     ///
     /// [`DataError::TooManyUnreadable`] where it is one too many.
-    pub(crate) fn note_unreadable(&self, index: usize, reason: DataError) -> Result<(), DataError> {
+    pub(super) fn note_unreadable(&self, index: usize, reason: DataError) -> Result<(), DataError> {
         match self {
             Self::InMemory(_) => Err(reason),
             Self::Files(folder) => folder.note_unreadable(index, &reason),

@@ -28,6 +28,7 @@ mod source;
 mod unreadable;
 
 pub use augmentation::Augmentation;
+pub(crate) use batch::evaluation_batch;
 pub use batch::{Batch, evaluation_batches};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};

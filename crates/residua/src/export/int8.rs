@@ -8,8 +8,7 @@ use residua_infer::weights::encode_rounded;
 use residua_infer::{Classifier, InputRanges, WeightsInfo};
 
 use super::ExportError;
-use crate::data::{Crops, Images, View};
-use crate::run::RunError;
+use crate::data::{Images, evaluation_batch};
 
 /// Images that a pass is given.
 const TOGETHER: usize = 32;
@@ -31,30 +30,15 @@ pub fn calibrated(
         return Err(ExportError::NotResidual { given: info.network.name() });
     };
     let classifier = Classifier::new(config, tensors.clone(), [info.height, info.width], threads)?;
-    let of_data = |error: RunError| ExportError::Data(Box::new(error));
     let normalisation = &info.normalisation;
     normalisation.check(info.height, info.width)?;
-    let view = View { crops: Crops::Centre, ..info.view() };
-    let images = images.seen_by(view).map_err(|error| of_data(error.into()))?;
+    let images = images.seen_by(info.view())?;
     let count = count.get().min(images.len());
     let chosen: Vec<usize> = (0..count).map(|index| index * images.len() / count).collect();
     let mut ranges = InputRanges::default();
-    let mut values = Vec::new();
     for chosen in chosen.chunks(TOGETHER) {
-        values.clear();
-        for &index in chosen {
-            match images.image(index) {
-                Ok(pixels) => {
-                    let at = values.len();
-                    values.resize(at + classifier.image_len(), 0.);
-                    normalisation.apply(&pixels, &mut values[at..]);
-                }
-                Err(reason) => {
-                    images.note_unreadable(index, reason).map_err(|error| of_data(error.into()))?
-                }
-            }
-        }
-        ranges.merge(&classifier.input_ranges(&values));
+        let batch = evaluation_batch(&images, normalisation, chosen)?;
+        ranges.merge(&classifier.input_ranges(&batch.images));
     }
     for reason in images.take_newly_unreadable() {
         skipped(reason);

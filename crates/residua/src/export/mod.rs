@@ -12,7 +12,7 @@ use residua_infer::weights::TensorFileError;
 use residua_infer::words;
 use thiserror::Error;
 
-use crate::run::RunError;
+use crate::data::DataError;
 
 /// What a network can be exported to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub enum ExportError {
     Classifier(#[from] ClassifierError),
     /// The images that are to tell it.
     #[error(transparent)]
-    Data(Box<RunError>),
+    Data(#[from] DataError),
     /// It is no residual network.
     #[error("only residual networks compute in bytes, not {given}; an ONNX file takes any network")]
     NotResidual {
