@@ -37,6 +37,7 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         width: 32,
         shorter_side: 37,
         normalisation: Normalisation::PerChannel { mean: [0.5; 3], deviation: [0.25; 3] },
+        ranges: None,
     };
     let checkpoint = Checkpoint {
         weights_metadata: info.to_metadata(),
