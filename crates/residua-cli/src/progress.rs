@@ -74,6 +74,13 @@ impl Observer for Terminal {
         self.line(&format!("iteration {iteration}: test error {test_error:.2} %, test loss {test_loss:.4}"));
     }
 
+    fn evaluated_average(&mut self, iteration: u64, evaluation: &Evaluation) {
+        let Evaluation { test_loss, test_error, .. } = evaluation;
+        self.line(&format!(
+            "iteration {iteration}: average of the weights: test error {test_error:.2} %, test loss {test_loss:.4}"
+        ));
+    }
+
     fn skipped(&mut self, reason: &str) {
         self.line(&format!("skipped: {reason}"));
     }

@@ -5,7 +5,7 @@ use std::error::Error;
 use residua::data::{ArchiveError, DataError, DownloadError};
 use residua::device::DeviceError;
 use residua::report::ReportError;
-use residua::run::RunError;
+use residua::run::{CheckpointError, RunError};
 
 use crate::usage::flag;
 
@@ -45,6 +45,12 @@ fn remedy_of_run(error: &RunError) -> String {
             format!("; go on with it by --resume {}, or choose another folder with --out", folder.display())
         }
         RunError::NoRun { folder } => format!(", or begin one there with --out {}", folder.display()),
+        RunError::AlreadyDone { folder, kind, .. } if !kind.is_step() => {
+            format!(" with --init {}", folder.display())
+        }
+        RunError::Checkpoint(CheckpointError::NoAverage { .. }) => {
+            " by leaving out --average, or train with --ema".to_owned()
+        }
         RunError::Data(error) => remedy_of_data(error),
         RunError::Device(error) => remedy_of_device(error),
         _ => String::new(),
@@ -95,6 +101,7 @@ mod tests {
     use std::io;
 
     use anyhow::Context;
+    use residua::run::ScheduleKind;
 
     use super::*;
 
@@ -112,7 +119,8 @@ mod tests {
     #[test]
     fn options_are_called_by_their_flags() {
         let folder = "runs/a".into();
-        let error = RunError::AlreadyDone { folder, iteration: 4, iterations: 4 };
+        let kind = ScheduleKind::Step;
+        let error = RunError::AlreadyDone { folder, iteration: 4, iterations: 4, kind };
         assert!(error.to_string().ends_with("give a larger schedule.iterations"), "{error}");
         assert!(explain(&error).ends_with("give a larger --iterations"), "{}", explain(&error));
     }

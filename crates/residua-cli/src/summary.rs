@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::network::{ImageArguments, NetworkArguments};
 use crate::output::print;
 use crate::usage::{UsageError, count, impossible_images, impossible_training};
-use crate::weights::FamilyArgument;
+use crate::weights::FileArguments;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
-    family: FamilyArgument,
+    file: FileArguments,
     /// Predict the peak memory of training on batches of so many images on the CPU, in each mode of --memory.
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: Option<NonZeroUsize>,
@@ -125,7 +125,7 @@ impl Arguments {
             let given = "--checkpoint says which network it is; leave the options of the network out";
             return Err(UsageError::new(given).into());
         }
-        let info = self.family.open(path)?.info()?;
+        let info = self.file.open(path)?.info()?;
         let (model, network, size) = (info.network.name(), info.network.clone(), [info.height, info.width]);
         Ok(Asked { model, network, size, weights: Some(info) })
     }

@@ -1,6 +1,9 @@
 //! `residua train`: trains a network and keeps the run in a folder.
 
 mod fine_tuning;
+mod length;
+mod loss;
+mod schedule;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -12,11 +15,13 @@ use clap::Args;
 use residua::data::{Augmentation, NormalisationKind, Source};
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::run::{DecayScope, NamedRecipe, Recipe, RunError, Warmup, WarmupKind, saved_recipe};
-use residua::train::{Ending, Machine, Run, RunImages, Trainer};
+use residua::run::{NamedRecipe, Recipe, RunError, saved_recipe};
+use residua::train::{Ending, Machine, Run, Trainer};
 use serde_json::json;
 
 use self::fine_tuning::FineTuningArguments;
+use self::loss::LossArguments;
+use self::schedule::ScheduleArguments;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::network::{NetworkArguments, impossible};
@@ -32,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   residua train --data cifar10:data --model preresnet164
   residua train --data cifar10:data --model resnet110 --shortcut exclusive-gate:-6
   residua train --data cifar10:data --iterations 8000 --decay-at 4000,6000 --warmup 400:0.01
-  residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --warmup none
+  residua train --data cifar10:data --epochs 20 --lr 0.2 --schedule cosine --warmup 5%:0.02:gradual
+  residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --decay-at 30epochs,60epochs
   residua train --data folder:flowers --model preresnet18 --init runs/first --freeze stem,stage1 --lr 0.01 --head-lr 0.1
   residua train --data folder:flowers --init resnet50-11ad3fa6.pth --freeze stem,stage1,stage2 --lr 0.01 --epochs 10
   residua train --resume runs/preresnet164-cifar10";
@@ -56,8 +62,8 @@ pub(crate) struct Arguments {
     /// The run's folder, which must not hold a run yet [default: runs/MODEL-DATA, numbered].
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder. Of the options that make up a run, only its length (--iterations, --epochs),
-    /// the intervals and the data's folder may change.
+    /// Go on with the run in this folder. Of the options that make up a run, only its length (--iterations, --epochs; where
+    /// the learning rate falls in steps), the intervals and the data's folder may change.
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Write no file of events for TensorBoard into the run's folder.
@@ -73,6 +79,8 @@ pub(crate) struct Arguments {
     data: DataArguments,
     #[command(flatten)]
     schedule: ScheduleArguments,
+    #[command(flatten)]
+    loss: LossArguments,
     #[command(flatten)]
     fine_tuning: FineTuningArguments,
     #[command(flatten)]
@@ -106,6 +114,13 @@ struct DataArguments {
     /// Vary brightness, contrast, saturation and lighting of training images.
     #[arg(long)]
     colour: bool,
+    /// Mix pairs of training images and what they are taken for, each share drawn from Beta(A, A), such as 0.2 [default: not].
+    #[arg(long, value_name = "A")]
+    mixup: Option<f64>,
+    /// Exchange a box between pairs of training images, its area drawn from Beta(A, A), such as 1; with --mixup half of the pairs
+    /// each [default: not].
+    #[arg(long, value_name = "A")]
+    cutmix: Option<f64>,
     /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
     /// [default: 0.01].
     #[arg(long, value_name = "SHARE")]
@@ -116,46 +131,6 @@ struct DataArguments {
     /// What pixels are shifted and scaled by [default: channel].
     #[arg(long, value_name = "KIND", value_parser = words::<NormalisationKind>())]
     normalisation: Option<NormalisationKind>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Schedule")]
-struct ScheduleArguments {
-    /// Optimiser steps of the whole run [default: 120 in quick, 64000 in paper-cifar].
-    #[arg(long, value_name = "N", value_parser = whole::<u64>, conflicts_with = "epochs")]
-    iterations: Option<u64>,
-    /// Passes over the training set, instead of --iterations.
-    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
-    epochs: Option<NonZeroUsize>,
-    /// Images of a mini-batch [default: 128].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    batch: Option<usize>,
-    /// Learning rate after the warm-up [default: 0.1].
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// Iterations at which the learning rate is divided by 10, such as 4000,6000; `none` for never [default: 80,105
-    /// of 120 in quick, 32000,48000 of 64000 in paper-cifar; in proportion for other lengths].
-    #[arg(long, value_name = "N,N,...")]
-    decay_at: Option<DecayAt>,
-    /// Iterations at the start with a learning rate of their own, such as 400:0.01, or one that rises from there to the
-    /// run's, 400:0.01:gradual; `none` for no warm-up [default: none in quick, 400:0.01 in paper-cifar].
-    #[arg(long, value_name = "N:LR[:gradual]", allow_hyphen_values = true)]
-    warmup: Option<WarmupChoice>,
-    /// Momentum [default: 0.9].
-    #[arg(long, value_name = "X")]
-    momentum: Option<f64>,
-    /// Take Nesterov's momentum.
-    #[arg(long)]
-    nesterov: bool,
-    /// Weight decay [default: 0.0001].
-    #[arg(long, value_name = "X")]
-    weight_decay: Option<f64>,
-    /// What decays [default: all].
-    #[arg(long, value_name = "WHAT", value_parser = words::<DecayScope>())]
-    decays: Option<DecayScope>,
-    /// What all random choices follow from [default: 1].
-    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
-    seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -222,9 +197,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
-    let Ending { iteration, is_finished, checkpoint, evaluation, best } = ending;
+    let Ending { iteration, is_finished, checkpoint, evaluation, average_evaluation, best } = ending;
     if as_json {
-        print(json!({
+        let mut line = json!({
             "run": folder.to_string_lossy(),
             "is_finished": is_finished,
             "iteration": iteration,
@@ -233,7 +208,12 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
             "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
             "best_test_error": best.as_ref().map(|best| best.test_error),
             "best_iteration": best.as_ref().map(|best| best.iteration),
-        }))?;
+        });
+        if let Some(average) = average_evaluation {
+            line["average_test_error"] = average.test_error.into();
+            line["average_test_loss"] = average.test_loss.into();
+        }
+        print(line)?;
     }
     if !is_finished {
         tell(format_args!(
@@ -242,8 +222,11 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
         ));
         return Ok(ExitCode::from(130));
     }
-    let reached =
+    let mut reached =
         evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
+    if let Some(average) = average_evaluation {
+        reached += &format!(", of the average of weights {:.2} %", average.test_error);
+    }
     tell(format_args!("finished at iteration {iteration}{reached}; the run is in {}", folder.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -267,10 +250,12 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        self.loss.refine(&mut recipe)?;
         self.fine_tuning.refine(&mut recipe);
         self.intervals.refine(&mut recipe);
         let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
         recipe.validate().map_err(UsageError::from)?;
+        schedule::tell_of_endless_warmup(&recipe.schedule);
         // Written out, so that the run's recipe says how its images were cropped.
         recipe.data.augmentation = Some(recipe.augmentation().map_err(UsageError::from)?);
         let trainer = Trainer::new(recipe);
@@ -291,50 +276,10 @@ impl DataArguments {
             recipe.data.augmentation = Some(Augmentation::None);
         }
         recipe.data.varies_colour |= self.colour;
+        recipe.data.mixup = self.mixup.or(recipe.data.mixup);
+        recipe.data.cutmix = self.cutmix.or(recipe.data.cutmix);
         recipe.data.is_shuffled &= !self.no_shuffle;
         set(&mut recipe.data.unreadable_share, &self.max_unreadable);
-    }
-}
-
-impl ScheduleArguments {
-    /// The images, where the run's length has to be counted in epochs of them.
-    fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<Option<RunImages>> {
-        set(&mut recipe.seed, &self.seed);
-        set(&mut recipe.optimiser.batch, &self.batch);
-        set(&mut recipe.optimiser.momentum, &self.momentum);
-        set(&mut recipe.optimiser.weight_decay, &self.weight_decay);
-        set(&mut recipe.optimiser.decays, &self.decays);
-        recipe.optimiser.is_nesterov |= self.nesterov;
-        set(&mut recipe.schedule.learning_rate, &self.lr);
-        if let Some(WarmupChoice(warmup)) = self.warmup {
-            recipe.schedule.warmup = warmup;
-        }
-        let (images, iterations) = match self.epochs {
-            None => (None, self.iterations),
-            Some(epochs) => {
-                recipe.validate().map_err(UsageError::from)?;
-                let images = RunImages::load(recipe)?;
-                let (epochs, count) = (epochs.get() as u64, images.training().len() as u64);
-                let iterations = epochs.saturating_mul(count).div_ceil(recipe.optimiser.batch as u64);
-                (Some(images), Some(iterations))
-            }
-        };
-        if let Some(iterations) = iterations {
-            let before = std::mem::replace(&mut recipe.schedule.iterations, iterations);
-            // A shorter run has its steps down in proportion; a run that goes on keeps those that it has.
-            if !resumes && before > 0 {
-                let scaled =
-                    |at: &u64| (u128::from(*at) * u128::from(iterations) / u128::from(before)) as u64;
-                let mut decay_at: Vec<u64> = recipe.schedule.decay_at.iter().map(scaled).collect();
-                decay_at.retain(|&at| at > 0);
-                decay_at.dedup();
-                recipe.schedule.decay_at = decay_at;
-            }
-        }
-        if let Some(DecayAt(decay_at)) = &self.decay_at {
-            recipe.schedule.decay_at = decay_at.clone();
-        }
-        Ok(images)
     }
 }
 
@@ -348,6 +293,7 @@ impl IntervalArguments {
     }
 }
 
+/// Takes what is given, if anything is.
 fn set<T: Clone>(value: &mut T, option: &Option<T>) {
     if let Some(option) = option {
         value.clone_from(option);
@@ -374,43 +320,6 @@ impl FromStr for RecipeChoice {
             Err(_) if Path::new(text).exists() || text.ends_with(".toml") => Ok(Self::File(text.into())),
             Err(unknown) => Err(anyhow!("{unknown}, or a recipe file")),
         }
-    }
-}
-
-/// Iterations, separated by commas.
-#[derive(Debug, Clone)]
-struct DecayAt(Vec<u64>);
-
-impl FromStr for DecayAt {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "none" {
-            return Ok(Self(Vec::new()));
-        }
-        let numbers: Option<Vec<u64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
-        numbers.map(Self).ok_or("write iterations separated by commas, such as 4000,6000, or none")
-    }
-}
-
-/// Iterations, learning rate and kind of the warm-up.
-#[derive(Debug, Clone, Copy)]
-struct WarmupChoice(Option<Warmup>);
-
-impl FromStr for WarmupChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "write ITERATIONS:LEARNING_RATE, such as 400:0.01 or 400:0.01:gradual, or none";
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        let (iterations, rest) = text.split_once(':').ok_or(wrong)?;
-        let (learning_rate, kind) = rest.split_once(':').unwrap_or((rest, WarmupKind::Constant.as_str()));
-        let iterations = iterations.parse().map_err(|_| wrong)?;
-        let learning_rate = learning_rate.parse().map_err(|_| wrong)?;
-        let kind = kind.parse().map_err(|_| wrong)?;
-        Ok(Self(Some(Warmup { iterations, learning_rate, kind })))
     }
 }
 

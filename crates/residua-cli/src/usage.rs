@@ -51,18 +51,29 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Normalisation => "--normalisation",
         RecipeOption::Size => "--size",
         RecipeOption::Augmentation => "--augment",
+        RecipeOption::Mixup => "--mixup",
+        RecipeOption::Cutmix => "--cutmix",
         RecipeOption::UnreadableShare => "--max-unreadable",
         RecipeOption::Batch => "--batch",
+        RecipeOption::Accumulate => "--accumulate",
         RecipeOption::Momentum => "--momentum",
         RecipeOption::WeightDecay => "--weight-decay",
         RecipeOption::Decays => "--decays",
+        RecipeOption::ClipNorm => "--clip-norm",
+        RecipeOption::AverageDecay => "--ema",
         RecipeOption::Iterations => "--iterations",
         RecipeOption::LearningRate => "--lr",
+        RecipeOption::ScheduleKind => "--schedule",
         RecipeOption::DecayAt => "--decay-at",
+        RecipeOption::DecayFactor => "--decay-factor",
+        RecipeOption::MinLearningRate => "--min-lr",
         RecipeOption::Warmup => "--warmup",
         RecipeOption::WarmupIterations => "--warmup (iterations)",
         RecipeOption::WarmupLearningRate => "--warmup (learning rate)",
         RecipeOption::WarmupKind => "--warmup (kind)",
+        RecipeOption::LossKind => "--loss",
+        RecipeOption::LabelSmoothing => "--label-smoothing",
+        RecipeOption::ClassWeights => "--class-weights",
         RecipeOption::Frozen => "--freeze",
         RecipeOption::ClassifierLearningRate => "--head-lr",
         RecipeOption::LayerDecay => "--layer-decay",
@@ -71,11 +82,8 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::CheckpointInterval => "--checkpoint-every",
         RecipeOption::Keep => "--keep",
         RecipeOption::NormsInterval => "--log-norms",
-        // Their flags only switch them on or off, or there are none.
-        RecipeOption::VariesColour
-        | RecipeOption::IsShuffled
-        | RecipeOption::IsNesterov
-        | RecipeOption::DecayFactor => option.as_str(),
+        // Their flags only switch them on or off.
+        RecipeOption::VariesColour | RecipeOption::IsShuffled | RecipeOption::IsNesterov => option.as_str(),
     }
 }
 

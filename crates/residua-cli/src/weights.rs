@@ -7,7 +7,7 @@ use clap::Args;
 use residua::infer::StoredWeights;
 use residua::infer::foreign::{Description, Family, ForeignError, Misfit, Recognition};
 use residua::infer::normalisation::KnownNormalisation;
-use residua::run::{RunError, stored_weights};
+use residua::run::{RunError, stored_average, stored_weights};
 
 use crate::output::tell;
 use crate::usage::{UsageError, whole};
@@ -18,7 +18,7 @@ use crate::words::words;
 #[command(next_help_heading = "Weights of others")]
 pub(crate) struct WeightsArguments {
     #[command(flatten)]
-    family: FamilyArgument,
+    file: FileArguments,
     /// What pixels are shifted and scaled by [default: what the file says, else the family's custom].
     #[arg(long, value_name = "NORMALISATION", value_parser = words::<KnownNormalisation>())]
     normalisation: Option<KnownNormalisation>,
@@ -41,10 +41,13 @@ pub(crate) struct ViewArguments {
     scale: Option<usize>,
 }
 
-/// Whose network a weight file of others is.
+/// Which weights a path means, and whose they are.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Weights of others")]
-pub(crate) struct FamilyArgument {
+pub(crate) struct FileArguments {
+    /// Of a run that keeps an average of its weights (`train --ema`), take that.
+    #[arg(long, help_heading = "Weights")]
+    average: bool,
     /// Whose network the file is, if it is not Residua's [default: recognised by names and shapes].
     #[arg(long, value_name = "FAMILY", value_parser = words::<Family>())]
     family: Option<Family>,
@@ -57,12 +60,12 @@ impl WeightsArguments {
         path: &Path,
         view: &ViewArguments,
     ) -> anyhow::Result<(StoredWeights, Recognition)> {
-        let Self { family, normalisation, classes } = self;
+        let Self { file, normalisation, classes } = self;
         let classes = classes.as_deref().map(class_names).transpose()?;
         let &ViewArguments { size, scale: shorter_side } = view;
         let description =
-            Description { family: family.family, normalisation: *normalisation, classes, size, shorter_side };
-        let weights = stored_weights(path).map_err(RunError::from)?;
+            Description { family: file.family, normalisation: *normalisation, classes, size, shorter_side };
+        let weights = file.stored(path)?;
         let (weights, recognition) = recognised(weights, &description)?;
         let assumed: Vec<String> = recognition.assumed.iter().map(ToString::to_string).collect();
         let assumed = match assumed.is_empty() {
@@ -76,10 +79,10 @@ impl WeightsArguments {
     }
 }
 
-impl FamilyArgument {
+impl FileArguments {
     /// The weights that are meant by a path, for what counts tensors alone.
     pub(crate) fn open(&self, path: &Path) -> anyhow::Result<StoredWeights> {
-        let weights = stored_weights(path).map_err(RunError::from)?;
+        let weights = self.stored(path)?;
         if weights.says_its_network() && self.family.is_none() {
             return Ok(weights);
         }
@@ -87,6 +90,10 @@ impl FamilyArgument {
             recognised(weights, &Description { family: self.family, ..Description::default() })?;
         tell(format_args!("{}: {}", path.display(), what(&weights, &recognition)?));
         Ok(weights)
+    }
+
+    fn stored(&self, path: &Path) -> Result<StoredWeights, RunError> {
+        Ok(if self.average { stored_average(path)? } else { stored_weights(path)? })
     }
 }
 

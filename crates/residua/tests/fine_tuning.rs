@@ -26,7 +26,7 @@ fn batch() -> Batch {
     let value = |index: usize| (index * 7919 % 1009) as f32 / 504.5 - 1.;
     let labels = (0..BATCH as u16).map(|index| index * 3 % CLASSES as u16).collect();
     let images = (0..BATCH * SIZE * SIZE * 3).map(value).collect();
-    Batch { images, labels, height: SIZE, width: SIZE, crops: 1, first_sample: 0, epoch: 0 }
+    Batch::new(images, labels, SIZE, SIZE)
 }
 
 fn parts(text: &str) -> Parts {

@@ -37,8 +37,7 @@ fn train(options: &NetworkOptions, device: &Device) -> (Vec<f64>, NamedTensors) 
     let (count, height, width) = (4, 8, 8);
     let images =
         (0..count * height * width * 3).map(|index| (index * 7919 % 256) as f32 / 64. - 2.).collect();
-    let batch =
-        Batch { images, labels: vec![0, 3, 5, 9], height, width, crops: 1, first_sample: 0, epoch: 0 };
+    let batch = Batch::new(images, vec![0, 3, 5, 9], height, width);
     let mut losses = Vec::new();
     for iteration in 0..2 {
         let outcome;

@@ -19,7 +19,7 @@ fn ten_thousand_steps_take_no_more_memory_than_one_thousand() {
     let mut sgd = Sgd::new(&OptimiserOptions::default());
     let (height, width) = (4, 8);
     let images = (0..2 * height * width * 3).map(|index| (index % 17) as f32 / 8. - 1.).collect();
-    let batch = Batch { images, labels: vec![3, 7], height, width, crops: 1, first_sample: 0, epoch: 0 };
+    let batch = Batch::new(images, vec![3, 7], height, width);
     let mut after_a_thousand = 0;
     for iteration in 0..10_000 {
         // Passes with all parts, with those in front frozen, and with those behind.

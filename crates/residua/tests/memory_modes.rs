@@ -18,7 +18,7 @@ fn batch(classes: u16, size: usize) -> Batch {
     let value = |index: usize| (index * 7919 % 1009) as f32 / 504.5 - 1.;
     let labels = (0..BATCH as u16).map(|index| index * 3 % classes).collect();
     let images = (0..BATCH * size * size * 3).map(value).collect();
-    Batch { images, labels, height: size, width: size, crops: 1, first_sample: 0, epoch: 0 }
+    Batch::new(images, labels, size, size)
 }
 
 /// Weights, running statistics, momentum and outcomes after a few steps.

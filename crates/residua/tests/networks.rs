@@ -78,13 +78,13 @@ fn check_evaluation(case: &Case, engine: Engine, report: &mut Report) {
 fn check_training(case: &Case, engine: Engine, report: &mut Report) {
     let options = case.sgd.as_ref().expect("the case has steps");
     let mut network = network(case);
-    let mut sgd = Sgd::new(&OptimiserOptions {
-        batch: case.input[0],
-        momentum: options.momentum,
-        is_nesterov: options.nesterov,
-        weight_decay: options.weight_decay,
-        decays: DecayScope::All,
-    });
+    let mut optimiser = OptimiserOptions::default();
+    optimiser.batch = case.input[0];
+    optimiser.momentum = options.momentum;
+    optimiser.is_nesterov = options.nesterov;
+    optimiser.weight_decay = options.weight_decay;
+    optimiser.decays = DecayScope::All;
+    let mut sgd = Sgd::new(&optimiser);
     let batch = batch(case);
     for (iteration, &expected) in case.losses.iter().enumerate() {
         let pass = pass(case, &network, iteration as u64).with_engine(engine);
@@ -240,5 +240,5 @@ fn batch(case: &Case) -> Batch {
         }
     }
     assert_eq!(images.len(), count * channels * height * width);
-    Batch { images, labels: labels(case), height, width, crops: 1, first_sample: 0, epoch: 0 }
+    Batch::new(images, labels(case), height, width)
 }

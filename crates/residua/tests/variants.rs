@@ -81,7 +81,7 @@ impl Variant {
         let value = |index: usize| (index * 7919 % 1009) as f32 / 504.5 - 1.;
         let images = (0..count * size * size * 3).map(value).collect();
         let labels = (0..count as u16).map(|index| index * 3 % 10).collect();
-        Batch { images, labels, height: size, width: size, crops: 1, first_sample: 0, epoch: 0 }
+        Batch::new(images, labels, size, size)
     }
 
     /// Losses, and all tensors after as many steps from the weights that follow from `seed`.

@@ -10,7 +10,7 @@ use residua::train::{InitialWeights, LoadedClassifier, LoadedWeights, Run, Train
 
 use crate::output::tell;
 use crate::usage::impossible_run;
-use crate::weights::{FamilyArgument, check_residual};
+use crate::weights::{FileArguments, check_residual};
 use crate::words::words;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct FineTuningArguments {
     #[arg(long, value_name = "RUN|FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
     #[command(flatten)]
-    family: FamilyArgument,
+    file: FileArguments,
     /// Take a new classifier, though that of --init is for as many classes.
     #[arg(long, requires = "init")]
     new_head: bool,
@@ -52,7 +52,7 @@ impl FineTuningArguments {
     /// The weights to begin from, if any are.
     pub(super) fn open(&self) -> anyhow::Result<Option<StoredWeights>> {
         let Some(path) = &self.init else { return Ok(None) };
-        let weights = self.family.open(path)?;
+        let weights = self.file.open(path)?;
         check_residual(&weights, "train")?;
         Ok(Some(weights))
     }

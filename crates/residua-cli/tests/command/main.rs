@@ -20,6 +20,7 @@ mod output;
 mod paper;
 mod pictures;
 mod propagate;
+mod recipes;
 mod reports;
 mod resume;
 mod runs;

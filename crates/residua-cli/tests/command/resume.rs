@@ -246,6 +246,28 @@ fn dropout_batch_norm_groups_and_nesterov_resume_exactly() {
     Outcome::undisturbed(&sandbox, &run).assert_same(&sandbox.at("run"));
 }
 
+#[cfg(unix)]
+#[test]
+fn averages_accumulated_gradients_and_rates_without_steps_resume_exactly() {
+    let sandbox = Sandbox::new();
+    let run = RUN.replace("--decay-at 10,18", "--schedule cosine --min-lr 0.001");
+    let run = format!(
+        "{run} --accumulate 2 --ema 0.9 --clip-norm 1 --label-smoothing 0.1 --class-weights balanced --mixup 0.2 --cutmix 1 \
+         --shortcut dropout:0.5"
+    );
+    let mut running = sandbox.start(&format!("{run} --checkpoint-every 7 --out run"));
+    running.wait_for("iteration 3: ");
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    sandbox.succeed("train --resume run --threads 2 --memory lean");
+    Outcome::undisturbed(&sandbox, &run).assert_same(&sandbox.at("run"));
+    let average = |run: &str| {
+        let last = checkpoints(&sandbox.at(run)).pop().unwrap();
+        fs::read(last.join("average.safetensors")).unwrap()
+    };
+    assert_eq!(average("run"), average("undisturbed"));
+}
+
 #[test]
 fn threads_workers_memory_and_a_longer_run_may_change_on_resume() {
     let sandbox = Sandbox::new();

@@ -133,7 +133,7 @@ pub(crate) fn random_batch(count: usize, height: usize, width: usize, classes: u
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let images = (0..count * height * width * 3).map(|_| StandardNormal.sample(&mut random)).collect();
     let labels = (0..count).map(|_| (random.next_u64() % classes as u64) as u16).collect();
-    Batch { images, labels, height, width, crops: 1, first_sample: 0, epoch: 0 }
+    Batch::new(images, labels, height, width)
 }
 
 fn median(sorted: &[f64]) -> f64 {

@@ -16,6 +16,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// Label of each image.
     pub labels: Vec<u16>,
+    /// What is mixed into each image; none where images are not mixed.
+    pub mixtures: Vec<Mixture>,
     /// Height of an image in pixels.
     pub height: usize,
     /// Width of an image in pixels.
@@ -28,7 +30,21 @@ pub struct Batch {
     pub epoch: u64,
 }
 
+/// What is mixed into an image ([`Mixing`](super::Mixing)).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixture {
+    /// Its label.
+    pub label: u16,
+    /// Its part of the image, from 0 to 1.
+    pub share: f64,
+}
+
 impl Batch {
+    /// A batch of whole images that are not mixed, `[batch, height, width, channels]`, the first of a stream.
+    pub fn new(images: Vec<f32>, labels: Vec<u16>, height: usize, width: usize) -> Self {
+        Self { images, labels, mixtures: Vec::new(), height, width, crops: 1, first_sample: 0, epoch: 0 }
+    }
+
     /// Number of images.
     #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
@@ -41,6 +57,7 @@ impl Batch {
         let (count, size) = (self.len().next_multiple_of(group.get()), self.images.len() / self.len());
         self.images = self.images.iter().copied().cycle().take(count * size).collect();
         self.labels = self.labels.iter().copied().cycle().take(count).collect();
+        self.mixtures = self.mixtures.iter().copied().cycle().take(count).collect();
         self
     }
 }
@@ -100,7 +117,7 @@ pub(crate) fn evaluation_batch(
         }
     }
     values.truncate(labels.len() * size);
-    Ok(Batch { images: values, labels, height, width, crops: crops.count(), first_sample, epoch: 0 })
+    Ok(Batch { crops: crops.count(), first_sample, ..Batch::new(values, labels, height, width) })
 }
 
 #[cfg(test)]
@@ -139,8 +156,7 @@ mod tests {
     #[test]
     fn a_batch_is_repeated_from_its_first_image_on() {
         let images = vec![0., 1., 2., 3., 4., 5.];
-        let (height, width, crops, first_sample, epoch) = (1, 1, 1, 0, 0);
-        let batch = Batch { images, labels: vec![7, 8], height, width, crops, first_sample, epoch };
+        let batch = Batch::new(images, vec![7, 8], 1, 1);
         let longer = batch.clone().repeated_to_multiple_of(NonZeroUsize::new(3).unwrap());
         assert_eq!((longer.labels, longer.images), (vec![7, 8, 7], vec![0., 1., 2., 3., 4., 5., 0., 1., 2.]));
         assert_eq!(batch.clone().repeated_to_multiple_of(NonZeroUsize::new(2).unwrap()), batch);

@@ -331,6 +331,7 @@ mod tests {
             varies_colour: true,
             workers: NonZeroUsize::new(workers).unwrap(),
             start: 0,
+            mixing: Default::default(),
         }
     }
 

@@ -8,10 +8,11 @@ use residua_infer::normalisation::Normalisation;
 
 use super::{
     augmentation::{Augmentation, Variation},
-    batch::Batch,
+    batch::{Batch, Mixture},
     dataset::Dataset,
     error::DataError,
     images::Images,
+    mixing::Mixing,
     prefetch::Prefetch,
     random_stream::{Purpose, random_stream},
 };
@@ -24,7 +25,7 @@ use super::{
 /// let config = LoaderConfig::new(64, 1).with_augmentation(Augmentation::None);
 /// assert!(config.is_shuffled);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LoaderConfig {
     /// Images a batch.
@@ -37,6 +38,8 @@ pub struct LoaderConfig {
     pub augmentation: Augmentation,
     /// Whether brightness, contrast, saturation and lighting of images are varied.
     pub varies_colour: bool,
+    /// How images are mixed in pairs.
+    pub mixing: Mixing,
     /// Threads that make batches ahead of time; the batches do not depend on it.
     pub workers: NonZeroUsize,
     /// Samples of the stream to skip: those drawn before training was interrupted.
@@ -53,6 +56,7 @@ impl LoaderConfig {
             is_shuffled: true,
             augmentation: Augmentation::Shift,
             varies_colour: false,
+            mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
         }
@@ -150,7 +154,45 @@ impl Sampler {
             labels.push(self.draw(index, sample, out)?);
         }
         let epoch = first_sample / self.images.len() as u64;
-        Ok(Batch { images, labels, height, width, crops: 1, first_sample, epoch })
+        let mixtures = self.mix(first_sample, &mut images, &labels)?;
+        Ok(Batch { first_sample, epoch, mixtures, ..Batch::new(images, labels, height, width) })
+    }
+
+    /// Mixes the images of a batch in pairs, if they are to be; what came into each.
+    fn mix(
+        &mut self,
+        first_sample: u64,
+        images: &mut [f32],
+        labels: &[u16],
+    ) -> Result<Vec<Mixture>, DataError> {
+        let (height, width) = (self.images.height(), self.images.width());
+        let size = height * width * Dataset::CHANNELS;
+        let mut mixtures = Vec::new();
+        while mixtures.len() < labels.len() {
+            let place = mixtures.len();
+            let sample = first_sample + place as u64;
+            let mut random = random_stream(self.config.seed, Purpose::Mixing, sample / 2);
+            let Some(mix) = self.config.mixing.draw(height, width, &mut random) else { break };
+            let share = mix.share(height, width);
+            let (own, behind) = images[place * size..].split_at_mut(size);
+            let is_first = sample.is_multiple_of(2);
+            if is_first && place + 1 < labels.len() {
+                mix.apply(width, Dataset::CHANNELS, own, &mut behind[..size]);
+                mixtures.extend([place + 1, place].map(|other| Mixture { label: labels[other], share }));
+                continue;
+            }
+            // The other one is of another batch.
+            let mut other = vec![0.0; size];
+            let sample = sample ^ 1;
+            let index = self.index_of(sample);
+            let label = self.draw(index, sample, &mut other)?;
+            match is_first {
+                true => mix.apply(width, Dataset::CHANNELS, own, &mut other),
+                false => mix.apply(width, Dataset::CHANNELS, &mut other, own),
+            }
+            mixtures.push(Mixture { label, share });
+        }
+        Ok(mixtures)
     }
 
     /// The image that is sample `sample` of the stream.
@@ -219,6 +261,7 @@ mod tests {
             is_shuffled: true,
             augmentation: Augmentation::Shift,
             varies_colour: false,
+            mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
         }
@@ -264,6 +307,36 @@ mod tests {
             let (labels, images) = samples(LoaderConfig { start, workers, ..config(batch_size) }, 2);
             prop_assert_eq!(&labels, &all_labels[start as usize..]);
             prop_assert_eq!(&images, &all_images[12 * start as usize..]);
+        }
+
+        #[test]
+        fn pairs_are_mixed_alike_wherever_batches_begin(
+            images in 2..12usize, batch_size in 1..9usize, start in 0..40u64, is_cut: bool,
+        ) {
+            let dataset = dataset(images);
+            let alpha = Some(0.8);
+            let mixing = if is_cut {
+                Mixing { mixup: alpha, cutmix: alpha }
+            } else {
+                Mixing { mixup: alpha, cutmix: None }
+            };
+            let samples = |config: LoaderConfig, batches| {
+                let batches = take(&mut open(&dataset, LoaderConfig { mixing, ..config }), batches);
+                let images: Vec<f32> = batches.iter().flat_map(|batch| batch.images.clone()).collect();
+                let mixtures: Vec<Mixture> = batches.iter().flat_map(|batch| batch.mixtures.clone()).collect();
+                let labels: Vec<u16> = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
+                (images, mixtures, labels)
+            };
+            let count = start as usize + 2 * batch_size;
+            let all = samples(config(count + count % 2), 1);
+            let found = samples(LoaderConfig { start, ..config(batch_size) }, 2);
+            let begin = start as usize;
+            prop_assert_eq!(&found.0[..], &all.0[12 * begin..12 * count]);
+            prop_assert_eq!(&found.1[..], &all.1[begin..count]);
+            for pair in 0..count / 2 {
+                let [one, other] = [2 * pair, 2 * pair + 1].map(|sample| (all.1[sample], all.2[sample]));
+                prop_assert_eq!((one.0.label, other.0.label, one.0.share), (other.1, one.1, other.0.share));
+            }
         }
     }
 

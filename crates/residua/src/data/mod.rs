@@ -20,6 +20,7 @@ mod error;
 mod folder;
 mod images;
 mod loader;
+mod mixing;
 mod normalisation;
 mod prefetch;
 mod random_stream;
@@ -29,7 +30,7 @@ mod unreadable;
 
 pub use augmentation::Augmentation;
 pub(crate) use batch::evaluation_batch;
-pub use batch::{Batch, evaluation_batches};
+pub use batch::{Batch, Mixture, evaluation_batches};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
 #[cfg(feature = "download")]
@@ -39,6 +40,7 @@ pub use error::DataError;
 pub use folder::ImageFolder;
 pub use images::Images;
 pub use loader::{Loader, LoaderConfig};
+pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
 pub use residua_infer::normalisation::{Normalisation, NormalisationKind};
 pub use residua_infer::pictures::read_image;

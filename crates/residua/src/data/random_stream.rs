@@ -14,6 +14,8 @@ pub(super) enum Purpose {
     TrainingShape = 3,
     /// A test image of `shapes`.
     TestShape = 4,
+    /// How a pair of samples is mixed.
+    Mixing = 5,
 }
 
 /// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.

@@ -26,6 +26,8 @@ pub struct Pass {
     /// What the network that runs multiplies in.
     pub(super) precision: Precision,
     masks: Masks,
+    /// Images of the same step that other passes take, in front of these.
+    images_before: usize,
     units_passed: u64,
     traces: Option<Vec<UnitTrace>>,
     pub(super) running_statistics: HashMap<ParamId, Tensor<1>>,
@@ -65,6 +67,7 @@ impl Pass {
             is_in_f32: false,
             precision: Precision::default(),
             masks: Masks::Counted { seed, iteration },
+            images_before: 0,
             units_passed: 0,
             traces: None,
             running_statistics: HashMap::new(),
@@ -99,6 +102,11 @@ impl Pass {
     /// Uses these dropout masks of zeros and ones, one for each unit in order, `[batch, height, width, channels]`.
     pub fn with_masks(self, masks: Vec<Tensor<4>>) -> Self {
         Self { masks: Masks::Given(masks), ..self }
+    }
+
+    /// For images of a step behind these many that other passes take: dropout masks are as in one pass over all.
+    pub fn behind(self, images: usize) -> Self {
+        Self { images_before: images, ..self }
     }
 
     /// Keeps a [`UnitTrace`] of every unit; the branch and the addition then run apart.
@@ -164,11 +172,16 @@ impl Pass {
     /// The mask of the present unit's shortcut: one with probability `keep`, else zero.
     pub(super) fn mask(&self, shape: [usize; 4], keep: f64, device: &Device) -> Tensor<4> {
         match &self.masks {
-            Masks::Given(masks) => masks[self.units_passed as usize - 1].clone(),
+            Masks::Given(masks) => {
+                let mask = masks[self.units_passed as usize - 1].clone();
+                mask.narrow(0, self.images_before, shape[0])
+            }
             Masks::Counted { seed, iteration } => {
                 let mut random = ChaCha8Rng::seed_from_u64(*seed);
                 // Units are far fewer than 2^20, iterations than 2^43; the top bit keeps clear of other streams.
                 random.set_stream(1 << 63 | *iteration << 20 | self.units_passed);
+                let before = self.images_before * shape[1..].iter().product::<usize>();
+                random.set_word_pos(before as u128);
                 let bound = (keep * 2f64.powi(32)) as u64;
                 let mask = (0..shape.iter().product::<usize>())
                     .map(|_| if u64::from(random.next_u32()) < bound { 1f32 } else { 0. })

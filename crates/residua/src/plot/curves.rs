@@ -240,7 +240,15 @@ mod tests {
     }
 
     fn evaluation(iteration: u64, test_error: f64) -> Record {
-        Record::Evaluation { iteration, epoch: 0.0, test_loss: 0.0, test_error, time: None }
+        Record::Evaluation {
+            iteration,
+            epoch: 0.0,
+            test_loss: 0.0,
+            test_error,
+            average_test_loss: None,
+            average_test_error: None,
+            time: None,
+        }
     }
 
     fn svg_of(records: &[Record]) -> String {

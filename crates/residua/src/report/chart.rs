@@ -102,6 +102,7 @@ const TRAINING_LOSS: Axis =
 pub(crate) fn learning(title: impl Into<String>, runs: &[Named<'_>]) -> Chart {
     let mut chart = Chart::new(title, TEST_ERROR, Some(TRAINING_LOSS));
     chart.add(runs, "test error", false, false, test_error);
+    chart.add(runs, "test error of the average", false, false, average_test_error);
     chart.add(runs, "training loss", true, true, training_loss);
     chart
 }
@@ -118,6 +119,13 @@ pub(crate) fn learning_apart(runs: &[Named<'_>]) -> [Chart; 2] {
 fn test_error(record: &Record) -> Option<f64> {
     match record {
         Record::Evaluation { test_error, .. } => Some(*test_error),
+        _ => None,
+    }
+}
+
+fn average_test_error(record: &Record) -> Option<f64> {
+    match record {
+        Record::Evaluation { average_test_error, .. } => *average_test_error,
         _ => None,
     }
 }

@@ -377,8 +377,15 @@ mod tests {
 
     #[test]
     fn runs_that_have_hardly_begun_have_a_page() {
-        let test =
-            Record::Evaluation { iteration: 20, epoch: 1., test_loss: 1., test_error: 42.125, time: None };
+        let test = Record::Evaluation {
+            iteration: 20,
+            epoch: 1.,
+            test_loss: 1.,
+            test_error: 42.125,
+            average_test_loss: None,
+            average_test_error: None,
+            time: None,
+        };
         for records in [vec![], vec![training(10)], vec![training(10), test.clone()], vec![test]] {
             let has_records = !records.is_empty();
             let failed = Examined::Failed("no such data".into());

@@ -5,6 +5,7 @@
 //! | `weights.safetensors` | every tensor of the network, BN's running statistics included |
 //! | `optimiser.safetensors` | the momentum, by the names of the weights |
 //! | `recipe.toml` | the run's [`Recipe`] |
+//! | `average.safetensors` | the exponential average of the weights, if the run keeps one |
 //! | `state.json` | the format's version and the [`State`] |
 //! | `SHA256SUMS` | checksums of the others, as `sha256sum` writes them: `sha256sum -c SHA256SUMS` checks them |
 
@@ -30,6 +31,8 @@ pub struct Checkpoint {
     pub weights_metadata: BTreeMap<String, String>,
     /// The optimiser's momentum, by the names of the weights.
     pub momentum: NamedTensors,
+    /// The exponential average of the weights, if the run keeps one.
+    pub average: Option<NamedTensors>,
     /// What the run is.
     pub recipe: Recipe,
     /// How far it has come.
@@ -95,12 +98,15 @@ impl LogWindow {
 
 /// The file of a checkpoint that holds the network's tensors.
 pub(super) const WEIGHTS: &str = "weights.safetensors";
+/// The file of a checkpoint that holds the average of the weights.
+pub(super) const AVERAGE: &str = "average.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 /// The file of a checkpoint, and of a run, that holds the recipe.
 pub(crate) const RECIPE: &str = "recipe.toml";
 const STATE: &str = "state.json";
 /// The file of a checkpoint that holds the checksums of the others.
 pub(super) const CHECKSUMS: &str = "SHA256SUMS";
+/// The files of every checkpoint.
 const FILES: [&str; 4] = [OPTIMISER, RECIPE, STATE, WEIGHTS];
 
 const VERSION: u32 = 1;
@@ -123,10 +129,15 @@ impl Checkpoint {
         let weights = decode(&folder.join(WEIGHTS), files.bytes(WEIGHTS))?;
         let momentum = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?.tensors;
         let recipe = Recipe::parse(&String::from_utf8_lossy(files.bytes(RECIPE)), &folder.join(RECIPE))?;
+        let average = match (files.0.get(AVERAGE), recipe.optimiser.average_decay) {
+            (Some(bytes), _) => Some(decode(&folder.join(AVERAGE), bytes)?.tensors),
+            (None, None) => None,
+            (None, Some(_)) => return Err(CheckpointError::damaged(&folder.join(AVERAGE), "it is missing")),
+        };
         let StateFile { state, .. } = serde_json::from_slice(files.bytes(STATE))
             .map_err(|error| CheckpointError::damaged(&folder.join(STATE), error.to_string()))?;
         let TensorFile { tensors: weights, metadata: weights_metadata, .. } = weights;
-        Ok(Self { weights, weights_metadata, momentum, recipe, state })
+        Ok(Self { weights, weights_metadata, momentum, average, recipe, state })
     }
 
     /// Loads the weights alone, with what they say of themselves.
@@ -134,10 +145,25 @@ impl Checkpoint {
     /// # Errors
     /// When they are not as they were saved, or have another version's format.
     pub fn load_weights(folder: &Path) -> Result<TensorFile, CheckpointError> {
+        Self::load_tensors(folder, WEIGHTS)
+    }
+
+    /// The same of the average of the weights.
+    ///
+    /// # Errors
+    /// As there, and when the run keeps none.
+    pub fn load_average(folder: &Path) -> Result<TensorFile, CheckpointError> {
+        match folder.join(AVERAGE).exists() {
+            true => Self::load_tensors(folder, AVERAGE),
+            false => Err(CheckpointError::NoAverage { folder: folder.to_owned() }),
+        }
+    }
+
+    fn load_tensors(folder: &Path, name: &str) -> Result<TensorFile, CheckpointError> {
         check_version(folder)?;
-        let (bytes, stored) = (read(folder, WEIGHTS)?, read(folder, CHECKSUMS)?);
-        let path = folder.join(WEIGHTS);
-        let (actual, decoded) = rayon::join(|| checksum(WEIGHTS, &bytes), || decode(&path, &bytes));
+        let (bytes, stored) = (read(folder, name)?, read(folder, CHECKSUMS)?);
+        let path = folder.join(name);
+        let (actual, decoded) = rayon::join(|| checksum(name, &bytes), || decode(&path, &bytes));
         let stored = String::from_utf8_lossy(&stored);
         match stored.lines().any(|line| line == actual) {
             true => Ok(decoded?),
@@ -155,12 +181,16 @@ impl Checkpoint {
         let mut state = serde_json::to_string_pretty(&state).expect("plain numbers can be written as JSON");
         state.push('\n');
         let none = BTreeMap::new();
-        let files = Files(BTreeMap::from([
+        let mut files = BTreeMap::from([
             (WEIGHTS, encode(&folder.join(WEIGHTS), &self.weights, &self.weights_metadata)?),
             (OPTIMISER, encode(&folder.join(OPTIMISER), &self.momentum, &none)?),
             (RECIPE, self.recipe.to_toml().into_bytes()),
             (STATE, state.into_bytes()),
-        ]));
+        ]);
+        if let Some(average) = &self.average {
+            files.insert(AVERAGE, encode(&folder.join(AVERAGE), average, &self.weights_metadata)?);
+        }
+        let files = Files(files);
         let new = NewFolder::create(folder)?;
         for (name, bytes) in &files.0 {
             new.write(name, bytes)?;
@@ -181,21 +211,21 @@ impl Files {
         for name in FILES.into_iter().filter(|&name| name != STATE) {
             files.insert(name, read(folder, name)?);
         }
+        let stored = read(folder, CHECKSUMS)?;
+        if folder.join(AVERAGE).exists() || is_listed(&stored, AVERAGE) {
+            files.insert(AVERAGE, read(folder, AVERAGE)?);
+        }
         let files = Self(files);
-        let (stored, actual) = (read(folder, CHECKSUMS)?, files.checksums());
+        let actual = files.checksums();
         // Nothing but the very bytes that were written will do: no flip in the checksums themselves goes unseen.
         if stored == actual.as_bytes() {
             return Ok(files);
         }
-        let stored = String::from_utf8_lossy(&stored);
-        let altered = FILES
-            .into_iter()
-            .zip(actual.lines())
-            .find(|(_, line)| !stored.lines().any(|known| known == *line));
+        let text = String::from_utf8_lossy(&stored);
+        let altered =
+            files.0.keys().zip(actual.lines()).find(|(_, line)| !text.lines().any(|known| known == *line));
         let (name, problem) = match altered {
-            Some((name, _)) if stored.lines().any(|line| line.ends_with(&format!("  {name}"))) => {
-                (name, ALTERED)
-            }
+            Some((name, _)) if is_listed(&stored, name) => (*name, ALTERED),
             _ => (CHECKSUMS, "it does not list the checkpoint's files"),
         };
         Err(CheckpointError::damaged(&folder.join(name), problem))
@@ -217,6 +247,12 @@ impl Files {
 }
 
 const ALTERED: &str = "its content is not what SHA256SUMS says";
+
+/// Whether checksums name a file.
+fn is_listed(checksums: &[u8], name: &str) -> bool {
+    let name = format!("  {name}");
+    String::from_utf8_lossy(checksums).lines().any(|line| line.ends_with(&name))
+}
 
 /// The bytes of a checkpoint's file.
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {
@@ -301,6 +337,12 @@ pub enum CheckpointError {
         /// What is wrong with each, the latest first.
         damaged: Vec<CheckpointError>,
     },
+    /// A run that keeps no average of its weights.
+    #[error("{} holds no average of weights, as its run keeps none; take the last weights", .folder.display())]
+    NoAverage {
+        /// The folder of the checkpoint.
+        folder: PathBuf,
+    },
     /// There are no weights where they were looked for.
     #[error("{}: {problem}; give a run's folder, a checkpoint's folder or a .safetensors file", .path.display())]
     NoWeights {
@@ -347,6 +389,7 @@ pub(super) mod tests {
             ]),
             weights_metadata: BTreeMap::from([("model".to_owned(), "preresnet20".to_owned())]),
             momentum: BTreeMap::from([("conv1.weight".to_owned(), tensor(0.1))]),
+            average: None,
             recipe: Recipe::named(NamedRecipe::Quick),
             state: State {
                 iteration,

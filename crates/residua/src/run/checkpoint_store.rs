@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use residua_infer::StoredWeights;
 
-use super::checkpoint::{CHECKSUMS, Checkpoint, CheckpointError, WEIGHTS};
+use super::checkpoint::{AVERAGE, CHECKSUMS, Checkpoint, CheckpointError, WEIGHTS};
 use crate::files::{FileError, clear_leftovers, remove_folder, rename, sync_folder};
 
 /// The checkpoints of a run, for the one process that trains it.
@@ -129,24 +129,48 @@ pub(super) fn latest_iteration(run_folder: &Path) -> Option<u64> {
 /// # Errors
 /// When there are no weights or they are damaged.
 pub fn stored_weights(path: &Path) -> Result<StoredWeights, CheckpointError> {
-    let no_weights = |problem| CheckpointError::NoWeights { path: path.to_owned(), problem };
-    let folder = if path.is_file() {
-        match path.ends_with(WEIGHTS) && path.with_file_name(CHECKSUMS).exists() {
-            true => path.parent().unwrap_or(path).to_owned(),
-            false => {
-                return Ok(StoredWeights::read(path)?);
-            }
+    if !path.is_file() {
+        let folder = checkpoint_of(path)?;
+        return Ok(StoredWeights::of(folder.join(WEIGHTS), Checkpoint::load_weights(&folder)?));
+    }
+    let folder = path.parent().unwrap_or(path);
+    match path.with_file_name(CHECKSUMS).exists() {
+        true if path.ends_with(WEIGHTS) => {
+            Ok(StoredWeights::of(path.to_owned(), Checkpoint::load_weights(folder)?))
         }
-    } else if !path.exists() {
+        true if path.ends_with(AVERAGE) => {
+            Ok(StoredWeights::of(path.to_owned(), Checkpoint::load_average(folder)?))
+        }
+        _ => Ok(StoredWeights::read(path)?),
+    }
+}
+
+/// The exponential average of weights that is meant by `path`: a checkpoint's folder, or a run's folder, whose latest checkpoint is
+/// taken.
+///
+/// # Errors
+/// As there, and when the run keeps none.
+pub fn stored_average(path: &Path) -> Result<StoredWeights, CheckpointError> {
+    if path.is_file() {
+        let problem = "a file is not asked for an average of weights";
+        return Err(CheckpointError::NoWeights { path: path.to_owned(), problem });
+    }
+    let folder = checkpoint_of(path)?;
+    Ok(StoredWeights::of(folder.join(AVERAGE), Checkpoint::load_average(&folder)?))
+}
+
+/// The checkpoint's folder that is meant by a folder, its own or a run's.
+fn checkpoint_of(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let no_weights = |problem| CheckpointError::NoWeights { path: path.to_owned(), problem };
+    if !path.exists() {
         return Err(no_weights("there is no such file or folder"));
-    } else if path.join(WEIGHTS).exists() {
-        path.to_owned()
-    } else {
-        let inner = path.join(CHECKPOINTS);
-        let latest = list(if inner.is_dir() { &inner } else { path })?.pop();
-        latest.ok_or_else(|| no_weights("there is no checkpoint in this folder"))?.1
-    };
-    Ok(StoredWeights::of(folder.join(WEIGHTS), Checkpoint::load_weights(&folder)?))
+    }
+    if path.join(WEIGHTS).exists() {
+        return Ok(path.to_owned());
+    }
+    let inner = path.join(CHECKPOINTS);
+    let latest = list(if inner.is_dir() { &inner } else { path })?.pop();
+    Ok(latest.ok_or_else(|| no_weights("there is no checkpoint in this folder"))?.1)
 }
 
 /// The folder of a run that holds its checkpoints.

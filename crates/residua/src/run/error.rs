@@ -9,6 +9,7 @@ use super::checkpoint::CheckpointError;
 use super::metrics::MetricsError;
 use super::recipe::{InvalidOption, RecipeError, RecipeOption};
 use super::resume::ResumeError;
+use super::schedule::ScheduleKind;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::files::FileError;
@@ -103,7 +104,7 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// There is nothing left to do.
-    #[error("{}", already_done(.folder, [*.iteration, *.iterations], RecipeOption::as_str))]
+    #[error("{}", already_done(.folder, [*.iteration, *.iterations], *.kind, RecipeOption::as_str))]
     AlreadyDone {
         /// The folder.
         folder: PathBuf,
@@ -111,6 +112,8 @@ pub enum RunError {
         iteration: u64,
         /// Iterations of the whole run.
         iterations: u64,
+        /// How its learning rate fell.
+        kind: ScheduleKind,
     },
     /// The loss is no number any more.
     #[error("{}", diverged(.what, *.iteration, *.learning_rate, .checkpoint, RecipeOption::as_str))]
@@ -132,8 +135,8 @@ impl RunError {
         match self {
             Self::Option(error) => error.with_names(name),
             Self::Resume(error) => error.with_names(name),
-            Self::AlreadyDone { folder, iteration, iterations } => {
-                already_done(folder, [*iteration, *iterations], name)
+            Self::AlreadyDone { folder, iteration, iterations, kind } => {
+                already_done(folder, [*iteration, *iterations], *kind, name)
             }
             Self::Diverged { what, iteration, learning_rate, checkpoint } => {
                 diverged(what, *iteration, *learning_rate, checkpoint, name)
@@ -146,13 +149,17 @@ impl RunError {
 fn already_done(
     folder: &Path,
     [iteration, iterations]: [u64; 2],
+    kind: ScheduleKind,
     name: fn(RecipeOption) -> &'static str,
 ) -> String {
-    format!(
-        "the run in {} has done {iteration} of {iterations} iterations; to train further give a larger {}",
-        folder.display(),
-        name(RecipeOption::Iterations)
-    )
+    let further = match kind {
+        ScheduleKind::Step => format!("to train further give a larger {}", name(RecipeOption::Iterations)),
+        ScheduleKind::Cosine | ScheduleKind::Linear | ScheduleKind::OneCycle => {
+            "its learning rate has come to its end; to train further begin another run from its weights"
+                .to_owned()
+        }
+    };
+    format!("the run in {} has done {iteration} of {iterations} iterations; {further}", folder.display())
 }
 
 fn diverged(

@@ -51,6 +51,12 @@ pub enum Record {
         test_loss: f64,
         /// Test images that were classified wrongly, in percent.
         test_error: f64,
+        /// The same of the average of the weights, if the run keeps one: its mean cross-entropy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        average_test_loss: Option<f64>,
+        /// And its error in percent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        average_test_error: Option<f64>,
         /// Unix time in seconds; not the same from run to run. Older files have none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<f64>,
@@ -102,8 +108,15 @@ impl Record {
                 ("images_per_second", images_per_second),
                 ("seconds", seconds),
             ],
-            Self::Evaluation { epoch, test_loss, test_error, .. } => {
-                vec![("epoch", epoch), ("test_loss", test_loss), ("test_error", test_error)]
+            Self::Evaluation {
+                epoch, test_loss, test_error, average_test_loss, average_test_error, ..
+            } => {
+                let average = [average_test_loss, average_test_error].map(Option::unwrap_or_default);
+                let of_average = ["average_test_loss", "average_test_error"].into_iter().zip(average);
+                [("epoch", epoch), ("test_loss", test_loss), ("test_error", test_error)]
+                    .into_iter()
+                    .chain(of_average)
+                    .collect()
             }
             Self::Norms { ref weight_norms, ref gradient_norms, .. } => {
                 let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
@@ -288,7 +301,15 @@ mod tests {
     }
 
     fn evaluation(iteration: u64) -> Record {
-        Record::Evaluation { iteration, epoch: 1.0, test_loss: 0.5, test_error: 6.37, time: Some(1.5) }
+        Record::Evaluation {
+            iteration,
+            epoch: 1.0,
+            test_loss: 0.5,
+            test_error: 6.37,
+            average_test_loss: None,
+            average_test_error: None,
+            time: Some(1.5),
+        }
     }
 
     fn run(lines: &[Record]) -> (tempfile::TempDir, PathBuf) {
@@ -390,7 +411,8 @@ mod tests {
         fn numbers_come_back_exactly(iteration: u64, bits: [u64; 3]) {
             let [epoch, test_loss, test_error] = bits.map(f64::from_bits);
             prop_assume!([epoch, test_loss, test_error].iter().all(|number| number.is_finite()));
-            let record = Record::Evaluation { iteration, epoch, test_loss, test_error, time: None };
+            let (average_test_loss, average_test_error) = (Some(0.25), None);
+            let record = Record::Evaluation { iteration, epoch, test_loss, test_error, average_test_loss, average_test_error, time: None };
             let line = serde_json::to_string(&record).unwrap();
             prop_assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
         }

@@ -17,20 +17,20 @@ mod tensorboard;
 pub(crate) use checkpoint::RECIPE;
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
 pub(crate) use checkpoint_store::{CHECKPOINTS, latest_checkpoint};
-pub use checkpoint_store::{CheckpointStore, Resumed, stored_weights};
+pub use checkpoint_store::{CheckpointStore, Resumed, stored_average, stored_weights};
 pub use error::RunError;
 pub use failure::Failure;
 pub use measurement::{Measured, Measurement};
 pub use metrics::{MetricsError, Record, read_metrics};
 pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
-    DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, NamedRecipe,
-    OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption,
+    ClassWeights, DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, LossKind,
+    LossOptions, NamedRecipe, OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption,
 };
 pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;
 pub use run_folder::saved_recipe;
 pub use run_state::{RunState, is_run};
-pub use schedule::{Schedule, Warmup, WarmupKind};
+pub use schedule::{Schedule, ScheduleKind, Warmup, WarmupKind};
 #[cfg(feature = "tensorboard")]
 pub(crate) use tensorboard::EventFile;

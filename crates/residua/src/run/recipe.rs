@@ -1,6 +1,7 @@
 //! Everything that determines a training run's numbers, as a TOML file.
 
 mod fine_tuning;
+mod loss;
 mod option;
 mod validation;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::fine_tuning::{FineTuning, LearningRates};
+pub use self::loss::{ClassWeights, LossKind, LossOptions};
 pub use self::option::RecipeOption;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::schedule::{Schedule, Warmup};
@@ -47,6 +49,9 @@ pub struct Recipe {
     pub optimiser: OptimiserOptions,
     /// Length and learning rate.
     pub schedule: Schedule,
+    /// What training makes small.
+    #[serde(default, skip_serializing_if = "LossOptions::is_default")]
+    pub loss: LossOptions,
     /// How training differs from part to part of the network.
     #[serde(default, skip_serializing_if = "FineTuning::is_default")]
     pub fine_tuning: FineTuning,
@@ -77,6 +82,12 @@ pub struct DataOptions {
     /// Whether brightness, contrast, saturation and lighting of training images are varied.
     #[serde(default)]
     pub varies_colour: bool,
+    /// The `alpha` of mixup, where images are mixed so ([`Mixing`](crate::data::Mixing)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// The `alpha` of CutMix likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
     /// Whether every epoch has an order of its own.
     #[serde(default = "yes")]
     pub is_shuffled: bool,
@@ -88,9 +99,14 @@ pub struct DataOptions {
 /// Stochastic gradient descent with momentum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct OptimiserOptions {
     /// Images of a mini-batch.
     pub batch: usize,
+    /// Mini-batches whose gradients are added for one step: the step of a batch so many times as large with batch statistics of
+    /// `batch` images, in the memory of one.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: usize,
     /// How much of the last step goes into the next; at least 0 and below 1.
     pub momentum: f64,
     /// Whether the gradient is taken where the momentum leads (Nesterov).
@@ -99,12 +115,36 @@ pub struct OptimiserOptions {
     pub weight_decay: f64,
     /// Which parameters decay.
     pub decays: DecayScope,
+    /// The largest Euclidean norm of all gradients together, to which longer ones are shortened (Pascanu, Mikolov and Bengio, 2013,
+    /// algorithm 1); if left out, they stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The decay `d` of the exponential average of weights that is kept beside them: after each step
+    /// `average = d * average + (1 - d) * weights`, running statistics included; if left out, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_decay: Option<f64>,
+}
+
+impl OptimiserOptions {
+    /// Images of a step.
+    pub fn images(&self) -> usize {
+        self.batch.saturating_mul(self.accumulate)
+    }
 }
 
 /// The paper's values.
 impl Default for OptimiserOptions {
     fn default() -> Self {
-        Self { batch: 128, momentum: 0.9, is_nesterov: false, weight_decay: 1e-4, decays: DecayScope::All }
+        Self {
+            batch: 128,
+            accumulate: 1,
+            momentum: 0.9,
+            is_nesterov: false,
+            weight_decay: 1e-4,
+            decays: DecayScope::All,
+            clip_norm: None,
+            average_decay: None,
+        }
     }
 }
 
@@ -176,6 +216,8 @@ impl DataOptions {
             size: None,
             augmentation: None,
             varies_colour: false,
+            mixup: None,
+            cutmix: None,
             is_shuffled: true,
             unreadable_share: ImageFolder::UNREADABLE_SHARE,
         }
@@ -192,6 +234,7 @@ impl Recipe {
             data: DataOptions::default(),
             optimiser: OptimiserOptions::default(),
             schedule,
+            loss: LossOptions::default(),
             fine_tuning: FineTuning::default(),
             intervals: Intervals::default(),
         }
@@ -302,6 +345,10 @@ pub enum RecipeError {
         #[source]
         error: InvalidOption,
     },
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 fn yes() -> bool {

@@ -6,10 +6,11 @@ use std::fmt;
 use serde_json::Value;
 
 use super::recipe::{Recipe, RecipeOption};
+use super::schedule::ScheduleKind;
 
 impl Recipe {
-    /// Whether a run of this recipe may be resumed with `new`: the run's length and the intervals may be others,
-    /// and the data set may lie in another folder. All else would make it another run. Threads, device and
+    /// Whether a run of this recipe may be resumed with `new`: the run's length (where its learning rate falls in steps) and the
+    /// intervals may be others, and the data set may lie in another folder. All else would make it another run. Threads, device and
     /// memory are no part of a recipe and are free anyway.
     ///
     /// # Errors
@@ -26,13 +27,21 @@ impl Recipe {
             .into_iter()
             .filter(|name| old.get(*name) != new.get(*name))
             .map(|name| Change { option: option(name), old: value(&old, name), new: value(&new, name) })
-            .filter(|change| !change.option.may_change_on_resume())
+            .filter(|change| !self.may_change_on_resume(change.option))
             .collect();
-        if changes.is_empty() { Ok(()) } else { Err(ResumeError { changes }) }
+        if changes.is_empty() { Ok(()) } else { Err(ResumeError { kind: self.schedule.kind, changes }) }
     }
 }
 
 impl Recipe {
+    /// The rates of a run that does not fall in steps follow from its length, also those that it has had.
+    fn may_change_on_resume(&self, option: RecipeOption) -> bool {
+        match option {
+            RecipeOption::Iterations => self.schedule.kind.is_step(),
+            option => option.may_change_on_resume(),
+        }
+    }
+
     /// Every option by its name, as `section.name`, and its value as text.
     pub fn options(&self) -> BTreeMap<String, String> {
         let mut options = BTreeMap::new();
@@ -46,6 +55,8 @@ impl Recipe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumeError {
+    /// How the run's learning rate falls.
+    pub kind: ScheduleKind,
     /// The options that may not change.
     pub changes: Vec<Change>,
 }
@@ -67,10 +78,13 @@ impl ResumeError {
     pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
         let change = |Change { option, old, new }: &Change| format!("{} was {old}, now {new}", name(*option));
         let changes = self.changes.iter().map(change).collect::<Vec<_>>().join(", ");
+        let length = match self.kind {
+            ScheduleKind::Step => format!("{}, ", name(RecipeOption::Iterations)),
+            ScheduleKind::Cosine | ScheduleKind::Linear | ScheduleKind::OneCycle => String::new(),
+        };
         format!(
-            "the run cannot be resumed with other options than it began with: {changes}; only {}, the intervals and the \
+            "the run cannot be resumed with other options than it began with: {changes}; only {length}the intervals and the \
              folder of {} may change; leave the others as they were or begin a new run",
-            name(RecipeOption::Iterations),
             name(RecipeOption::Source)
         )
     }
@@ -125,7 +139,7 @@ mod tests {
     use crate::data::Augmentation;
     use crate::nn::{Block, NetworkOptions, Part};
     use crate::run::recipe::{DecayScope, NamedRecipe};
-    use crate::run::schedule::Warmup;
+    use crate::run::schedule::{Schedule, Warmup};
 
     fn resume(change: impl FnOnce(&mut Recipe)) -> Result<(), ResumeError> {
         let mut old = Recipe::named(NamedRecipe::PaperCifar);
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 20] = [
+        let edits: [(Edit, &str); 22] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),
@@ -184,6 +198,14 @@ mod tests {
             (|recipe| recipe.schedule.learning_rate = 0.2, "schedule.learning_rate"),
             (|recipe| recipe.schedule.decay_at = vec![1], "schedule.decay_at was [32000,48000], now [1]"),
             (|recipe| recipe.schedule.decay_factor = 0.5, "schedule.decay_factor"),
+            (
+                |recipe| recipe.schedule.kind = ScheduleKind::Linear,
+                "schedule.kind was not set, now \"linear\"",
+            ),
+            (
+                |recipe| recipe.schedule.min_learning_rate = Some(0.01),
+                "schedule.min_learning_rate was not set, now 0.01",
+            ),
             (|recipe| recipe.schedule.warmup = None, "schedule.warmup.iterations was 400, now not set"),
             (
                 |recipe| recipe.schedule.warmup = Some(Warmup::constant(400, 0.02)),
@@ -206,6 +228,19 @@ mod tests {
             let message = resume(edit).unwrap_err().to_string();
             assert!(message.contains(part), "{part}: {message}");
             assert!(message.contains("only schedule.iterations, the intervals and the folder"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_falls_without_steps_keeps_its_length() {
+        let mut old = Recipe::named(NamedRecipe::PaperCifar);
+        old.schedule = Schedule::new(100, 0.1).with_kind(ScheduleKind::Cosine);
+        old.changes_on_resume(&old).unwrap();
+        let mut new = old.clone();
+        new.schedule.iterations = 200;
+        let message = old.changes_on_resume(&new).unwrap_err().to_string();
+        for part in ["schedule.iterations was 100, now 200", "only the intervals and the folder"] {
+            assert!(message.contains(part), "{part}: {message}");
         }
     }
 

@@ -73,9 +73,15 @@ fn event(record: &Record, otherwise: f64) -> Event {
             .map(|(tag, value)| number(tag.to_owned(), value))
             .collect()
         }
-        Record::Evaluation { test_loss, test_error, .. } => {
-            vec![number("test/loss".to_owned(), *test_loss), number("test/error".to_owned(), *test_error)]
-        }
+        Record::Evaluation { test_loss, test_error, average_test_loss, average_test_error, .. } => [
+            ("test/loss", Some(*test_loss)),
+            ("test/error", Some(*test_error)),
+            ("test/average_loss", *average_test_loss),
+            ("test/average_error", *average_test_error),
+        ]
+        .into_iter()
+        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
+        .collect(),
         Record::Norms { weight_norms, gradient_norms, .. } => {
             let weights = weight_norms.iter().map(|(stage, norm)| (format!("norms/weights/{stage}"), norm));
             let gradients =
@@ -191,6 +197,8 @@ mod tests {
                 epoch: 1.,
                 test_loss: 1.5,
                 test_error: 40.,
+                average_test_loss: None,
+                average_test_error: None,
                 time: Some(1020.),
             },
         ]

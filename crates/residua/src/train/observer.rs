@@ -34,6 +34,8 @@ pub trait Observer {
     }
     /// Is called after every evaluation on the test images.
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
+    /// Is called behind that with what the average of the weights reaches, where the run keeps one.
+    fn evaluated_average(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
     /// Is called once for each file of images that could not be read, with the reason.
     fn skipped(&mut self, _reason: &str) {}
     /// Is asked before every step; once it is true the run saves a checkpoint and ends.
@@ -63,6 +65,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.1.evaluated(iteration, evaluation);
     }
 
+    fn evaluated_average(&mut self, iteration: u64, evaluation: &Evaluation) {
+        self.0.evaluated_average(iteration, evaluation);
+        self.1.evaluated_average(iteration, evaluation);
+    }
+
     fn skipped(&mut self, reason: &str) {
         self.0.skipped(reason);
         self.1.skipped(reason);
@@ -85,6 +92,10 @@ impl<O: Observer> Observer for Option<O> {
 
     fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
         self.iter_mut().for_each(|observer| observer.evaluated(iteration, evaluation));
+    }
+
+    fn evaluated_average(&mut self, iteration: u64, evaluation: &Evaluation) {
+        self.iter_mut().for_each(|observer| observer.evaluated_average(iteration, evaluation));
     }
 
     fn skipped(&mut self, reason: &str) {

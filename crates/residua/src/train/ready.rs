@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::loss::Loss;
 use super::machine::Machine;
 use super::precision::check_precision;
 use super::run_images::RunImages;
@@ -17,6 +18,7 @@ pub(super) struct Ready {
     pub(super) normalisation: Normalisation,
     pub(super) memory: Memory,
     pub(super) network: ResNet,
+    pub(super) loss: Loss,
 }
 
 impl Ready {
@@ -46,7 +48,10 @@ impl Ready {
         config.check_batch(batch, height, width)?;
         let network = ResNet::of_plan(&config, plan, recipe.seed, &machine.device.clone().autodiff());
         let network = network.freeze(frozen)?;
-        Ok(Self { images, normalisation, memory, network })
+        let weights = recipe.loss.class_weights.as_ref();
+        let weights = weights.map(|weights| weights.of_classes(training.classes(), training.labels()));
+        let loss = Loss::new(&recipe.loss, weights.transpose()?.unwrap_or_default());
+        Ok(Self { images, normalisation, memory, network, loss })
     }
 
     /// What a weight file says of the network and its images.

@@ -18,10 +18,11 @@ use super::ready::Ready;
 use super::run_files::RunFiles;
 use super::sgd::Sgd;
 use super::step::backward_on_this_thread;
+use super::weight_average::WeightAverage;
 use crate::data::{Batch, Images, Loader, evaluation_batches};
 use crate::device::peak_memory_bytes;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::nn::{Memory, NamedTensors, NetworkError, Pass};
+use crate::nn::{Memory, NamedTensors, Pass, ResNet};
 use crate::ops;
 #[cfg(feature = "reports")]
 use crate::plot::draw_curves;
@@ -38,6 +39,8 @@ pub struct Ending {
     pub checkpoint: PathBuf,
     /// The last evaluation in this process, if there was one.
     pub evaluation: Option<Evaluation>,
+    /// The same of the average of the weights, if the run keeps one.
+    pub average_evaluation: Option<Evaluation>,
     /// The best evaluation of the run.
     pub best: Option<Best>,
 }
@@ -49,6 +52,8 @@ pub struct Run {
     ready: Ready,
     pub(super) files: RunFiles,
     sgd: Sgd,
+    /// The average of the weights, if one is kept.
+    average: Option<WeightAverage>,
     loader: Loader,
     state: State,
     pub(super) last_checkpoint: Option<PathBuf>,
@@ -63,6 +68,7 @@ impl Run {
         ready: Ready,
         files: RunFiles,
         sgd: Sgd,
+        average: Option<WeightAverage>,
         state: State,
     ) -> Result<Self, RunError> {
         let loader = ready.images.loader(
@@ -79,6 +85,7 @@ impl Run {
             ready,
             files,
             sgd,
+            average,
             loader,
             state,
             last_checkpoint,
@@ -146,13 +153,13 @@ impl Run {
     fn follow_schedule(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         let iterations = self.recipe.schedule.iterations;
         let intervals = self.recipe.intervals.clone();
-        let mut evaluation = None;
+        let (mut evaluation, mut average_evaluation) = (None, None);
         let mut clock = Clock::start();
         while self.state.iteration < iterations && !observer.wants_to_stop() {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
             let outcome = self.step(learning_rate)?;
             let iteration = self.state.iteration;
-            clock.count(self.recipe.optimiser.batch);
+            clock.count(self.recipe.optimiser.images());
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
             let started = Instant::now();
             let measured = observer.measure(iteration, &self.ready.network)?;
@@ -170,11 +177,16 @@ impl Run {
             let mut is_best = false;
             if iteration.is_multiple_of(intervals.evaluate) || is_last {
                 let started = Instant::now();
-                let result = self.evaluate()?;
-                is_best = self.note(&result)?;
+                let result = self.evaluate(&self.ready.network)?;
+                let averaged = self.average.as_ref().map(|average| average.network(&self.ready.network));
+                let averaged = averaged.map(|network| self.evaluate(&network)).transpose()?;
+                is_best = self.note(&result, averaged.as_ref())?;
                 observer.evaluated(iteration, &result);
+                if let Some(averaged) = &averaged {
+                    observer.evaluated_average(iteration, averaged);
+                }
                 tell_of_unreadable(self.ready.images.test(), observer);
-                evaluation = Some(result);
+                (evaluation, average_evaluation) = (Some(result), averaged);
                 clock.pause(started);
             }
             if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_last {
@@ -191,31 +203,40 @@ impl Run {
             is_finished: self.state.iteration >= iterations,
             checkpoint: self.last_checkpoint.clone().unwrap_or_default(),
             evaluation,
+            average_evaluation,
             best: self.state.best.clone(),
         })
     }
 
     fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
-        let batch = self.loader.next_batch()?;
         let iteration = self.state.iteration + 1;
         let measures_norms = self.recipe.intervals.norms.is_some_and(|norms| iteration.is_multiple_of(norms));
         let mut pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
-        let (network, sgd) = (self.ready.network.clone(), &mut self.sgd);
+        let (network, loss, sgd) = (self.ready.network.clone(), &self.ready.loss, &mut self.sgd);
+        let (loader, options) = (&mut self.loader, &self.recipe.optimiser);
         let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
-            let mut learnt = backward_on_this_thread(&network, &batch, &mut pass)?;
+            let batches = (0..options.accumulate).map(|_| loader.next_batch().map_err(RunError::from));
+            let mut learnt = backward_on_this_thread(&network, batches, loss, &mut pass)?;
             let norms = measures_norms.then(|| StageNorms::of(&network, &learnt.gradients));
+            if let Some(norm) = options.clip_norm {
+                learnt.clip(&network, norm);
+            }
             let network = sgd.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
-            Ok::<_, NetworkError>((network, learnt.outcome(), norms))
+            Ok::<_, RunError>((network, learnt.outcome(), norms))
         })?;
         if !outcome.loss.is_finite() {
             return Err(self.diverged(format!("loss {}", outcome.loss), learning_rate));
         }
+        if let Some(average) = &mut self.average {
+            average.follow(&network, iteration);
+        }
         self.ready.network = network;
         self.state.iteration = iteration;
         self.state.samples_drawn = self.loader.position();
-        self.state.window.add(outcome.loss, outcome.misclassified, batch.len() as u64);
+        let images = self.recipe.optimiser.images() as u64;
+        self.state.window.add(outcome.loss, outcome.misclassified, images);
         if let Some(StageNorms { weights, gradients }) = norms {
             let (weight_norms, gradient_norms) = (weights, gradients);
             self.files.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
@@ -242,8 +263,8 @@ impl Run {
         })
     }
 
-    fn evaluate(&self) -> Result<Evaluation, RunError> {
-        let Ready { network, images, normalisation, .. } = &self.ready;
+    fn evaluate(&self, network: &ResNet) -> Result<Evaluation, RunError> {
+        let Ready { images, normalisation, .. } = &self.ready;
         let batch = NonZeroUsize::new(self.recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
         let evaluation = evaluate(network, images.test(), normalisation, batch, self.machine.engine)?;
         if !evaluation.test_loss.is_finite() {
@@ -253,12 +274,22 @@ impl Run {
         Ok(evaluation)
     }
 
-    /// Writes an evaluation down; whether it is the best so far.
-    fn note(&mut self, evaluation: &Evaluation) -> Result<bool, RunError> {
+    /// Writes an evaluation down; whether it is the best so far. Where the run keeps an average of its weights, that is what can be
+    /// best.
+    fn note(&mut self, evaluation: &Evaluation, average: Option<&Evaluation>) -> Result<bool, RunError> {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
         let epoch = self.epoch();
-        self.files.record(&Record::Evaluation { iteration, epoch, test_loss, test_error, time: now() })?;
+        self.files.record(&Record::Evaluation {
+            iteration,
+            epoch,
+            test_loss,
+            test_error,
+            average_test_loss: average.map(|average| average.test_loss),
+            average_test_error: average.map(|average| average.test_error),
+            time: now(),
+        })?;
+        let test_error = average.map_or(test_error, |average| average.test_error);
         let is_best = self.state.best.as_ref().is_none_or(|best| test_error < best.test_error);
         if is_best {
             self.state.best = Some(Best { iteration, test_error });
@@ -290,6 +321,7 @@ impl Run {
         let checkpoint = Checkpoint {
             weights_metadata: self.ready.weights_info().to_metadata(),
             momentum: self.sgd.tensors(&self.ready.network),
+            average: self.average.as_ref().map(|average| average.tensors(&self.ready.network)),
             recipe: self.recipe.clone(),
             state: self.state.clone(),
             weights,
@@ -310,7 +342,7 @@ impl Run {
             iterations: self.recipe.schedule.iterations,
             epoch: self.epoch(),
             loss: outcome.loss,
-            error: 100. * outcome.misclassified as f64 / self.recipe.optimiser.batch as f64,
+            error: 100. * outcome.misclassified as f64 / self.recipe.optimiser.images() as f64,
             learning_rate,
             images_per_second: clock.images_per_second(),
         }

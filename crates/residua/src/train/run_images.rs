@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::data::{DataError, Images, Loader, LoaderConfig, Normalisation, Source, Split};
+use crate::data::{DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Source, Split};
 use crate::run::{Recipe, RunError};
 
 /// Training and test images, loaded or made once; clones share them.
@@ -88,6 +88,7 @@ impl RunImages {
         let config = LoaderConfig {
             is_shuffled: recipe.data.is_shuffled,
             varies_colour: recipe.data.varies_colour,
+            mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
             ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
                 .with_augmentation(recipe.augmentation()?)
                 .with_workers(workers)

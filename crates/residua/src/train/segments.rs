@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use super::loss::Backward;
+use super::loss::{Backward, Objective};
 use crate::nn::{FeatureMap, NetworkError, Part, Pass, ResNet};
 use crate::ops;
 
@@ -25,14 +25,14 @@ use crate::ops;
 pub(super) fn by_segments(
     network: &ResNet,
     images: Tensor<4>,
-    labels: &[u16],
+    objective: Objective,
     length: usize,
     pass: &mut Pass,
 ) -> Result<Backward, NetworkError> {
     let first_trained = network.first_trained();
     let (first, units) = (network.plan().units_before(first_trained), network.units().count());
     if first == units {
-        return Ok(Backward::from_logits(network.forward(images, pass)?, labels));
+        return Ok(objective.backward(network.forward(images, pass)?));
     }
     let segments: Vec<_> =
         (first..units).step_by(length).map(|start| start..units.min(start + length)).collect();
@@ -49,7 +49,7 @@ pub(super) fn by_segments(
     let last = segments.next().expect("there are units to train");
     let (leaf, input) = next_input();
     let output = network.forward_units(last, input, pass);
-    let mut learnt = Backward::from_logits(network.forward_head(output, pass), labels);
+    let mut learnt = objective.backward(network.forward_head(output, pass));
     let gradients = &mut learnt.gradients;
     let mut gradient = take(leaf, gradients);
     for segment in segments {

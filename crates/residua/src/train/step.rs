@@ -1,6 +1,9 @@
 //! One step of training, whole or in its parts.
 
-use super::loss::{Backward, StepOutcome};
+use std::borrow::Borrow;
+use std::{iter, slice};
+
+use super::loss::{Backward, Loss, Objective, StepOutcome};
 use super::segments::by_segments;
 use super::sgd::Sgd;
 use crate::data::Batch;
@@ -23,7 +26,12 @@ pub fn step(
     learning_rate: f64,
 ) -> Result<(ResNet, StepOutcome), NetworkError> {
     ops::with_threads_awake(&network.device(), || {
-        let mut learnt = backward_on_this_thread(&network, batch, &mut pass)?;
+        let mut learnt = backward_on_this_thread(
+            &network,
+            iter::once(Ok::<_, NetworkError>(batch)),
+            &Loss::default(),
+            &mut pass,
+        )?;
         let network = sgd.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
         Ok((network, learnt.outcome()))
     })
@@ -60,27 +68,85 @@ pub fn step(
 /// # Errors
 /// When the batch does not fit the network.
 pub fn backward(network: &ResNet, batch: &Batch, pass: &mut Pass) -> Result<Backward, NetworkError> {
-    // Burn's modules go from thread to thread, but are not looked at by two at once.
-    let network = network.clone();
-    ops::with_threads_awake(&network.device(), move || backward_on_this_thread(&network, batch, pass))
+    backward_of(network, slice::from_ref(batch), &Loss::default(), pass)
 }
 
-/// As [`backward`], for callers who see to the threads.
-pub(super) fn backward_on_this_thread(
+/// As [`backward`], of several batches that make one step together, and with a loss of one's own. The gradient is that of one batch of
+/// all images whose statistics are taken over each batch by itself, as by
+/// [`bn_group`](crate::nn::NetworkOptions::bn_group); running statistics are those of the first batch, as they are of the first group.
+///
+/// # Errors
+/// When a batch does not fit the network.
+///
+/// # Panics
+/// Without a batch.
+pub fn backward_of(
+    network: &ResNet,
+    batches: &[Batch],
+    loss: &Loss,
+    pass: &mut Pass,
+) -> Result<Backward, NetworkError> {
+    // Burn's modules go from thread to thread, but are not looked at by two at once.
+    let network = network.clone();
+    ops::with_threads_awake(&network.device(), move || {
+        backward_on_this_thread(&network, batches.iter().map(Ok), loss, pass)
+    })
+}
+
+/// As [`backward_of`], for callers who see to the threads; a batch is asked for when the one before it is done with.
+pub(super) fn backward_on_this_thread<B: Borrow<Batch>, E: From<NetworkError>>(
+    network: &ResNet,
+    batches: impl ExactSizeIterator<Item = Result<B, E>>,
+    loss: &Loss,
+    pass: &mut Pass,
+) -> Result<Backward, E> {
+    let count = batches.len() as f64;
+    // All begin where the first begins: what it gathers is not for the others to see.
+    let begun = pass.clone();
+    let mut learnt: Option<Backward> = None;
+    // What is divided by, the images' weight, and the images, so far.
+    let (mut divisor, mut weight, mut images) = (0., 0., 0);
+    for batch in batches {
+        let batch = batch?;
+        let batch = batch.borrow();
+        let targets = batch.into();
+        weight += loss.weight_of(targets);
+        match &mut learnt {
+            None => {
+                divisor = count * weight;
+                let objective = Objective { loss, targets, weight: divisor };
+                learnt = Some(backward_of_batch(network, batch, objective, pass)?);
+            }
+            Some(learnt) => {
+                let objective = Objective { loss, targets, weight: divisor };
+                let mut pass = begun.clone().behind(images);
+                learnt.add(network, backward_of_batch(network, batch, objective, &mut pass)?);
+            }
+        }
+        images += batch.len();
+    }
+    let mut learnt = learnt.expect("a step has a batch");
+    // So it is where images count differently by their class.
+    if weight != divisor {
+        learnt.scale(network, divisor / weight);
+    }
+    Ok(learnt)
+}
+
+fn backward_of_batch(
     network: &ResNet,
     batch: &Batch,
+    objective: Objective,
     pass: &mut Pass,
 ) -> Result<Backward, NetworkError> {
     let images = images(batch, &network.device());
     match pass.memory() {
-        Memory::Fast | Memory::Balanced => {
-            Ok(Backward::from_logits(network.forward(images, pass)?, &batch.labels))
-        }
+        Memory::Fast | Memory::Balanced => Ok(objective.backward(network.forward(images, pass)?)),
         Memory::Lean => {
             let (count, height, width) = (batch.len(), batch.height, batch.width);
             let length =
                 lean_segment(network.config(), network.plan(), network.frozen(), count, height, width)?;
-            by_segments(network, images, &batch.labels, length, pass)
+            by_segments(network, images, objective, length, pass)
         }
     }
 }

@@ -9,6 +9,7 @@ use super::run::Run;
 use super::run_files::{RunFiles, StoppedRun};
 use super::run_images::RunImages;
 use super::sgd::Sgd;
+use super::weight_average::WeightAverage;
 use crate::run::{Checkpoint, LearningRates, Recipe, Resumed, RunError, State};
 
 /// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
@@ -79,7 +80,8 @@ impl Trainer {
         }
         let files = RunFiles::begin(folder, &recipe, &machine)?;
         let (sgd, state) = (optimiser(&recipe), State::new(recipe.seed));
-        let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
+        let average = recipe.optimiser.average_decay.map(|decay| WeightAverage::of(&ready.network, decay));
+        let mut run = Run::new(recipe, machine, ready, files, sgd, average, state)?;
         run.loaded_weights = loaded;
         // From here on there is always a checkpoint to resume from.
         run.save()?;
@@ -97,11 +99,12 @@ impl Trainer {
         let (Self { recipe, images, machine }, folder) = (self, folder.as_ref());
         recipe.validate()?;
         let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(folder)?;
-        let Checkpoint { weights, weights_metadata, momentum, recipe: old, state } = checkpoint;
+        let Checkpoint { weights, weights_metadata, momentum, average, recipe: old, state } = checkpoint;
         old.changes_on_resume(&recipe)?;
         if state.iteration >= recipe.schedule.iterations {
             let (iteration, iterations) = (state.iteration, recipe.schedule.iterations);
-            return Err(RunError::AlreadyDone { folder: folder.to_owned(), iteration, iterations });
+            let (folder, kind) = (folder.to_owned(), recipe.schedule.kind);
+            return Err(RunError::AlreadyDone { folder, iteration, iterations, kind });
         }
         let mut ready = Ready::new(&recipe, images, &machine)?;
         if recipe.data.source.is_own() {
@@ -109,8 +112,11 @@ impl Trainer {
         }
         ready.network = ready.network.with_tensors(&weights)?;
         let sgd = optimiser(&recipe).with_tensors(&momentum, &machine.device);
+        let average = recipe.optimiser.average_decay.zip(average);
+        let average =
+            average.map(|(decay, tensors)| WeightAverage::with_tensors(&tensors, decay, &machine.device));
         let files = stopped.go_on(&recipe, state.iteration, &machine)?;
-        let mut run = Run::new(recipe, machine, ready, files, sgd, state)?;
+        let mut run = Run::new(recipe, machine, ready, files, sgd, average, state)?;
         run.last_checkpoint = Some(path);
         run.warnings = damaged.iter().map(ToString::to_string).collect();
         Ok(run)

@@ -39,12 +39,18 @@ pub enum RecipeOption {
     Augmentation,
     /// Whether colours of training images are varied.
     VariesColour,
+    /// How much images are mixed as a whole.
+    Mixup,
+    /// How much they are mixed by boxes.
+    Cutmix,
     /// Whether every epoch has an order of its own.
     IsShuffled,
     /// The share of a folder's pictures that may be unreadable.
     UnreadableShare,
     /// Images of a mini-batch.
     Batch,
+    /// Mini-batches whose gradients are added for one step.
+    Accumulate,
     /// How much of the last step goes into the next.
     Momentum,
     /// Whether the gradient is taken where the momentum leads.
@@ -53,14 +59,22 @@ pub enum RecipeOption {
     WeightDecay,
     /// Which parameters decay.
     Decays,
+    /// The largest norm of all gradients together.
+    ClipNorm,
+    /// The decay of the average of weights.
+    AverageDecay,
     /// Iterations of the whole run.
     Iterations,
     /// Learning rate after the warm-up.
     LearningRate,
+    /// How the learning rate falls.
+    ScheduleKind,
     /// Finished iterations after which the learning rate drops.
     DecayAt,
     /// What a drop multiplies the learning rate by.
     DecayFactor,
+    /// The learning rate that the run ends with.
+    MinLearningRate,
     /// The warm-up as a whole.
     Warmup,
     /// How many iterations the warm-up has.
@@ -69,6 +83,12 @@ pub enum RecipeOption {
     WarmupLearningRate,
     /// How the learning rate goes on from there.
     WarmupKind,
+    /// Which loss training makes small.
+    LossKind,
+    /// The part of the target that is shared out among all classes.
+    LabelSmoothing,
+    /// What images count by their class.
+    ClassWeights,
     /// The parts of the network that are left as they are.
     Frozen,
     /// The classifier's learning rate.
@@ -105,21 +125,31 @@ words!(RecipeOption, "option", {
     Size => "data.size",
     Augmentation => "data.augmentation",
     VariesColour => "data.varies_colour",
+    Mixup => "data.mixup",
+    Cutmix => "data.cutmix",
     IsShuffled => "data.is_shuffled",
     UnreadableShare => "data.unreadable_share",
     Batch => "optimiser.batch",
+    Accumulate => "optimiser.accumulate",
     Momentum => "optimiser.momentum",
     IsNesterov => "optimiser.is_nesterov",
     WeightDecay => "optimiser.weight_decay",
     Decays => "optimiser.decays",
+    ClipNorm => "optimiser.clip_norm",
+    AverageDecay => "optimiser.average_decay",
     Iterations => "schedule.iterations",
     LearningRate => "schedule.learning_rate",
+    ScheduleKind => "schedule.kind",
     DecayAt => "schedule.decay_at",
     DecayFactor => "schedule.decay_factor",
+    MinLearningRate => "schedule.min_learning_rate",
     Warmup => "schedule.warmup",
     WarmupIterations => "schedule.warmup.iterations",
     WarmupLearningRate => "schedule.warmup.learning_rate",
     WarmupKind => "schedule.warmup.kind",
+    LossKind => "loss.kind",
+    LabelSmoothing => "loss.label_smoothing",
+    ClassWeights => "loss.class_weights",
     Frozen => "fine_tuning.frozen",
     ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
     LayerDecay => "fine_tuning.layer_decay",
@@ -131,7 +161,8 @@ words!(RecipeOption, "option", {
 });
 
 impl RecipeOption {
-    /// Whether a run may be resumed with another value: it changes none of the steps that were made.
+    /// Whether a run may be resumed with another value: it changes none of the steps that were made. Of iterations this is so where
+    /// the learning rate falls in steps.
     pub const fn may_change_on_resume(self) -> bool {
         match self {
             Self::Iterations
@@ -158,19 +189,29 @@ impl RecipeOption {
             | Self::Size
             | Self::Augmentation
             | Self::VariesColour
+            | Self::Mixup
+            | Self::Cutmix
             | Self::IsShuffled
             | Self::Batch
+            | Self::Accumulate
             | Self::Momentum
             | Self::IsNesterov
             | Self::WeightDecay
             | Self::Decays
+            | Self::ClipNorm
+            | Self::AverageDecay
             | Self::LearningRate
+            | Self::ScheduleKind
             | Self::DecayAt
             | Self::DecayFactor
+            | Self::MinLearningRate
             | Self::Warmup
             | Self::WarmupIterations
             | Self::WarmupLearningRate
             | Self::WarmupKind
+            | Self::LossKind
+            | Self::LabelSmoothing
+            | Self::ClassWeights
             | Self::Frozen
             | Self::ClassifierLearningRate
             | Self::LayerDecay => false,
@@ -188,7 +229,7 @@ mod tests {
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
     };
-    use crate::run::{NamedRecipe, Recipe, Warmup};
+    use crate::run::{ClassWeights, NamedRecipe, Recipe, ScheduleKind, Warmup};
 
     #[test]
     fn every_key_of_a_recipe_is_an_option_and_every_option_a_key() {
@@ -205,7 +246,16 @@ mod tests {
         recipe.network.precision = Some(Precision::F32);
         recipe.data.size = Some(32);
         recipe.data.augmentation = Some(Augmentation::Shift);
+        recipe.data.mixup = Some(1.);
+        recipe.data.cutmix = Some(1.);
+        recipe.optimiser.accumulate = 2;
+        recipe.optimiser.clip_norm = Some(1.);
+        recipe.optimiser.average_decay = Some(0.999);
+        recipe.schedule.kind = ScheduleKind::Cosine;
+        recipe.schedule.min_learning_rate = Some(0.);
         recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));
+        recipe.loss.label_smoothing = 0.1;
+        recipe.loss.class_weights = Some(ClassWeights::Balanced);
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

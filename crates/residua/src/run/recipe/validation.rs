@@ -6,8 +6,9 @@ use std::fmt::{self, Display};
 use residua_infer::network::NetworkError;
 use residua_infer::view::ViewError;
 
-use super::{FineTuning, Intervals, OptimiserOptions, Recipe, RecipeOption};
+use super::{ClassWeights, FineTuning, Intervals, LossOptions, OptimiserOptions, Recipe, RecipeOption};
 use crate::nn::Part;
+use crate::run::schedule::{Schedule, ScheduleKind};
 
 impl Recipe {
     /// Whether every option has a possible value.
@@ -15,7 +16,7 @@ impl Recipe {
     /// # Errors
     /// Names the first option that has not.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let Self { seed: _, network, data, optimiser, schedule, fine_tuning: _, intervals } = self;
+        let Self { seed: _, network, data, optimiser, schedule, loss: _, fine_tuning: _, intervals } = self;
         self.layout()?;
         if let Some(size) = data.size {
             let rule = "only pictures in a folder are brought to a size; leave it out";
@@ -33,8 +34,33 @@ impl Recipe {
             "must be at least 0 and at most 1",
         )?;
 
-        let OptimiserOptions { batch, momentum, is_nesterov, weight_decay, decays: _ } = optimiser;
+        for (option, alpha) in [(RecipeOption::Mixup, data.mixup), (RecipeOption::Cutmix, data.cutmix)] {
+            let Some(alpha) = alpha else { continue };
+            let rule = "must be at least 0.01 and at most 100, usually 0.2 or 1";
+            require((0.01..=100.0).contains(&alpha), option, alpha, rule)?;
+        }
+
+        let OptimiserOptions {
+            batch,
+            accumulate,
+            momentum,
+            is_nesterov,
+            weight_decay,
+            decays: _,
+            clip_norm,
+            average_decay,
+        } = optimiser;
         require(*batch > 0, RecipeOption::Batch, batch, "must be at least 1")?;
+        let rule = "must be at least 1 and at most 65536";
+        require((1..=1 << 16).contains(accumulate), RecipeOption::Accumulate, accumulate, rule)?;
+        if let Some(norm) = *clip_norm {
+            let rule = "must be a finite number above 0";
+            require(norm.is_finite() && norm > 0.0, RecipeOption::ClipNorm, norm, rule)?;
+        }
+        if let Some(decay) = *average_decay {
+            let rule = "must be above 0 and below 1, usually 0.999 or 0.9999";
+            require(decay > 0.0 && decay < 1.0, RecipeOption::AverageDecay, decay, rule)?;
+        }
         if let Some(group) = network.bn_group.filter(|group| batch % group != 0) {
             return Err(InvalidOption::new(RecipeOption::Batch, batch, OptionProblem::Groups { group }));
         }
@@ -56,6 +82,7 @@ impl Recipe {
             "must be at least 1",
         )?;
         require_magnitude(RecipeOption::LearningRate, schedule.learning_rate)?;
+        self.check_kind_of_schedule()?;
         let decay_at = &schedule.decay_at;
         require(
             decay_at.is_sorted_by(|a, b| a < b) && !decay_at.contains(&0),
@@ -74,6 +101,7 @@ impl Recipe {
             require_magnitude(RecipeOption::WarmupLearningRate, warmup.learning_rate)?;
         }
 
+        self.check_loss()?;
         self.check_fine_tuning()?;
 
         let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
@@ -87,6 +115,58 @@ impl Recipe {
             0,
             "must be at least 1; leave it out to measure none",
         )
+    }
+
+    /// Whether nothing is asked for that this kind of schedule has not.
+    fn check_kind_of_schedule(&self) -> Result<(), InvalidOption> {
+        let schedule = &self.schedule;
+        let kind = schedule.kind;
+        let foreign = |option, given: &dyn Display| {
+            Err(InvalidOption::new(option, given, OptionProblem::OtherSchedule { kind }))
+        };
+        if let Some(least) = schedule.min_learning_rate {
+            let option = RecipeOption::MinLearningRate;
+            if kind.is_step() {
+                return foreign(option, &least);
+            }
+            require_magnitude(option, least)?;
+            let rule = "must be at most the learning rate that the run falls from";
+            require(least <= schedule.learning_rate, option, least, rule)?;
+        }
+        let usual_factor = Schedule::new(1, 0.).decay_factor;
+        match schedule.warmup {
+            _ if kind.is_step() => Ok(()),
+            _ if !schedule.decay_at.is_empty() => {
+                foreign(RecipeOption::DecayAt, &format_args!("{:?}", schedule.decay_at))
+            }
+            _ if schedule.decay_factor != usual_factor => {
+                foreign(RecipeOption::DecayFactor, &schedule.decay_factor)
+            }
+            Some(warmup) if kind == ScheduleKind::OneCycle => {
+                foreign(RecipeOption::WarmupIterations, &warmup.iterations)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_loss(&self) -> Result<(), InvalidOption> {
+        let LossOptions { kind: _, label_smoothing, class_weights } = &self.loss;
+        require(
+            (0.0..1.0).contains(label_smoothing),
+            RecipeOption::LabelSmoothing,
+            label_smoothing,
+            "must be at least 0 and below 1, usually 0.1",
+        )?;
+        let Some(ClassWeights::Given(weights)) = class_weights else { return Ok(()) };
+        for (class, weight) in weights {
+            let given = format_args!("{class}: {weight}");
+            let rule = "must be a finite number above 0";
+            require(weight.is_finite() && *weight > 0.0, RecipeOption::ClassWeights, given, rule)?;
+            let rule = "has several weights; leave one";
+            let is_alone = weights.iter().filter(|(name, _)| name == class).count() == 1;
+            require(is_alone, RecipeOption::ClassWeights, class, rule)?;
+        }
+        Ok(())
     }
 
     fn check_fine_tuning(&self) -> Result<(), InvalidOption> {
@@ -138,6 +218,11 @@ pub enum OptionProblem {
     },
     /// The classifier's learning rate is in proportion to a [`RecipeOption::LearningRate`] above 0.
     NeedsLearningRate,
+    /// A schedule of this [`RecipeOption::ScheduleKind`] has no such thing.
+    OtherSchedule {
+        /// The kind.
+        kind: ScheduleKind,
+    },
     /// Nesterov's momentum wants a [`RecipeOption::Momentum`] above 0.
     NeedsMomentum,
 }
@@ -164,6 +249,15 @@ impl InvalidOption {
                     "is in proportion to {option}, which must be above 0; what is not to learn goes into {frozen}"
                 )
             }
+            OptionProblem::OtherSchedule { kind } => {
+                let option = name(RecipeOption::ScheduleKind);
+                let why = match kind {
+                    ScheduleKind::Step => "drops at certain iterations and ends with no rate of its own",
+                    ScheduleKind::Cosine | ScheduleKind::Linear => "falls without steps",
+                    ScheduleKind::OneCycle => "rises by itself and falls without steps",
+                };
+                format!("is not for {option} = {kind}, which {why}; leave one of them out")
+            }
             OptionProblem::NeedsMomentum => {
                 let option = name(RecipeOption::Momentum);
                 format!("needs momentum; set {option} above 0, usually to 0.9")
@@ -187,6 +281,7 @@ impl Error for InvalidOption {
             OptionProblem::Rule(_)
             | OptionProblem::Groups { .. }
             | OptionProblem::NeedsLearningRate
+            | OptionProblem::OtherSchedule { .. }
             | OptionProblem::NeedsMomentum => None,
         }
     }

@@ -1,0 +1,219 @@
+//! How long a run is, and how fast it learns.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use clap::Args;
+use residua::run::{DecayScope, Recipe, Schedule, ScheduleKind, Warmup, WarmupKind};
+use residua::train::RunImages;
+
+use super::length::Length;
+use super::set;
+use crate::output::tell;
+use crate::usage::{UsageError, count, whole};
+use crate::words::words;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Schedule")]
+pub(super) struct ScheduleArguments {
+    /// Optimiser steps of the whole run [default: 120 in quick, 64000 in paper-cifar].
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, conflicts_with = "epochs")]
+    iterations: Option<u64>,
+    /// Passes over the training set, instead of --iterations.
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    epochs: Option<NonZeroUsize>,
+    /// Images of a mini-batch [default: 128].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    batch: Option<usize>,
+    /// Add the gradients of K mini-batches for each step, as if --batch were K times as large with --bn-group as it is, in the
+    /// memory of one [default: 1].
+    #[arg(long, value_name = "K", value_parser = whole::<usize>)]
+    accumulate: Option<usize>,
+    /// Learning rate after the warm-up [default: 0.1].
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// How the learning rate falls behind the warm-up [default: step].
+    #[arg(long, value_name = "KIND", value_parser = words::<ScheduleKind>())]
+    schedule: Option<ScheduleKind>,
+    /// Where a schedule of steps drops, in iterations, epochs or parts of the run, such as 4000,6000 or 30epochs,60epochs or
+    /// 50%,75%; `none` for never [default: 80,105 of 120 in quick, 32000,48000 of 64000 in paper-cifar; in proportion for other
+    /// lengths].
+    #[arg(long, value_name = "N,N,...")]
+    decay_at: Option<DecayAt>,
+    /// What a drop multiplies the learning rate by [default: 0.1].
+    #[arg(long, value_name = "X")]
+    decay_factor: Option<f64>,
+    /// The learning rate at the end of the run, where it does not fall in steps [default: 0; --lr / 250000 in one-cycle].
+    #[arg(long, value_name = "X")]
+    min_lr: Option<f64>,
+    /// A start with a learning rate of its own, so long in iterations, epochs or parts of the run, such as 400:0.01, or one that
+    /// rises from there to the run's, 5epochs:0.01:gradual; `none` for no warm-up [default: none in quick and in one-cycle, 400:0.01
+    /// of 64000 in paper-cifar; in proportion for other lengths].
+    #[arg(long, value_name = "N:LR[:gradual]", allow_hyphen_values = true)]
+    warmup: Option<WarmupChoice>,
+    /// Momentum [default: 0.9].
+    #[arg(long, value_name = "X")]
+    momentum: Option<f64>,
+    /// Take Nesterov's momentum.
+    #[arg(long)]
+    nesterov: bool,
+    /// Weight decay [default: 0.0001].
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f64>,
+    /// What decays [default: all].
+    #[arg(long, value_name = "WHAT", value_parser = words::<DecayScope>())]
+    decays: Option<DecayScope>,
+    /// Shorten the gradient of all parameters together to this Euclidean norm where it is longer [default: never].
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f64>,
+    /// Keep an exponential average of the weights with this decay, such as 0.999: it is tested beside them, saved, and taken by
+    /// eval, predict and export with --average [default: none].
+    #[arg(long, value_name = "D")]
+    ema: Option<f64>,
+    /// What all random choices follow from [default: 1].
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    seed: Option<u64>,
+}
+
+impl ScheduleArguments {
+    /// The images, where lengths have to be counted in epochs of them.
+    pub(super) fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<Option<RunImages>> {
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.optimiser.batch, &self.batch);
+        set(&mut recipe.optimiser.accumulate, &self.accumulate);
+        set(&mut recipe.optimiser.momentum, &self.momentum);
+        set(&mut recipe.optimiser.weight_decay, &self.weight_decay);
+        set(&mut recipe.optimiser.decays, &self.decays);
+        recipe.optimiser.is_nesterov |= self.nesterov;
+        recipe.optimiser.clip_norm = self.clip_norm.or(recipe.optimiser.clip_norm);
+        recipe.optimiser.average_decay = self.ema.or(recipe.optimiser.average_decay);
+        self.refine_rates(&mut recipe.schedule);
+        let images = match self.is_in_epochs() {
+            false => None,
+            true => {
+                recipe.validate().map_err(UsageError::from)?;
+                Some(RunImages::load(recipe)?)
+            }
+        };
+        let images_of_epoch = images.as_ref().map_or(0, |images| images.training().len());
+        let batch = recipe.optimiser.images().max(1);
+        let of_epochs = |epochs: NonZeroUsize| {
+            (epochs.get() as u64).saturating_mul(images_of_epoch as u64).div_ceil(batch as u64)
+        };
+        if let Some(iterations) = self.iterations.or(self.epochs.map(of_epochs)) {
+            let before = std::mem::replace(&mut recipe.schedule.iterations, iterations);
+            // A shorter run has its steps and its warm-up in proportion; a run that goes on keeps those that it has.
+            if !resumes && before > 0 {
+                scale(&mut recipe.schedule, before, iterations);
+            }
+        }
+        let iterations = recipe.schedule.iterations;
+        let epoch = images_of_epoch as f64 / batch as f64;
+        if let Some(DecayAt(decay_at)) = &self.decay_at {
+            recipe.schedule.decay_at =
+                decay_at.iter().map(|at| at.in_iterations(iterations, epoch)).collect();
+        }
+        if let Some(WarmupChoice(warmup)) = self.warmup {
+            recipe.schedule.warmup = warmup.map(|WarmupOfLength { length, learning_rate, kind }| Warmup {
+                iterations: length.in_iterations(iterations, epoch),
+                learning_rate,
+                kind,
+            });
+        }
+        Ok(images)
+    }
+
+    fn refine_rates(&self, schedule: &mut Schedule) {
+        set(&mut schedule.learning_rate, &self.lr);
+        if let Some(kind) = self.schedule {
+            schedule.kind = kind;
+            // What the recipe says of its own kind of schedule means nothing to another.
+            match kind {
+                ScheduleKind::Step => schedule.min_learning_rate = None,
+                ScheduleKind::Cosine | ScheduleKind::Linear | ScheduleKind::OneCycle => {
+                    let usual = Schedule::new(schedule.iterations, schedule.learning_rate);
+                    (schedule.decay_at, schedule.decay_factor) = (usual.decay_at, usual.decay_factor);
+                }
+            }
+            if kind == ScheduleKind::OneCycle {
+                schedule.warmup = None;
+            }
+        }
+        set(&mut schedule.decay_factor, &self.decay_factor);
+        schedule.min_learning_rate = self.min_lr.or(schedule.min_learning_rate);
+    }
+
+    fn is_in_epochs(&self) -> bool {
+        let decay_at = self.decay_at.iter().flat_map(|DecayAt(decay_at)| decay_at.iter().copied());
+        let warmup = self.warmup.and_then(|WarmupChoice(warmup)| Some(warmup?.length));
+        self.epochs.is_some() || decay_at.chain(warmup).any(Length::is_in_epochs)
+    }
+}
+
+/// Brings steps and warm-up of a run of `before` iterations to one of `now`; what is left of them without an iteration is dropped.
+fn scale(schedule: &mut Schedule, before: u64, now: u64) {
+    let scaled = |at: u64| (u128::from(at) * u128::from(now) / u128::from(before)) as u64;
+    let mut decay_at: Vec<u64> = schedule.decay_at.iter().map(|&at| scaled(at)).collect();
+    decay_at.retain(|&at| at > 0);
+    decay_at.dedup();
+    schedule.decay_at = decay_at;
+    let warmup = schedule.warmup.map(|warmup| Warmup { iterations: scaled(warmup.iterations), ..warmup });
+    schedule.warmup = warmup.filter(|warmup| warmup.iterations > 0);
+}
+
+/// Says so where the whole run is a warm-up.
+pub(super) fn tell_of_endless_warmup(schedule: &Schedule) {
+    let Schedule { iterations, learning_rate, warmup: Some(warmup), .. } = schedule else { return };
+    if warmup.iterations >= *iterations && warmup.learning_rate != *learning_rate {
+        tell(format_args!(
+            "warning: the warm-up of {} iterations does not end within the run's {iterations}, so the learning rate never is \
+             {learning_rate}; shorten it with --warmup",
+            warmup.iterations
+        ));
+    }
+}
+
+/// Places in a run, separated by commas.
+#[derive(Debug, Clone)]
+struct DecayAt(Vec<Length>);
+
+impl FromStr for DecayAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let wrong = "write iterations separated by commas, such as 4000,6000, or 30epochs,60epochs, or 50%,75%, or none";
+        let places: Result<_, _> = text.split(',').map(str::parse).collect();
+        places.map(Self).map_err(|_| wrong.to_owned())
+    }
+}
+
+/// Length, learning rate and kind of the warm-up.
+#[derive(Debug, Clone, Copy)]
+struct WarmupChoice(Option<WarmupOfLength>);
+
+#[derive(Debug, Clone, Copy)]
+struct WarmupOfLength {
+    length: Length,
+    learning_rate: f64,
+    kind: WarmupKind,
+}
+
+impl FromStr for WarmupChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write LENGTH:LEARNING_RATE, such as 400:0.01 or 5epochs:0.01:gradual, or none";
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let (length, rest) = text.split_once(':').ok_or(wrong)?;
+        let (learning_rate, kind) = rest.split_once(':').unwrap_or((rest, WarmupKind::Constant.as_str()));
+        let length = length.parse().map_err(|_| wrong)?;
+        let learning_rate = learning_rate.parse().map_err(|_| wrong)?;
+        let kind = kind.parse().map_err(|_| wrong)?;
+        Ok(Self(Some(WarmupOfLength { length, learning_rate, kind })))
+    }
+}
