@@ -81,6 +81,20 @@ impl Observer for Terminal {
         ));
     }
 
+    fn validated(&mut self, iteration: u64, evaluation: &Evaluation, average: Option<&Evaluation>) {
+        let mut text = format!(
+            "iteration {iteration}: validation error {:.2} %, validation loss {:.4}",
+            evaluation.test_error, evaluation.test_loss
+        );
+        if let Some(average) = average {
+            text += &format!(
+                "; of the average of the weights {:.2} %, {:.4}",
+                average.test_error, average.test_loss
+            );
+        }
+        self.line(&text);
+    }
+
     fn skipped(&mut self, reason: &str) {
         self.line(&format!("skipped: {reason}"));
     }

@@ -70,6 +70,7 @@ fn remedy_of_report(error: &ReportError) -> String {
 fn remedy_of_data(error: &DataError) -> String {
     match error {
         DataError::NotDownloaded { name, .. } => format!(" by `residua data download {name}`"),
+        DataError::HeldOut { .. } => ": --validation".to_owned(),
         DataError::TooManyUnreadable { .. } => ", or allow more with --max-unreadable".to_owned(),
         _ => String::new(),
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use residua::report::{RunSummary, find_runs};
+use residua::report::{ChosenOn, RunSummary, find_runs};
 use residua::run::RunState;
 use serde_json::{Value, json};
 
@@ -55,10 +55,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tell(format_args!("there is no run in {}; begin one with: residua train", folder.display()));
     } else {
         let head =
-            ["run", "model", "data", "state", "iteration", "best error", "loss", "images/s", "written"];
+            ["run", "model", "data", "state", "iteration", "error", "best", "loss", "images/s", "written"];
         let head = head.map(str::to_owned);
         let cells: Vec<_> = [head].into_iter().chain(rows.iter().filter_map(Row::cells)).collect();
         print(table(&cells, 4))?;
+        let is_chosen_on_tests = |row: &Row| matches!(&row.run, Ok(run) if run.best().is_some_and(|best| best.chosen_on == ChosenOn::Test));
+        if rows.iter().any(is_chosen_on_tests) {
+            tell(
+                "error: the last test; best ... test: chosen on the test images, so too low (train --validation holds images out)",
+            );
+        }
         for Row { folder, run } in &rows {
             match run {
                 Err(error) => tell(format_args!("damaged: {}: {error}", folder.display())),
@@ -72,24 +78,32 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The lowest error of a run, if such images have chosen it.
+fn best_on(run: &RunSummary, chosen_on: ChosenOn) -> Option<f64> {
+    run.best().filter(|best| best.chosen_on == chosen_on).map(|best| best.error)
+}
+
 impl Row {
-    fn cells(&self) -> Option<[String; 9]> {
+    fn cells(&self) -> Option<[String; 10]> {
         let run = match &self.run {
             Ok(run) => run,
             Err(_) => {
-                let mut cells = [const { String::new() }; 9].map(|_| "-".to_owned());
+                let mut cells = [const { String::new() }; 10].map(|_| "-".to_owned());
                 (cells[0], cells[3]) = (self.folder.display().to_string(), "damaged".to_owned());
                 return Some(cells);
             }
         };
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let best = run.best_test().map(|test| format!("{:.2} % at {}", test.test_error, test.iteration));
+        let error = run.tests().last().map(|test| format!("{:.2} %", test.test_error));
+        let best = run.best();
+        let best = best.map(|best| format!("{:.2} % at {}, {}", best.error, best.iteration, best.chosen_on));
         Some([
             self.folder.display().to_string(),
             run.recipe.network.model.clone(),
             run.recipe.data.source.short_name(),
             run.state.as_str().to_owned(),
             format!("{}/{}", run.iteration(), run.recipe.schedule.iterations),
+            or_none(error),
             or_none(best),
             or_none(run.loss().map(|loss| format!("{loss:.4}"))),
             or_none(run.images_per_second().map(|speed| format!("{speed:.0}"))),
@@ -112,8 +126,9 @@ impl Row {
                 },
                 "iteration": run.iteration(),
                 "iterations": run.recipe.schedule.iterations,
-                "best_test_error": run.best_test().map(|test| test.test_error),
-                "best_iteration": run.best_test().map(|test| test.iteration),
+                "best_test_error": best_on(run, ChosenOn::Test),
+                "best_validation_error": best_on(run, ChosenOn::Validation),
+                "best_iteration": run.best().map(|best| best.iteration),
                 "test_error": run.tests().last().map(|test| test.test_error),
                 "loss": run.loss(),
                 "images_per_second": run.images_per_second(),

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use residua::data::{Augmentation, NormalisationKind, Source};
+use residua::data::{Augmentation, NormalisationKind, Source, Validation};
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
 use residua::run::{NamedRecipe, Recipe, RunError, saved_recipe};
@@ -100,6 +100,11 @@ struct DataArguments {
     /// The data set; `residua data download` gets those that can be downloaded [default: shapes].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
+    /// The images to choose by: so many of the training images (5000), or such a share (0.1), drawn by the seed and not learnt from, or
+    /// pictures in DIR/CLASS. The best checkpoint and --patience go by them, and the test images are looked at once, at the end
+    /// [default: none, the run is tested on the test images as it goes on].
+    #[arg(long, value_name = "N|SHARE|DIR")]
+    validation: Option<Validation>,
     /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
     /// ImageNet networks].
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
@@ -136,7 +141,7 @@ struct DataArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Intervals")]
 struct IntervalArguments {
-    /// Iterations between tests [default: 40 in quick, 1000 in paper-cifar].
+    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     evaluate_every: Option<u64>,
     /// Iterations between checkpoints [default: 40 in quick, 1000 in paper-cifar].
@@ -153,6 +158,9 @@ struct IntervalArguments {
     /// [default: not measured].
     #[arg(long, value_name = "K", value_parser = count::<NonZeroU64>)]
     watch: Option<NonZeroU64>,
+    /// End the run when N tests on the --validation images, one behind the other, have found no lower error [default: never].
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    patience: Option<u64>,
     /// How many of the last checkpoints are kept, besides the best [default: 3].
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     keep: Option<usize>,
@@ -191,13 +199,19 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let mut observers = (Terminal::new(done, iterations, stop), watch);
+    let has_validation = run.recipe().data.validation.is_some();
     let ending = run.train(&mut observers);
     observers.0.finish();
-    report(&ending?, &folder, arguments.json)
+    report(&ending?, has_validation, &folder, arguments.json)
 }
 
-fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
+fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let Ending { iteration, is_finished, checkpoint, evaluation, average_evaluation, best } = ending;
+    // What chose the best says what its error is of.
+    let (best_name, chosen_on) = match has_validation {
+        true => ("best_validation_error", "validation images"),
+        false => ("best_test_error", "test images"),
+    };
     if as_json {
         let mut line = json!({
             "run": folder.to_string_lossy(),
@@ -206,7 +220,7 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
             "checkpoint": checkpoint.to_string_lossy(),
             "test_error": evaluation.map(|evaluation| evaluation.test_error),
             "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
-            "best_test_error": best.as_ref().map(|best| best.test_error),
+            best_name: best.as_ref().map(|best| best.error),
             "best_iteration": best.as_ref().map(|best| best.iteration),
         });
         if let Some(average) = average_evaluation {
@@ -226,6 +240,9 @@ fn report(ending: &Ending, folder: &Path, as_json: bool) -> anyhow::Result<ExitC
         evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
     if let Some(average) = average_evaluation {
         reached += &format!(", of the average of weights {:.2} %", average.test_error);
+    }
+    if let Some(best) = best.as_ref().filter(|best| best.iteration != *iteration) {
+        reached += &format!(" (best {:.2} % at {}, chosen on the {chosen_on})", best.error, best.iteration);
     }
     tell(format_args!("finished at iteration {iteration}{reached}; the run is in {}", folder.display()));
     Ok(ExitCode::SUCCESS)
@@ -269,6 +286,7 @@ impl Arguments {
 impl DataArguments {
     fn refine(&self, recipe: &mut Recipe) {
         set(&mut recipe.data.source, &self.data);
+        recipe.data.validation = self.validation.clone().or(recipe.data.validation.take());
         set(&mut recipe.data.normalisation, &self.normalisation);
         recipe.data.size = self.size.or(recipe.data.size);
         recipe.data.augmentation = self.augment.or(recipe.data.augmentation);
@@ -289,6 +307,7 @@ impl IntervalArguments {
         set(&mut recipe.intervals.checkpoint, &self.checkpoint_every);
         set(&mut recipe.intervals.log, &self.log_every);
         set(&mut recipe.intervals.keep, &self.keep);
+        recipe.intervals.patience = self.patience.or(recipe.intervals.patience);
         recipe.intervals.norms = self.log_norms.or(recipe.intervals.norms);
     }
 }

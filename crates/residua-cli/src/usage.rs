@@ -48,6 +48,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Trunk => "--trunk",
         RecipeOption::Precision => "--precision",
         RecipeOption::Source => "--data",
+        RecipeOption::Validation => "--validation",
         RecipeOption::Normalisation => "--normalisation",
         RecipeOption::Size => "--size",
         RecipeOption::Augmentation => "--augment",
@@ -81,6 +82,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::EvaluateInterval => "--evaluate-every",
         RecipeOption::CheckpointInterval => "--checkpoint-every",
         RecipeOption::Keep => "--keep",
+        RecipeOption::Patience => "--patience",
         RecipeOption::NormsInterval => "--log-norms",
         // Their flags only switch them on or off.
         RecipeOption::VariesColour | RecipeOption::IsShuffled | RecipeOption::IsNesterov => option.as_str(),

@@ -143,3 +143,88 @@ fn weights_of_classes_that_are_not_there_are_refused() {
     assert!(ended.stderr.contains("--class-weights weights.csv: line 2"), "{}", ended.stderr);
     assert!(!sandbox.at("run").exists());
 }
+
+#[test]
+fn a_run_with_validation_images_chooses_by_them_and_is_tested_once() {
+    let sandbox = Sandbox::new();
+    let run = RUN.replace("--evaluate-every 5", "--evaluate-every 2");
+    let ended = sandbox.succeed(&format!("{run} --validation 20 --ema 0.5 --out run --json"));
+    let validations = lines(&sandbox, "run", "validation_error");
+    assert_eq!(
+        validations.iter().map(|line| line["iteration"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [2, 4, 6, 8, 10]
+    );
+    let tests = lines(&sandbox, "run", "test_error");
+    assert_eq!(tests.len(), 1);
+    assert_eq!(tests[0]["iteration"], 10);
+    // Ten iterations of eight of the 60 images that are left.
+    assert!((tests[0]["epoch"].as_f64().unwrap() - 80. / 60.).abs() < 1e-12);
+    let errors = validations.iter().map(|line| line["average_validation_error"].as_f64().unwrap());
+    let best = errors.fold(f64::INFINITY, f64::min);
+    let result = ended.json();
+    assert_eq!(
+        (&result["best_validation_error"], &result["test_error"]),
+        (&best.into(), &tests[0]["test_error"])
+    );
+    assert!(result.get("best_test_error").is_none(), "{result}");
+    assert!(ended.stderr.contains("iteration 2: validation error "), "{}", ended.stderr);
+
+    let listed = sandbox.succeed("runs . --json").json();
+    assert_eq!(listed[0]["best_validation_error"], best);
+    assert_eq!(listed[0]["best_test_error"], Value::Null);
+    let listed = sandbox.succeed("runs .");
+    assert!(listed.stdout.contains(", validation"), "{}", listed.stdout);
+    assert!(!listed.stderr.contains("chosen on the test images"), "{}", listed.stderr);
+    let curves = fs::read_to_string(sandbox.at("run/curves.svg")).unwrap();
+    assert!(curves.contains("validation error"), "{curves}");
+    sandbox.succeed("report run --out page.html");
+    let page = fs::read_to_string(sandbox.at("page.html")).unwrap();
+    assert!(page.contains("best validation error") && page.contains("validation error of the average"));
+
+    sandbox.succeed(&format!("{RUN} --out plain"));
+    let listed = sandbox.succeed("runs .");
+    assert!(listed.stderr.contains("chosen on the test images"), "{}", listed.stderr);
+}
+
+#[test]
+fn a_run_ends_when_its_patience_does() {
+    let sandbox = Sandbox::new();
+    let run = RUN
+        .replace("--iterations 10", "--iterations 300")
+        .replace("--evaluate-every 5", "--evaluate-every 2");
+    let ended =
+        sandbox.succeed(&format!("{run} --validation 25% --patience 2 --decay-at none --out run --json"));
+    let result = ended.json();
+    let end = result["iteration"].as_u64().unwrap();
+    assert!(end < 300, "{result}");
+    assert_eq!(result["is_finished"], true);
+    assert_eq!(result["best_iteration"].as_u64().unwrap() + 4, end, "{result}");
+    assert_eq!(lines(&sandbox, "run", "test_error")[0]["iteration"].as_u64(), Some(end));
+    let state = |sandbox: &Sandbox| sandbox.succeed("runs . --json").json()[0]["state"].clone();
+    assert_eq!(state(&sandbox), "finished");
+    let refused = sandbox.run("train --resume run");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("has ended early") && refused.stderr.contains("larger --patience"),
+        "{}",
+        refused.stderr
+    );
+    let further = sandbox.succeed("train --resume run --patience 3 --json").json();
+    assert!(further["iteration"].as_u64().unwrap() > end, "{further}");
+    assert_eq!(state(&sandbox), "finished");
+}
+
+#[test]
+fn validation_images_that_cannot_be_had_are_refused() {
+    let sandbox = Sandbox::new();
+    for (validation, part) in [
+        ("80", "80 of the 80 training images"),
+        ("0", "0 of the 80 training images"),
+        ("0.001", "0 of the 80 training images"),
+        ("nowhere", "go with pictures in a folder"),
+    ] {
+        let ended = sandbox.run(&format!("{RUN} --validation {validation} --out run"));
+        assert!(ended.code == Some(1) && ended.stderr.contains(part), "{validation}: {}", ended.stderr);
+        assert!(!sandbox.at("run").exists());
+    }
+}

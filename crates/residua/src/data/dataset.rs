@@ -58,6 +58,17 @@ impl Dataset {
         }
     }
 
+    /// The images of these numbers, of which there is one at least.
+    pub(super) fn only(&self, images: &[usize]) -> Self {
+        Self {
+            name: self.name.clone(),
+            classes: self.classes.clone(),
+            pixels: images.iter().flat_map(|&image| self.image(image)).copied().collect(),
+            labels: images.iter().map(|&image| self.labels[image]).collect(),
+            ..*self
+        }
+    }
+
     /// The data set's name, for messages and reports.
     pub fn name(&self) -> &str {
         &self.name

@@ -31,6 +31,41 @@ pub enum DataError {
     #[error(transparent)]
     Picture(#[from] PictureError),
 
+    /// No way to say which images a run is validated on.
+    #[error(
+        "'{given}' says not which images to validate on: write a number of images, such as 5000, a share of the training images, such as \
+         0.1, or a folder with a folder for each class"
+    )]
+    Validation {
+        /// What was given.
+        given: String,
+    },
+
+    /// More training images held out than there are, or none.
+    #[error(
+        "{held} of the {images} training images of `{name}` cannot be held out; hold out at least one, and leave some to learn from"
+    )]
+    HeldOut {
+        /// The data set's name.
+        name: String,
+        /// How many are to be held out.
+        held: usize,
+        /// How many there are.
+        images: usize,
+    },
+
+    /// Pictures to validate on, beside images that are no pictures in a folder.
+    #[error(
+        "the pictures in {} cannot validate what is learnt from `{name}`: they go with pictures in a folder; hold out a number of its \
+         training images, such as 5000, or a share, such as 0.1", .folder.display()
+    )]
+    ValidationFolder {
+        /// The data set's name.
+        name: String,
+        /// The folder of pictures.
+        folder: PathBuf,
+    },
+
     /// A data set that lives in a folder, named without one.
     #[error(
         "data set `{name}` needs the folder that holds its files: write `{name}:DIR`, such as `{name}:data`"

@@ -75,26 +75,7 @@ impl ImageFolder {
                 u16::MAX
             )));
         }
-        let (mut files, mut labels) = (Vec::new(), Vec::new());
-        for class in subfolders(&split_folder)? {
-            let Ok(label) = classes.binary_search(&class) else {
-                let class = class.display();
-                return Err(problem(format!("{training:?} has no class `{class}`, so it cannot be tested")));
-            };
-            let first = files.len();
-            pictures(&split_folder, &class, &mut files)?;
-            if files.len() == first && split == Split::Train {
-                return Err(problem(format!("class `{}` has no pictures", class.display())));
-            }
-            labels.resize(files.len(), label as u16);
-        }
-        if files.is_empty() || u32::try_from(files.len()).is_err() {
-            return Err(problem(format!(
-                "it has {} pictures, but 1 to {} are needed",
-                files.len(),
-                u32::MAX
-            )));
-        }
+        let (files, labels) = labelled(&split_folder, &classes, &training, split)?;
         let name = folder.canonicalize().ok().and_then(|folder| folder.file_name().map(OsStr::to_owned));
         Ok(Self {
             name: name.map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned()),
@@ -106,6 +87,37 @@ impl ImageFolder {
             unreadable: Unreadable::default(),
             unreadable_share: Self::UNREADABLE_SHARE,
         })
+    }
+
+    /// The pictures in the folders of another folder, whose classes are those of pictures to learn from and which are seen as
+    /// those are in tests.
+    pub(super) fn beside(training: &Self, folder: &Path) -> Result<Self, DataError> {
+        if !folder.is_dir() {
+            let (dataset, remedy) =
+                ("validation pictures", format!("pictures are expected in {:?}", folder.join("CLASS")));
+            return Err(match folder.exists() {
+                true => DataError::NotAFolder { dataset, path: folder.into(), remedy },
+                false => DataError::FolderMissing { dataset, folder: folder.into(), remedy },
+            });
+        }
+        let classes: Vec<_> = training.classes.iter().map(std::ffi::OsString::from).collect();
+        let (files, labels) = labelled(folder, &classes, &training.folder, Split::Test)?;
+        let (name, classes) = (training.name.clone(), training.classes.clone());
+        let (folder, unreadable) = (folder.into(), Unreadable::default());
+        Ok(Self { name, classes, folder, files, labels, unreadable, ..*training })
+    }
+
+    /// The pictures of these numbers.
+    pub(super) fn only(&self, pictures: &[usize]) -> Self {
+        Self {
+            name: self.name.clone(),
+            folder: self.folder.clone(),
+            classes: self.classes.clone(),
+            files: pictures.iter().map(|&picture| self.files[picture].clone()).collect(),
+            labels: pictures.iter().map(|&picture| self.labels[picture]).collect(),
+            unreadable: Unreadable::default(),
+            ..*self
+        }
     }
 
     /// The folder's own name.
@@ -166,6 +178,33 @@ impl ImageFolder {
     pub(super) fn take_newly_unreadable(&self) -> Vec<String> {
         self.unreadable.take_new()
     }
+}
+
+/// The pictures of a split, relative to its folder, and their labels. Its classes must be among those of `training`.
+fn labelled(
+    folder: &Path,
+    classes: &[std::ffi::OsString],
+    training: &Path,
+    split: Split,
+) -> Result<(Vec<Box<Path>>, Vec<u16>), DataError> {
+    let problem = |problem: String| DataError::ImageFolder { folder: folder.into(), problem };
+    let (mut files, mut labels) = (Vec::new(), Vec::new());
+    for class in subfolders(folder)? {
+        let Ok(label) = classes.binary_search(&class) else {
+            let class = class.display();
+            return Err(problem(format!("{training:?} has no class `{class}`, so it cannot be tested")));
+        };
+        let first = files.len();
+        pictures(folder, &class, &mut files)?;
+        if files.len() == first && split == Split::Train {
+            return Err(problem(format!("class `{}` has no pictures", class.display())));
+        }
+        labels.resize(files.len(), label as u16);
+    }
+    if files.is_empty() || u32::try_from(files.len()).is_err() {
+        return Err(problem(format!("it has {} pictures, but 1 to {} are needed", files.len(), u32::MAX)));
+    }
+    Ok((files, labels))
 }
 
 /// Why there is no such folder of a split.

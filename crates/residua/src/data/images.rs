@@ -87,6 +87,14 @@ impl Images {
         }
     }
 
+    /// The images of these numbers, of which there is one at least.
+    pub(super) fn only(&self, images: &[usize]) -> Self {
+        match self {
+            Self::InMemory(dataset) => Self::InMemory(dataset.only(images)),
+            Self::Files(folder) => Self::Files(folder.only(images)),
+        }
+    }
+
     /// What a network sees of image `index` in tests, `[crop, height, width, channel]`.
     ///
     /// # Errors

@@ -2,8 +2,6 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use rand::RngExt;
-
 use residua_infer::normalisation::Normalisation;
 
 use super::{
@@ -14,7 +12,7 @@ use super::{
     images::Images,
     mixing::Mixing,
     prefetch::Prefetch,
-    random_stream::{Purpose, random_stream},
+    random_stream::{Purpose, permutation, random_stream},
 };
 
 /// How a [`Loader`] makes batches.
@@ -229,14 +227,9 @@ impl Sampler {
     }
 }
 
-/// The order of an epoch: a uniform permutation of the images (Fisher and Yates).
+/// The order of an epoch.
 fn order_of(seed: u64, epoch: u64, images: usize) -> Vec<u32> {
-    let mut random = random_stream(seed, Purpose::Order, epoch);
-    let mut order: Vec<u32> = (0..images as u32).collect();
-    for last in (1..images as u32).rev() {
-        order.swap(last as usize, random.random_range(0..=last) as usize);
-    }
-    order
+    permutation(seed, Purpose::Order, epoch, images)
 }
 
 #[cfg(test)]

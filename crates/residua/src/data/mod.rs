@@ -27,6 +27,7 @@ mod random_stream;
 mod shapes;
 mod source;
 mod unreadable;
+mod validation;
 
 pub use augmentation::Augmentation;
 pub(crate) use batch::evaluation_batch;
@@ -47,3 +48,4 @@ pub use residua_infer::pictures::read_image;
 pub use residua_infer::view::{Crops, View};
 pub use shapes::{SHAPES_TEST_IMAGES, SHAPES_TRAINING_IMAGES, shapes};
 pub use source::Source;
+pub use validation::Validation;

@@ -1,6 +1,6 @@
 //! Independent streams of random numbers, each found by its key.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What a stream of random numbers is for; streams of different purposes never share numbers.
@@ -16,6 +16,8 @@ pub(super) enum Purpose {
     TestShape = 4,
     /// How a pair of samples is mixed.
     Mixing = 5,
+    /// Which images are held out.
+    Validation = 6,
 }
 
 /// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.
@@ -25,6 +27,16 @@ pub(super) fn random_stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8R
     key[8] = purpose as u8;
     key[16..24].copy_from_slice(&index.to_le_bytes());
     ChaCha8Rng::from_seed(key)
+}
+
+/// A uniform permutation of the numbers below `count` (Fisher and Yates), by the `index`-th stream of a `purpose`.
+pub(super) fn permutation(seed: u64, purpose: Purpose, index: u64, count: usize) -> Vec<u32> {
+    let mut random = random_stream(seed, purpose, index);
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    for last in (1..count as u32).rev() {
+        order.swap(last as usize, random.random_range(0..=last) as usize);
+    }
+    order
 }
 
 #[cfg(test)]

@@ -38,27 +38,40 @@ struct Run<'a> {
     name: &'a str,
     losses: Vec<Point>,
     errors: Vec<Point>,
+    /// Which errors these are: those on validation images, if the run has any.
+    is_validated: bool,
 }
 
 impl<'a> Run<'a> {
     fn new(name: &'a str, records: &[Record]) -> Self {
-        let mut run = Self { name, losses: Vec::new(), errors: Vec::new() };
+        let is_validated = records.iter().any(|record| matches!(record, Record::Validation { .. }));
+        let mut run = Self { name, losses: Vec::new(), errors: Vec::new(), is_validated };
         for record in records {
             match *record {
                 // A logarithmic axis has no place for a loss of 0.
                 Record::Training { iteration, loss, .. } if loss.is_finite() && loss > 0.0 => {
                     run.losses.push((iteration as f64, loss));
                 }
-                Record::Evaluation { iteration, test_error, .. } if test_error.is_finite() => {
+                Record::Evaluation { iteration, test_error, .. }
+                    if test_error.is_finite() && !is_validated =>
+                {
                     run.errors.push((iteration as f64, test_error));
+                }
+                Record::Validation { iteration, validation_error, .. } if validation_error.is_finite() => {
+                    run.errors.push((iteration as f64, validation_error));
                 }
                 Record::Training { .. }
                 | Record::Evaluation { .. }
+                | Record::Validation { .. }
                 | Record::Norms { .. }
                 | Record::Measurement(_) => {}
             }
         }
         run
+    }
+
+    fn error_name(&self) -> &'static str {
+        if self.is_validated { "validation error" } else { "test error" }
     }
 }
 
@@ -122,9 +135,14 @@ fn draw_on<Backend: DrawingBackend>(
     let errors: Vec<_> = runs.iter().flat_map(|run| &run.errors).copied().collect();
     let axes = Axes::spanning(&losses, &errors, legend_share(runs));
     let are_named = runs.iter().any(|run| !run.name.is_empty());
+    let error = match runs.iter().all(|run| run.is_validated) && !runs.is_empty() {
+        true => "validation error (%)",
+        false if runs.iter().any(|run| run.is_validated) => "error (%)",
+        false => "test error (%)",
+    };
     let [errors_are, losses_are] = match are_named {
-        false => ["test error (%)", "training loss"],
-        true => ["test error (%), solid", "training loss, dashed"],
+        false => [error.to_owned(), "training loss".to_owned()],
+        true => [format!("{error}, solid"), "training loss, dashed".to_owned()],
     };
     let margin = 10 * DOTS;
 
@@ -186,7 +204,7 @@ fn draw_on<Backend: DrawingBackend>(
         let pieces = axes.visible_errors(&run.errors).into_iter();
         chart
             .draw_series(pieces.map(|piece| PathElement::new(piece, bold)))?
-            .label(if are_named { run.name } else { "test error" })
+            .label(if are_named { run.name } else { run.error_name() })
             .legend(move |start| PathElement::new(sample(start), bold));
         let few = run.errors.iter().filter(|error| run.errors.len() <= 20 && error.1 <= axes.error);
         chart.draw_series(few.map(|&point| Circle::new(point, 3 * DOTS, bold.filled())))?;

@@ -103,6 +103,8 @@ pub(crate) fn learning(title: impl Into<String>, runs: &[Named<'_>]) -> Chart {
     let mut chart = Chart::new(title, TEST_ERROR, Some(TRAINING_LOSS));
     chart.add(runs, "test error", false, false, test_error);
     chart.add(runs, "test error of the average", false, false, average_test_error);
+    chart.add(runs, "validation error", false, false, validation_error);
+    chart.add(runs, "validation error of the average", false, false, average_validation_error);
     chart.add(runs, "training loss", true, true, training_loss);
     chart
 }
@@ -126,6 +128,20 @@ fn test_error(record: &Record) -> Option<f64> {
 fn average_test_error(record: &Record) -> Option<f64> {
     match record {
         Record::Evaluation { average_test_error, .. } => *average_test_error,
+        _ => None,
+    }
+}
+
+fn validation_error(record: &Record) -> Option<f64> {
+    match record {
+        Record::Validation { validation_error, .. } => Some(*validation_error),
+        _ => None,
+    }
+}
+
+fn average_validation_error(record: &Record) -> Option<f64> {
+    match record {
+        Record::Validation { average_validation_error, .. } => *average_validation_error,
         _ => None,
     }
 }

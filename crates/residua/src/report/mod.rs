@@ -25,4 +25,4 @@ pub use examination::{Examination, HardImage};
 pub use network_table::network_table;
 #[cfg(feature = "reports")]
 pub use page::{Examined, ReportedRun, page};
-pub use run_summary::{ReportError, RunSummary, find_runs};
+pub use run_summary::{BestError, ChosenOn, ReportError, RunSummary, find_runs};

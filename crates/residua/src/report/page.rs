@@ -8,7 +8,7 @@ use super::confusions::confusions;
 use super::document::document;
 use super::examination::Examination;
 use super::network_table::{network_table, thousands};
-use super::run_summary::RunSummary;
+use super::run_summary::{ChosenOn, RunSummary};
 use crate::run::RunState;
 
 /// A run and what its network makes of the test set.
@@ -111,8 +111,12 @@ fn facts(reported: &ReportedRun) -> Vec<(&'static str, String)> {
         facts.push(("test error", format!("{:.2} %", last.test_error)));
         facts.push(("test loss", format!("{:.4}", last.test_loss)));
     }
-    if let Some(best) = run.best_test() {
-        facts.push(("best test error", format!("{:.2} % at {}", best.test_error, thousands(best.iteration))));
+    if let Some(best) = run.best() {
+        let (name, note) = match best.chosen_on {
+            ChosenOn::Validation => ("best validation error", ""),
+            ChosenOn::Test => ("best test error", ", chosen on the test images"),
+        };
+        facts.push((name, format!("{:.2} % at {}{note}", best.error, thousands(best.iteration))));
     }
     facts.extend(run.loss().map(|loss| ("training loss", format!("{loss:.4}"))));
     facts.extend(run.images_per_second().map(|speed| ("speed", format!("{speed:.0} images/s"))));
@@ -136,8 +140,13 @@ fn comparison(runs: &[&RunSummary]) -> Markup {
             runs.iter().map(|run| percent(run.tests().last().map(|test| test.test_error))).collect(),
         ),
         (
-            "best test error",
-            runs.iter().map(|run| percent(run.best_test().map(|test| test.test_error))).collect(),
+            "best error, chosen on",
+            runs.iter()
+                .map(|run| match run.best() {
+                    Some(best) => format!("{:.2} %, {}", best.error, best.chosen_on),
+                    None => "-".to_owned(),
+                })
+                .collect(),
         ),
         (
             "training loss",

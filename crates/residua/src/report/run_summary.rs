@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::nn::NetworkError;
 use crate::run::{Recipe, Record, RunError, RunState, is_run, read_metrics, saved_recipe};
+use residua_infer::words;
 
 /// A run as its folder tells it. It may be going on, or damaged in parts.
 #[derive(Debug, Clone)]
@@ -120,11 +121,34 @@ impl RunSummary {
         self.records.iter().filter_map(test).collect()
     }
 
-    /// The first test with the lowest error.
-    pub fn best_test(&self) -> Option<Test> {
-        self.tests()
-            .into_iter()
-            .reduce(|best, test| if test.test_error < best.test_error { test } else { best })
+    /// Iteration and error in percent of every look at the validation images.
+    pub fn validations(&self) -> Vec<(u64, f64)> {
+        let validation = |record: &Record| match *record {
+            Record::Validation { iteration, validation_error, .. } => Some((iteration, validation_error)),
+            _ => None,
+        };
+        self.records.iter().filter_map(validation).collect()
+    }
+
+    /// The lowest error that the run chose by, the first of equals; of the average of weights, if it keeps one.
+    pub fn best(&self) -> Option<BestError> {
+        let chosen_on = match self.recipe.data.validation {
+            Some(_) => ChosenOn::Validation,
+            None => ChosenOn::Test,
+        };
+        let error = |record: &Record| match (chosen_on, record) {
+            (ChosenOn::Test, Record::Evaluation { iteration, test_error, average_test_error, .. }) => {
+                Some((*iteration, average_test_error.unwrap_or(*test_error)))
+            }
+            (
+                ChosenOn::Validation,
+                Record::Validation { iteration, validation_error, average_validation_error, .. },
+            ) => Some((*iteration, average_validation_error.unwrap_or(*validation_error))),
+            _ => None,
+        };
+        let errors = self.records.iter().filter_map(error);
+        let (iteration, error) = errors.reduce(|best, next| if next.1 < best.1 { next } else { best })?;
+        Some(BestError { iteration, error, chosen_on })
     }
 
     /// Median of the last ten measurements of training speed.
@@ -138,6 +162,32 @@ impl RunSummary {
         speeds.get(speeds.len() / 2).copied()
     }
 }
+
+/// The lowest error of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BestError {
+    /// Finished iterations.
+    pub iteration: u64,
+    /// In percent.
+    pub error: f64,
+    /// Of which images.
+    pub chosen_on: ChosenOn,
+}
+
+/// Which images say what the best of a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChosenOn {
+    /// Images that were held out for it.
+    Validation,
+    /// The test images: the lowest of several looks at them is lower than what the network does on images that nobody has
+    /// chosen by.
+    Test,
+}
+
+words!(ChosenOn, "images to choose by", {
+    Validation => "validation",
+    Test => "test",
+});
 
 /// A test of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -229,7 +279,8 @@ mod tests {
         assert_eq!((summary.iteration(), summary.loss()), (18, Some(2. / 12.)));
         // Of 3 to 12 the sixth.
         assert_eq!(summary.images_per_second(), Some(8.));
-        assert_eq!(summary.best_test().map(|test| (test.iteration, test.test_error)), Some((14, 20.)));
+        let best = summary.best().unwrap();
+        assert_eq!((best.iteration, best.error, best.chosen_on), (14, 20., ChosenOn::Test));
         assert_eq!((summary.last_written, &summary.state), (Some(7.5), &RunState::Stopped));
     }
 
@@ -239,7 +290,7 @@ mod tests {
         run(folder.path());
         let summary = RunSummary::read(folder.path()).unwrap();
         assert_eq!((summary.iteration(), summary.loss(), summary.images_per_second()), (0, None, None));
-        assert!(summary.best_test().is_none() && summary.last_written.is_none());
+        assert!(summary.best().is_none() && summary.last_written.is_none());
     }
 
     #[test]

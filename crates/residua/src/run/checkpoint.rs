@@ -55,14 +55,16 @@ pub struct State {
     pub window: LogWindow,
 }
 
-/// The test with the lowest error of a run, the earliest of equals.
+/// The lowest error of a run, the earliest of equals: on its validation images, or without any on the test images; of the average of its
+/// weights, if it keeps one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
     /// Finished iterations.
     pub iteration: u64,
-    /// Test error in percent.
-    pub test_error: f64,
+    /// The error in percent.
+    #[serde(alias = "test_error")]
+    pub error: f64,
 }
 
 /// Sums over the iterations since the last training line of the metrics.
@@ -171,10 +173,16 @@ impl Checkpoint {
         }
     }
 
+    /// How far the checkpoint in a folder has come, as far as its state can be read.
+    pub(super) fn read_state(folder: &Path) -> Option<State> {
+        let state = check_version(folder).ok()?;
+        serde_json::from_slice(&state).ok().map(|StateFile { state, .. }| state)
+    }
+
     /// Writes the checkpoint into a new folder; it is there whole or, after a failure or a kill, not at all.
     pub(super) fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
         let State { best, window, iteration, .. } = &self.state;
-        if !window.loss.is_finite() || best.as_ref().is_some_and(|best| !best.test_error.is_finite()) {
+        if !window.loss.is_finite() || best.as_ref().is_some_and(|best| !best.error.is_finite()) {
             return Err(CheckpointError::NotFinite { iteration: *iteration });
         }
         let state = StateFile { version: VERSION, state: self.state.clone() };
@@ -394,7 +402,7 @@ pub(super) mod tests {
             state: State {
                 iteration,
                 samples_drawn: iteration * 128,
-                best: Some(Best { iteration: 40, test_error: 100.0 / 3.0 }),
+                best: Some(Best { iteration: 40, error: 100.0 / 3.0 }),
                 seed: 1,
                 window: LogWindow { loss: 0.1 + 0.2, misclassified: 99, images: 640, iterations: 5 },
             },

@@ -115,6 +115,14 @@ pub enum RunError {
         /// How its learning rate fell.
         kind: ScheduleKind,
     },
+    /// The run's validation error has not fallen for as long as it was to wait.
+    #[error("{}", ended_early(.folder, *.iteration, RecipeOption::as_str))]
+    EndedEarly {
+        /// The folder.
+        folder: PathBuf,
+        /// Finished iterations.
+        iteration: u64,
+    },
     /// The loss is no number any more.
     #[error("{}", diverged(.what, *.iteration, *.learning_rate, .checkpoint, RecipeOption::as_str))]
     Diverged {
@@ -138,6 +146,7 @@ impl RunError {
             Self::AlreadyDone { folder, iteration, iterations, kind } => {
                 already_done(folder, [*iteration, *iterations], *kind, name)
             }
+            Self::EndedEarly { folder, iteration } => ended_early(folder, *iteration, name),
             Self::Diverged { what, iteration, learning_rate, checkpoint } => {
                 diverged(what, *iteration, *learning_rate, checkpoint, name)
             }
@@ -160,6 +169,15 @@ fn already_done(
         }
     };
     format!("the run in {} has done {iteration} of {iterations} iterations; {further}", folder.display())
+}
+
+fn ended_early(folder: &Path, iteration: u64, name: fn(RecipeOption) -> &'static str) -> String {
+    format!(
+        "the run in {} has ended early at iteration {iteration}, as its validation error fell no further; to train further give a \
+         larger {}",
+        folder.display(),
+        name(RecipeOption::Patience)
+    )
 }
 
 fn diverged(

@@ -61,6 +61,25 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<f64>,
     },
+    /// A test of the network on the validation images.
+    Validation {
+        /// Finished iterations.
+        iteration: u64,
+        /// Times that the training set has been gone through.
+        epoch: f64,
+        /// Mean cross-entropy of the validation images.
+        validation_loss: f64,
+        /// Validation images that were classified wrongly, in percent.
+        validation_error: f64,
+        /// The same of the average of the weights, if the run keeps one: its mean cross-entropy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        average_validation_loss: Option<f64>,
+        /// And its error in percent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        average_validation_error: Option<f64>,
+        /// Unix time in seconds; not the same from run to run.
+        time: Option<f64>,
+    },
     /// How large weights and gradients are, on request.
     Norms {
         /// Finished iterations.
@@ -82,6 +101,7 @@ impl Record {
         match self {
             Self::Training { iteration, .. }
             | Self::Evaluation { iteration, .. }
+            | Self::Validation { iteration, .. }
             | Self::Norms { iteration, .. }
             | Self::Measurement(Measurement { iteration, .. }) => *iteration,
         }
@@ -92,6 +112,7 @@ impl Record {
         match self {
             Self::Training { time, .. }
             | Self::Evaluation { time, .. }
+            | Self::Validation { time, .. }
             | Self::Norms { time, .. }
             | Self::Measurement(Measurement { time, .. }) => *time,
         }
@@ -118,6 +139,20 @@ impl Record {
                     .chain(of_average)
                     .collect()
             }
+            Self::Validation {
+                epoch,
+                validation_loss,
+                validation_error,
+                average_validation_loss,
+                average_validation_error,
+                ..
+            } => vec![
+                ("epoch", epoch),
+                ("validation_loss", validation_loss),
+                ("validation_error", validation_error),
+                ("average_validation_loss", average_validation_loss.unwrap_or_default()),
+                ("average_validation_error", average_validation_error.unwrap_or_default()),
+            ],
             Self::Norms { ref weight_norms, ref gradient_norms, .. } => {
                 let weights = weight_norms.values().map(|&norm| ("weight_norms", norm));
                 weights.chain(gradient_norms.values().map(|&norm| ("gradient_norms", norm))).collect()

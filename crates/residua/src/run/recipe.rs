@@ -14,8 +14,9 @@ pub use self::fine_tuning::{FineTuning, LearningRates};
 pub use self::loss::{ClassWeights, LossKind, LossOptions};
 pub use self::option::RecipeOption;
 pub use self::validation::{InvalidOption, OptionProblem};
+use super::checkpoint::Best;
 use super::schedule::{Schedule, Warmup};
-use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, View};
+use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, Validation, View};
 use crate::files::{FileError, read_file};
 use crate::nn::{Layout, NetworkOptions};
 use residua_infer::choice::nearest;
@@ -68,6 +69,9 @@ pub struct DataOptions {
     /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`; `own:NAME` are images that the program which began
     /// the run holds or makes itself.
     pub source: Source,
+    /// The images to choose by, usually held out of the training images; if left out, the run is tested on the test images as it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
     /// How pixels become inputs.
     #[serde(default)]
     pub normalisation: NormalisationKind,
@@ -162,19 +166,23 @@ words!(DecayScope, "decay scope", {
     Weights => "weights": "neither parameters of BN nor biases",
 });
 
-/// How often to look at the run and to save it. None of these changes the weights.
+/// How often to look at the run and to save it. None of these changes the weights; `patience` says when there are enough steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Intervals {
     /// Iterations that a training line of the metrics is the mean of.
     pub log: u64,
-    /// Iterations between tests.
+    /// Iterations between tests, on the validation images if there are any.
     pub evaluate: u64,
     /// Iterations between checkpoints.
     pub checkpoint: u64,
-    /// How many of the last checkpoints are kept; the best by test error is kept besides.
+    /// How many of the last checkpoints are kept; the best is kept besides.
     pub keep: usize,
+    /// Tests on the validation images without a lower error, one behind the other, after which the run ends; if left out, it does
+    /// all its iterations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
     /// Iterations between measurements of the norms of weights and gradients; if left out, they are not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norms: Option<u64>,
@@ -182,7 +190,7 @@ pub struct Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, norms: None }
+        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, patience: None, norms: None }
     }
 }
 
@@ -212,6 +220,7 @@ impl DataOptions {
     pub fn of(source: Source) -> Self {
         Self {
             source,
+            validation: None,
             normalisation: NormalisationKind::default(),
             size: None,
             augmentation: None,
@@ -306,6 +315,13 @@ impl Recipe {
             Layout::ImageNet => 224,
         };
         Ok(View::square(self.data.size.unwrap_or(usual)))
+    }
+
+    /// Whether a run has gone on for too long without a lower validation error.
+    pub(crate) fn is_out_of_patience(&self, iteration: u64, best: Option<&Best>) -> bool {
+        let Intervals { evaluate, patience: Some(patience), .. } = self.intervals else { return false };
+        let tests = |iteration: u64| iteration / evaluate;
+        best.is_some_and(|best| tests(iteration) >= tests(best.iteration) + patience)
     }
 
     fn layout(&self) -> Result<Layout, InvalidOption> {

@@ -3,8 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use super::checkpoint::RECIPE;
-use super::checkpoint_store::{CHECKPOINTS, latest_iteration};
+use super::checkpoint::{Checkpoint, RECIPE};
+use super::checkpoint_store::{CHECKPOINTS, latest_checkpoint, latest_iteration};
 use super::failure::Failure;
 use super::recipe::Recipe;
 use super::run_folder::LOCK;
@@ -14,7 +14,7 @@ use super::run_folder::LOCK;
 pub enum RunState {
     /// A process trains in its folder.
     Running,
-    /// All its iterations are done.
+    /// All its iterations are done, or its patience is at an end.
     Finished,
     /// An error ended it; it can be resumed.
     Failed(Failure),
@@ -28,7 +28,9 @@ impl RunState {
         if is_locked(folder) {
             return Self::Running;
         }
-        if latest_iteration(folder).is_some_and(|done| done >= recipe.schedule.iterations) {
+        if latest_iteration(folder).is_some_and(|done| done >= recipe.schedule.iterations)
+            || recipe.intervals.patience.is_some() && is_out_of_patience(folder, recipe)
+        {
             return Self::Finished;
         }
         Failure::of_run(folder).map_or(Self::Stopped, Self::Failed)
@@ -48,6 +50,11 @@ impl RunState {
 /// Whether a folder holds a run, as far as can be seen from outside.
 pub fn is_run(folder: &Path) -> bool {
     folder.join(CHECKPOINTS).is_dir() || folder.join(RECIPE).is_file()
+}
+
+fn is_out_of_patience(folder: &Path, recipe: &Recipe) -> bool {
+    let state = latest_checkpoint(folder).ok().flatten().and_then(|latest| Checkpoint::read_state(&latest));
+    state.is_some_and(|state| recipe.is_out_of_patience(state.iteration, state.best.as_ref()))
 }
 
 fn is_locked(folder: &Path) -> bool {

@@ -82,6 +82,21 @@ fn event(record: &Record, otherwise: f64) -> Event {
         .into_iter()
         .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
         .collect(),
+        Record::Validation {
+            validation_loss,
+            validation_error,
+            average_validation_loss,
+            average_validation_error,
+            ..
+        } => [
+            ("validation/loss", Some(*validation_loss)),
+            ("validation/error", Some(*validation_error)),
+            ("validation/average_loss", *average_validation_loss),
+            ("validation/average_error", *average_validation_error),
+        ]
+        .into_iter()
+        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
+        .collect(),
         Record::Norms { weight_norms, gradient_norms, .. } => {
             let weights = weight_norms.iter().map(|(stage, norm)| (format!("norms/weights/{stage}"), norm));
             let gradients =

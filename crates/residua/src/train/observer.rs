@@ -36,6 +36,9 @@ pub trait Observer {
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
     /// Is called behind that with what the average of the weights reaches, where the run keeps one.
     fn evaluated_average(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
+    /// Is called after every evaluation on the validation images, where the run has any: of the weights, and of their average if it
+    /// keeps one.
+    fn validated(&mut self, _iteration: u64, _evaluation: &Evaluation, _average: Option<&Evaluation>) {}
     /// Is called once for each file of images that could not be read, with the reason.
     fn skipped(&mut self, _reason: &str) {}
     /// Is asked before every step; once it is true the run saves a checkpoint and ends.
@@ -70,6 +73,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.1.evaluated_average(iteration, evaluation);
     }
 
+    fn validated(&mut self, iteration: u64, evaluation: &Evaluation, average: Option<&Evaluation>) {
+        self.0.validated(iteration, evaluation, average);
+        self.1.validated(iteration, evaluation, average);
+    }
+
     fn skipped(&mut self, reason: &str) {
         self.0.skipped(reason);
         self.1.skipped(reason);
@@ -96,6 +104,10 @@ impl<O: Observer> Observer for Option<O> {
 
     fn evaluated_average(&mut self, iteration: u64, evaluation: &Evaluation) {
         self.iter_mut().for_each(|observer| observer.evaluated_average(iteration, evaluation));
+    }
+
+    fn validated(&mut self, iteration: u64, evaluation: &Evaluation, average: Option<&Evaluation>) {
+        self.iter_mut().for_each(|observer| observer.validated(iteration, evaluation, average));
     }
 
     fn skipped(&mut self, reason: &str) {

@@ -32,6 +32,7 @@ impl Ready {
             Some(images) => images,
             None => RunImages::load(recipe)?,
         };
+        let images = images.holding_out(recipe)?;
         let training = images.training();
         if recipe.data.source.is_folder() && training.view() != recipe.view()? {
             return Err(RunError::OtherImages { difference: "sizes" });

@@ -33,7 +33,7 @@ use crate::run::{Best, Checkpoint, Failure, LogWindow, Recipe, Record, RunError,
 pub struct Ending {
     /// Finished iterations.
     pub iteration: u64,
-    /// Whether that is all of them, or the observer stopped the run.
+    /// Whether that is all of them, or as many as the run's patience allows, or the observer stopped the run.
     pub is_finished: bool,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
@@ -155,7 +155,8 @@ impl Run {
         let intervals = self.recipe.intervals.clone();
         let (mut evaluation, mut average_evaluation) = (None, None);
         let mut clock = Clock::start();
-        while self.state.iteration < iterations && !observer.wants_to_stop() {
+        let mut is_over = false;
+        while !is_over && !observer.wants_to_stop() {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
             let outcome = self.step(learning_rate)?;
             let iteration = self.state.iteration;
@@ -177,19 +178,20 @@ impl Run {
             let mut is_best = false;
             if iteration.is_multiple_of(intervals.evaluate) || is_last {
                 let started = Instant::now();
-                let result = self.evaluate(&self.ready.network)?;
-                let averaged = self.average.as_ref().map(|average| average.network(&self.ready.network));
-                let averaged = averaged.map(|network| self.evaluate(&network)).transpose()?;
-                is_best = self.note(&result, averaged.as_ref())?;
-                observer.evaluated(iteration, &result);
-                if let Some(averaged) = &averaged {
-                    observer.evaluated_average(iteration, averaged);
+                is_best = self.validate(observer)?;
+                is_over = is_last || self.is_out_of_patience();
+                if is_over || self.ready.images.validation().is_none() {
+                    let (result, averaged) = self.evaluate(self.ready.images.test(), observer)?;
+                    is_best |= self.note(&result, averaged.as_ref())?;
+                    observer.evaluated(iteration, &result);
+                    if let Some(averaged) = &averaged {
+                        observer.evaluated_average(iteration, averaged);
+                    }
+                    (evaluation, average_evaluation) = (Some(result), averaged);
                 }
-                tell_of_unreadable(self.ready.images.test(), observer);
-                (evaluation, average_evaluation) = (Some(result), averaged);
                 clock.pause(started);
             }
-            if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_last {
+            if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_over {
                 let started = Instant::now();
                 self.save_with_curves()?;
                 clock.pause(started);
@@ -200,7 +202,7 @@ impl Run {
         }
         Ok(Ending {
             iteration: self.state.iteration,
-            is_finished: self.state.iteration >= iterations,
+            is_finished: is_over,
             checkpoint: self.last_checkpoint.clone().unwrap_or_default(),
             evaluation,
             average_evaluation,
@@ -263,10 +265,23 @@ impl Run {
         })
     }
 
-    fn evaluate(&self, network: &ResNet) -> Result<Evaluation, RunError> {
-        let Ready { images, normalisation, .. } = &self.ready;
+    /// What the network and the average of its weights, if there is one, reach on some images.
+    fn evaluate(
+        &self,
+        images: &Images,
+        observer: &mut dyn Observer,
+    ) -> Result<(Evaluation, Option<Evaluation>), RunError> {
+        let network = &self.ready.network;
+        let result = self.evaluate_network(network, images)?;
+        let averaged = self.average.as_ref().map(|average| average.network(network));
+        let averaged = averaged.map(|network| self.evaluate_network(&network, images)).transpose()?;
+        tell_of_unreadable(images, observer);
+        Ok((result, averaged))
+    }
+
+    fn evaluate_network(&self, network: &ResNet, images: &Images) -> Result<Evaluation, RunError> {
         let batch = NonZeroUsize::new(self.recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
-        let evaluation = evaluate(network, images.test(), normalisation, batch, self.machine.engine)?;
+        let evaluation = evaluate(network, images, &self.ready.normalisation, batch, self.machine.engine)?;
         if !evaluation.test_loss.is_finite() {
             let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
             return Err(self.diverged(format!("test loss {}", evaluation.test_loss), learning_rate));
@@ -274,8 +289,26 @@ impl Run {
         Ok(evaluation)
     }
 
-    /// Writes an evaluation down; whether it is the best so far. Where the run keeps an average of its weights, that is what can be
-    /// best.
+    /// Looks at the validation images, if there are any, and writes down what the network reaches on them; whether it is the best so
+    /// far.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<bool, RunError> {
+        let Some(images) = self.ready.images.validation() else { return Ok(false) };
+        let (result, averaged) = self.evaluate(images, observer)?;
+        let (iteration, epoch) = (self.state.iteration, self.epoch());
+        self.files.record(&Record::Validation {
+            iteration,
+            epoch,
+            validation_loss: result.test_loss,
+            validation_error: result.test_error,
+            average_validation_loss: averaged.map(|average| average.test_loss),
+            average_validation_error: averaged.map(|average| average.test_error),
+            time: now(),
+        })?;
+        observer.validated(iteration, &result, averaged.as_ref());
+        Ok(self.note_best(averaged.unwrap_or(result).test_error))
+    }
+
+    /// Writes an evaluation on the test images down; whether it is the best so far, where that goes by them.
     fn note(&mut self, evaluation: &Evaluation, average: Option<&Evaluation>) -> Result<bool, RunError> {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
@@ -289,12 +322,20 @@ impl Run {
             average_test_error: average.map(|average| average.test_error),
             time: now(),
         })?;
-        let test_error = average.map_or(test_error, |average| average.test_error);
-        let is_best = self.state.best.as_ref().is_none_or(|best| test_error < best.test_error);
+        let error = average.map_or(test_error, |average| average.test_error);
+        Ok(self.ready.images.validation().is_none() && self.note_best(error))
+    }
+
+    fn note_best(&mut self, error: f64) -> bool {
+        let is_best = self.state.best.as_ref().is_none_or(|best| error < best.error);
         if is_best {
-            self.state.best = Some(Best { iteration, test_error });
+            self.state.best = Some(Best { iteration: self.state.iteration, error });
         }
-        Ok(is_best)
+        is_best
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.recipe.is_out_of_patience(self.state.iteration, self.state.best.as_ref())
     }
 
     /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data::{DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Source, Split};
 use crate::run::{Recipe, RunError};
 
-/// Training and test images, loaded or made once; clones share them.
+/// Training images, images held out of them if a recipe asks for any, and test images, loaded or made once; clones share them.
 ///
 /// ```
 /// use residua::data::Dataset;
@@ -24,6 +24,7 @@ use crate::run::{Recipe, RunError};
 pub struct RunImages {
     source: Source,
     training: Arc<Images>,
+    validation: Option<Arc<Images>>,
     test: Arc<Images>,
 }
 
@@ -38,7 +39,15 @@ impl RunImages {
             let images = source.load(split)?.seen_by(view)?;
             Ok(Arc::new(images.tolerating(recipe.data.unreadable_share)))
         };
-        Ok(Self { source: source.clone(), training: load(Split::Train)?, test: load(Split::Test)? })
+        let (training, test) = (load(Split::Train)?, load(Split::Test)?);
+        Self { source: source.clone(), training, validation: None, test }.holding_out(recipe)
+    }
+
+    /// The same, with images held out of the training images as a recipe says, unless that has been done.
+    pub(super) fn holding_out(self, recipe: &Recipe) -> Result<Self, RunError> {
+        let (None, Some(validation)) = (&self.validation, &recipe.data.validation) else { return Ok(self) };
+        let (training, held) = validation.hold_out(&self.training, recipe.seed)?;
+        Ok(Self { training: Arc::new(training), validation: Some(Arc::new(held)), ..self })
     }
 
     /// A program's own, whatever it holds in memory or makes: usually two [`Dataset`](crate::data::Dataset)s, in the recipe of
@@ -59,7 +68,8 @@ impl RunImages {
             let problem = format!("its test images have {difference} than its training images");
             return Err(DataError::Inconsistent { name, problem });
         }
-        Ok(Self { source: Source::Own(name), training: Arc::new(training), test: Arc::new(test) })
+        let (training, test) = (Arc::new(training), Arc::new(test));
+        Ok(Self { source: Source::Own(name), training, validation: None, test })
     }
 
     /// What a recipe calls them.
@@ -70,6 +80,11 @@ impl RunImages {
     /// What is learnt from.
     pub fn training(&self) -> &Images {
         &self.training
+    }
+
+    /// What is chosen by, if any images are held out for that.
+    pub fn validation(&self) -> Option<&Images> {
+        self.validation.as_deref()
     }
 
     /// What is tested on.

@@ -106,6 +106,9 @@ impl Trainer {
             let (folder, kind) = (folder.to_owned(), recipe.schedule.kind);
             return Err(RunError::AlreadyDone { folder, iteration, iterations, kind });
         }
+        if recipe.is_out_of_patience(state.iteration, state.best.as_ref()) {
+            return Err(RunError::EndedEarly { folder: folder.to_owned(), iteration: state.iteration });
+        }
         let mut ready = Ready::new(&recipe, images, &machine)?;
         if recipe.data.source.is_own() {
             ready.check_images(&weights_metadata)?;

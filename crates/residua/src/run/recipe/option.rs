@@ -31,6 +31,8 @@ pub enum RecipeOption {
     Precision,
     /// The data set.
     Source,
+    /// The images to choose by.
+    Validation,
     /// How pixels become inputs.
     Normalisation,
     /// Height and width of what a network sees of pictures in a folder.
@@ -103,6 +105,8 @@ pub enum RecipeOption {
     CheckpointInterval,
     /// How many of the last checkpoints are kept.
     Keep,
+    /// Tests without a lower error after which a run ends.
+    Patience,
     /// Iterations between measurements of norms.
     NormsInterval,
 }
@@ -121,6 +125,7 @@ words!(RecipeOption, "option", {
     Trunk => "network.trunk",
     Precision => "network.precision",
     Source => "data.source",
+    Validation => "data.validation",
     Normalisation => "data.normalisation",
     Size => "data.size",
     Augmentation => "data.augmentation",
@@ -157,6 +162,7 @@ words!(RecipeOption, "option", {
     EvaluateInterval => "intervals.evaluate",
     CheckpointInterval => "intervals.checkpoint",
     Keep => "intervals.keep",
+    Patience => "intervals.patience",
     NormsInterval => "intervals.norms",
 });
 
@@ -171,6 +177,7 @@ impl RecipeOption {
             | Self::EvaluateInterval
             | Self::CheckpointInterval
             | Self::Keep
+            | Self::Patience
             | Self::NormsInterval => true,
             Self::Seed
             | Self::Model
@@ -185,6 +192,7 @@ impl RecipeOption {
             | Self::Trunk
             | Self::Precision
             | Self::Source
+            | Self::Validation
             | Self::Normalisation
             | Self::Size
             | Self::Augmentation
@@ -224,7 +232,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::data::Augmentation;
+    use crate::data::{Augmentation, Validation};
     use crate::nn::{
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
@@ -259,6 +267,8 @@ mod tests {
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);
+        recipe.data.validation = Some(Validation::Images(1));
+        recipe.intervals.patience = Some(1);
         recipe.intervals.norms = Some(1);
         let keys: BTreeSet<String> = recipe.options().into_keys().collect();
         let sections = [RecipeOption::Warmup];

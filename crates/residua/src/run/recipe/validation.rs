@@ -104,11 +104,18 @@ impl Recipe {
         self.check_loss()?;
         self.check_fine_tuning()?;
 
-        let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
+        let Intervals { log, evaluate, checkpoint, keep, patience, norms } = intervals;
         require(*log > 0, RecipeOption::LogInterval, log, "must be at least 1")?;
         require(*evaluate > 0, RecipeOption::EvaluateInterval, evaluate, "must be at least 1")?;
         require(*checkpoint > 0, RecipeOption::CheckpointInterval, checkpoint, "must be at least 1")?;
         require(*keep > 0, RecipeOption::Keep, keep, "must be at least 1")?;
+        if let Some(patience) = *patience {
+            require(patience > 0, RecipeOption::Patience, patience, "must be at least 1")?;
+            if data.validation.is_none() {
+                let problem = OptionProblem::NeedsValidation;
+                return Err(InvalidOption::new(RecipeOption::Patience, patience, problem));
+            }
+        }
         require(
             *norms != Some(0),
             RecipeOption::NormsInterval,
@@ -223,6 +230,8 @@ pub enum OptionProblem {
         /// The kind.
         kind: ScheduleKind,
     },
+    /// It goes by the error on [`RecipeOption::Validation`] images.
+    NeedsValidation,
     /// Nesterov's momentum wants a [`RecipeOption::Momentum`] above 0.
     NeedsMomentum,
 }
@@ -258,6 +267,12 @@ impl InvalidOption {
                 };
                 format!("is not for {option} = {kind}, which {why}; leave one of them out")
             }
+            OptionProblem::NeedsValidation => {
+                let option = name(RecipeOption::Validation);
+                format!(
+                    "goes by the error on images that are held out; hold some out by {option}, such as 0.1"
+                )
+            }
             OptionProblem::NeedsMomentum => {
                 let option = name(RecipeOption::Momentum);
                 format!("needs momentum; set {option} above 0, usually to 0.9")
@@ -282,6 +297,7 @@ impl Error for InvalidOption {
             | OptionProblem::Groups { .. }
             | OptionProblem::NeedsLearningRate
             | OptionProblem::OtherSchedule { .. }
+            | OptionProblem::NeedsValidation
             | OptionProblem::NeedsMomentum => None,
         }
     }
