@@ -41,6 +41,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Shortcut => "--shortcut",
         RecipeOption::Dimensions => "--dimensions",
         RecipeOption::Block => "--block",
+        RecipeOption::Width => "--width",
         RecipeOption::Layout => "--layout",
         RecipeOption::StridePlacement => "--stride-placement",
         RecipeOption::StemPooling => "--stem",

@@ -17,6 +17,8 @@ pub enum RecipeOption {
     Dimensions,
     /// Convolutions of a unit.
     Block,
+    /// What the channels of stages are multiplied by.
+    Width,
     /// Stem and stages.
     Layout,
     /// Where a bottleneck unit has its stride.
@@ -94,6 +96,7 @@ words!(RecipeOption, "option", {
     Shortcut => "network.shortcut",
     Dimensions => "network.dimensions",
     Block => "network.block",
+    Width => "network.width",
     Layout => "network.layout",
     StridePlacement => "network.stride_placement",
     StemPooling => "network.stem_pooling",
@@ -147,6 +150,7 @@ impl RecipeOption {
             | Self::Shortcut
             | Self::Dimensions
             | Self::Block
+            | Self::Width
             | Self::Layout
             | Self::StridePlacement
             | Self::StemPooling
@@ -197,6 +201,7 @@ mod tests {
         recipe.network.shortcut = Some(Shortcut::Identity);
         recipe.network.dimensions = Some(DimensionChange::A);
         recipe.network.block = Some(Block::Basic);
+        recipe.network.width = Some(2);
         recipe.network.layout = Some(Layout::Cifar);
         recipe.network.stride_placement = Some(StridePlacement::First);
         recipe.network.stem_pooling = Some(StemPooling::Last);
