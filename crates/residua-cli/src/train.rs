@@ -74,6 +74,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     schedule: ScheduleArguments,
     #[command(flatten)]
+    regularisation: RegularisationArguments,
+    #[command(flatten)]
     fine_tuning: FineTuningArguments,
     #[command(flatten)]
     intervals: IntervalArguments,
@@ -156,6 +158,15 @@ struct ScheduleArguments {
     /// What all random choices follow from [default: 1].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Regularisation")]
+struct RegularisationArguments {
+    /// Drop units' branches at random, that of unit l of L with probability l/L times P, in each step anew; those that are there are
+    /// divided by the probability that they are. A branch that is dropped is not computed [default: 0].
+    #[arg(long, value_name = "P")]
+    stochastic_depth: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +278,7 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
         self.intervals.refine(&mut recipe);
         let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
@@ -293,6 +305,15 @@ impl DataArguments {
         recipe.data.varies_colour |= self.colour;
         recipe.data.is_shuffled &= !self.no_shuffle;
         set(&mut recipe.data.unreadable_share, &self.max_unreadable);
+    }
+}
+
+impl RegularisationArguments {
+    /// Nothing is dropped with probability zero, and recipes do not say so.
+    fn refine(&self, recipe: &mut Recipe) {
+        let regularisation = &mut recipe.regularisation;
+        let stochastic_depth = self.stochastic_depth.or(regularisation.stochastic_depth);
+        regularisation.stochastic_depth = stochastic_depth.filter(|&probability| probability != 0.);
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::WarmupIterations => "--warmup (iterations)",
         RecipeOption::WarmupLearningRate => "--warmup (learning rate)",
         RecipeOption::WarmupKind => "--warmup (kind)",
+        RecipeOption::StochasticDepth => "--stochastic-depth",
         RecipeOption::Frozen => "--freeze",
         RecipeOption::ClassifierLearningRate => "--head-lr",
         RecipeOption::LayerDecay => "--layer-decay",

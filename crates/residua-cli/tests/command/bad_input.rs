@@ -64,13 +64,19 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
     for (line, parts) in [
         ("train --model resnet21", ["--model resnet21", "6n+2 (nearest: 20 and 26)"]),
         ("summary --model preresnet31", ["--model preresnet31", "9n+2 (nearest: 29 and 38)"]),
-        ("train --model wrn-27-10", ["--model wrn-27-10", "6n+4, such as 16, 22, 28 or 40 (nearest: 22 and 28)"]),
+        (
+            "train --model wrn-27-10",
+            ["--model wrn-27-10", "6n+4, such as 16, 22, 28 or 40 (nearest: 22 and 28)"],
+        ),
         ("summary --model wrn-28-0", ["--model wrn-28-0: a width of 0", "from 1 to 1024"]),
         ("summary --model preresnet20 --width 2000", ["a width of 2000", "from 1 to 1024"]),
         ("summary --width 0", ["--width", "1 or more"]),
         ("summary --model wrn-40-400", ["width 400 at depth 38 makes ", " weights in convolutions"]),
         ("train --model wrn-28-10 --width 4", ["wrn-28-10 has width 10, not 4", "leave the width out"]),
-        ("train --model wrn-28-10 --block bottleneck", ["wrn-28-10 is a CIFAR network of basic units", "with a width"]),
+        (
+            "train --model wrn-28-10 --block bottleneck",
+            ["wrn-28-10 is a CIFAR network of basic units", "with a width"],
+        ),
         (
             "train --model wrn-28-100 --memory 4GiB",
             ["--memory: training on batches of 128 does not fit in 4.3GB", "lean "],
@@ -120,6 +126,12 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --lr nan", ["--lr = NaN", "finite number, at least 0"]),
         ("train --lr -1", ["--lr = -1", "finite number, at least 0"]),
         ("train --lr fast", ["'fast' for '--lr", "float"]),
+        ("train --stochastic-depth 1", ["--stochastic-depth = 1", "below 1, usually up to 0.5"]),
+        ("train --stochastic-depth nan", ["--stochastic-depth = NaN", "at least 0 and below 1"]),
+        (
+            "train --stochastic-depth 0.5 --shortcut scale:0.5,1",
+            ["--stochastic-depth = 0.5: stochastic depth wants units that add", "not shortcut scale:0.5,1"],
+        ),
         ("train --momentum 1", ["--momentum = 1", "below 1"]),
         ("train --momentum 0 --nesterov", ["nesterov", "above 0"]),
         ("train --weight-decay inf", ["--weight-decay = inf", "finite number"]),

@@ -4,10 +4,10 @@ use thiserror::Error;
 
 use crate::precision::UnavailablePrecision;
 
+use super::name::wide_name;
 use super::ordering::Ordering;
 use super::part::Part;
 use super::variants::{Block, Layout};
-use super::name::wide_name;
 use crate::choice::nearest;
 
 /// A network that cannot be built, or an input that it cannot take.
@@ -204,6 +204,15 @@ pub enum NetworkError {
          {shortcut}; train in f32"
     )]
     Precision {
+        /// What stands on the shortcuts.
+        shortcut: String,
+    },
+    /// Stochastic depth where paths are weighted.
+    #[error(
+        "stochastic depth wants units that add branch and shortcut as they are (identity or conv1x1), not shortcut {shortcut}; \
+         leave one of the two out"
+    )]
+    StochasticDepth {
         /// What stands on the shortcuts.
         shortcut: String,
     },

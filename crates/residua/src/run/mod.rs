@@ -25,7 +25,7 @@ pub use metrics::{MetricsError, Record, read_metrics};
 pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
     DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, NamedRecipe,
-    OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption,
+    OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption, Regularisation,
 };
 pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;

@@ -2,6 +2,7 @@
 
 mod fine_tuning;
 mod option;
+mod regularisation;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 pub use self::fine_tuning::{FineTuning, LearningRates};
 pub use self::option::RecipeOption;
+pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::schedule::{Schedule, Warmup};
 use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, View};
@@ -47,6 +49,9 @@ pub struct Recipe {
     pub optimiser: OptimiserOptions,
     /// Length and learning rate.
     pub schedule: Schedule,
+    /// What is dropped at random.
+    #[serde(default, skip_serializing_if = "Regularisation::is_default")]
+    pub regularisation: Regularisation,
     /// How training differs from part to part of the network.
     #[serde(default, skip_serializing_if = "FineTuning::is_default")]
     pub fine_tuning: FineTuning,
@@ -192,6 +197,7 @@ impl Recipe {
             data: DataOptions::default(),
             optimiser: OptimiserOptions::default(),
             schedule,
+            regularisation: Regularisation::default(),
             fine_tuning: FineTuning::default(),
             intervals: Intervals::default(),
         }
@@ -361,6 +367,7 @@ mod tests {
             recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));
             recipe.fine_tuning.frozen = [Part::Stem, Part::Stage(1)].into_iter().collect();
             recipe.fine_tuning.layer_decay = Some(0.75);
+            recipe.regularisation.stochastic_depth = Some(0.5);
             let text = recipe.to_toml();
             assert!(
                 text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),

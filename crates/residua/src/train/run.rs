@@ -199,9 +199,10 @@ impl Run {
         let batch = self.loader.next_batch()?;
         let iteration = self.state.iteration + 1;
         let measures_norms = self.recipe.intervals.norms.is_some_and(|norms| iteration.is_multiple_of(norms));
-        let mut pass = Pass::train(self.recipe.seed, self.state.iteration)
+        let pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
+        let mut pass = self.recipe.regularisation.of_pass(pass);
         let (network, sgd) = (self.ready.network.clone(), &mut self.sgd);
         let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
             let mut learnt = backward_on_this_thread(&network, &batch, &mut pass)?;

@@ -71,6 +71,8 @@ pub enum RecipeOption {
     WarmupLearningRate,
     /// How the learning rate goes on from there.
     WarmupKind,
+    /// The probability that the last unit's branch is dropped.
+    StochasticDepth,
     /// The parts of the network that are left as they are.
     Frozen,
     /// The classifier's learning rate.
@@ -123,6 +125,7 @@ words!(RecipeOption, "option", {
     WarmupIterations => "schedule.warmup.iterations",
     WarmupLearningRate => "schedule.warmup.learning_rate",
     WarmupKind => "schedule.warmup.kind",
+    StochasticDepth => "regularisation.stochastic_depth",
     Frozen => "fine_tuning.frozen",
     ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
     LayerDecay => "fine_tuning.layer_decay",
@@ -175,6 +178,7 @@ impl RecipeOption {
             | Self::WarmupIterations
             | Self::WarmupLearningRate
             | Self::WarmupKind
+            | Self::StochasticDepth
             | Self::Frozen
             | Self::ClassifierLearningRate
             | Self::LayerDecay => false,
@@ -211,6 +215,7 @@ mod tests {
         recipe.data.size = Some(32);
         recipe.data.augmentation = Some(Augmentation::Shift);
         recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));
+        recipe.regularisation.stochastic_depth = Some(0.5);
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 
-use residua_infer::network::NetworkError;
+use residua_infer::network::{NetworkError, Shortcut, Weighting};
 use residua_infer::view::ViewError;
 
-use super::{FineTuning, Intervals, OptimiserOptions, Recipe, RecipeOption};
+use super::{FineTuning, Intervals, OptimiserOptions, Recipe, RecipeOption, Regularisation};
 use crate::nn::Part;
 
 impl Recipe {
@@ -15,7 +15,16 @@ impl Recipe {
     /// # Errors
     /// Names the first option that has not.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let Self { seed: _, network, data, optimiser, schedule, fine_tuning: _, intervals } = self;
+        let Self {
+            seed: _,
+            network,
+            data,
+            optimiser,
+            schedule,
+            regularisation: _,
+            fine_tuning: _,
+            intervals,
+        } = self;
         self.layout()?;
         if let Some(size) = data.size {
             let rule = "only pictures in a folder are brought to a size; leave it out";
@@ -74,6 +83,7 @@ impl Recipe {
             require_magnitude(RecipeOption::WarmupLearningRate, warmup.learning_rate)?;
         }
 
+        self.check_regularisation()?;
         self.check_fine_tuning()?;
 
         let Intervals { log, evaluate, checkpoint, keep, norms } = intervals;
@@ -87,6 +97,20 @@ impl Recipe {
             0,
             "must be at least 1; leave it out to measure none",
         )
+    }
+
+    fn check_regularisation(&self) -> Result<(), InvalidOption> {
+        let Regularisation { stochastic_depth } = self.regularisation;
+        let Some(probability) = stochastic_depth else { return Ok(()) };
+        let option = RecipeOption::StochasticDepth;
+        let rule = "must be at least 0 and below 1, usually up to 0.5";
+        require((0.0..1.0).contains(&probability), option, probability, rule)?;
+        let shortcut = self.network.shortcut.unwrap_or(Shortcut::Identity);
+        if probability > 0. && shortcut.weighting() != Weighting::None {
+            let problem = NetworkError::StochasticDepth { shortcut: shortcut.to_string() };
+            return Err(InvalidOption::new(option, probability, OptionProblem::Network(problem)));
+        }
+        Ok(())
     }
 
     fn check_fine_tuning(&self) -> Result<(), InvalidOption> {
@@ -239,6 +263,21 @@ mod tests {
             (error(|recipe| recipe.schedule.decay_at = vec![6, 5]), "schedule.decay_at = [6, 5]"),
             (error(|recipe| recipe.schedule.decay_factor = 0.0), "schedule.decay_factor = 0"),
             (error(|recipe| recipe.schedule.decay_factor = f64::NAN), "schedule.decay_factor = NaN"),
+            (
+                error(|recipe| recipe.regularisation.stochastic_depth = Some(1.)),
+                "regularisation.stochastic_depth = 1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| recipe.regularisation.stochastic_depth = Some(f64::NAN)),
+                "regularisation.stochastic_depth = NaN",
+            ),
+            (
+                error(|recipe| {
+                    recipe.regularisation.stochastic_depth = Some(0.5);
+                    recipe.network.shortcut = Some("scale:0.5,1".parse().unwrap());
+                }),
+                "regularisation.stochastic_depth = 0.5: stochastic depth wants units that add",
+            ),
             (error(|recipe| recipe.intervals.log = 0), "intervals.log = 0"),
             (error(|recipe| recipe.intervals.evaluate = 0), "intervals.evaluate = 0"),
             (error(|recipe| recipe.intervals.checkpoint = 0), "intervals.checkpoint = 0"),
