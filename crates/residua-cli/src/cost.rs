@@ -25,6 +25,7 @@ use crate::words::words;
 const EXAMPLES: &str = "Examples:
   residua cost
   residua cost resnet20 preresnet20 preresnet110 --batch 64 --runs runs --out cost.html
+  residua cost --set wide --out cost.html
   residua cost --set imagenet --batch 4 --steps 1 --out cost.svg
   residua cost --set imagenet --counts-only";
 

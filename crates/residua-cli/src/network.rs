@@ -19,7 +19,8 @@ use crate::words::words;
 pub(crate) struct NetworkArguments {
     /// resnet<depth> (original units) or preresnet<depth> (full pre-activation). CIFAR networks have depth 6n+2
     /// (basic units: 20, 32, 44, 56, 110, ...) or 9n+2 (bottleneck units: 164, 1001, ...); 18, 34, 50, 101, 152 and
-    /// 200 are ImageNet networks [default: preresnet20, in bench preresnet110].
+    /// 200 are ImageNet networks. wrn-<depth>-<width> is a wide CIFAR network, of depth 6n+4: wrn-28-10, wrn-16-4
+    /// [default: preresnet20, in bench preresnet110].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Placement of BN and ReLU in a unit; W is a convolution, a bottleneck has one more W BN ReLU [default: by the model's name].
@@ -28,12 +29,16 @@ pub(crate) struct NetworkArguments {
     /// What stands on every shortcut [default: identity].
     #[arg(long, value_name = "SHORTCUT", allow_hyphen_values = true, value_parser = words::<Shortcut>())]
     shortcut: Option<Shortcut>,
-    /// Shortcut where dimensions change [default: a in CIFAR networks of basic and single units, b elsewhere].
+    /// Shortcut where dimensions change [default: a in CIFAR networks of basic and single units and of width 1, b elsewhere].
     #[arg(long, value_name = "A|B", value_parser = words::<DimensionChange>())]
     dimensions: Option<DimensionChange>,
     /// Convolutions of a unit [default: by the depth].
     #[arg(long, value_name = "BLOCK", value_parser = words::<Block>())]
     block: Option<Block>,
+    /// What the channels of stages are multiplied by: all channels of single and basic units, of bottleneck units those between
+    /// their convolutions, as in torchvision's wide_resnet50_2. The stem's channels stay [default: by the model's name, else 1].
+    #[arg(long, value_name = "K", value_parser = count::<NonZeroUsize>)]
+    width: Option<NonZeroUsize>,
     /// Stem and stages [default: by the depth].
     #[arg(long, value_name = "LAYOUT", value_parser = words::<Layout>())]
     layout: Option<Layout>,
@@ -81,6 +86,7 @@ impl NetworkArguments {
             shortcut: self.shortcut.or(base.shortcut),
             dimensions: self.dimensions.or(base.dimensions),
             block: self.block.or(base.block),
+            width: self.width.map(NonZeroUsize::get).or(base.width),
             layout: self.layout.or(base.layout),
             stride_placement: self.stride_placement.or(base.stride_placement),
             stem_pooling: self.stem_pooling.or(base.stem_pooling),
@@ -95,6 +101,9 @@ impl NetworkArguments {
         self.refine(&NetworkOptions::named(model))
     }
 }
+
+/// What a width is written behind, in a network in one word.
+const WIDTH: &str = "width:";
 
 /// A network in one word: `MODEL/REFINEMENT/...`, such as `resnet110/scale:0.5,0.5`; one that there can be.
 pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
@@ -111,6 +120,10 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
             options.block = Some(block);
         } else if let Ok(dimensions) = part.parse() {
             options.dimensions = Some(dimensions);
+        } else if let Some(width) = part.strip_prefix(WIDTH) {
+            options.width = Some(
+                count::<NonZeroUsize>(width).map_err(|error| wrong(&format_args!("{part}: {error}")))?.get(),
+            );
         } else if let Err(error @ ShortcutError::Parameters { .. }) = shortcut {
             return Err(wrong(&error));
         } else {
@@ -122,10 +135,12 @@ pub(crate) fn parse_network(text: &str) -> Result<NetworkOptions, UsageError> {
 }
 
 fn no_refinement(part: &str) -> String {
-    let words = [Ordering::words(), Shortcut::words(), Block::words(), DimensionChange::words()].concat();
+    let width = vec![WIDTH.trim_end_matches(':')];
+    let words =
+        [Ordering::words(), Shortcut::words(), Block::words(), DimensionChange::words(), width].concat();
     let word = part.split(':').next().unwrap_or_default();
     format!(
-        "'{part}' is no ordering, shortcut, block or dimension change{}; see residua train --help",
+        "'{part}' is no ordering, shortcut, block, dimension change or width{}; see residua train --help",
         suggestion(nearest(word, &words))
     )
 }

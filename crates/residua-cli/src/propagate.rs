@@ -37,7 +37,7 @@ pub(crate) const BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Networks with their initial weights, as MODEL or MODEL/REFINEMENT/..., where a refinement is an ordering, a
-    /// shortcut, a block or dimensions a or b; or trained ones: a run's or checkpoint's folder. Where a folder has a
+    /// shortcut, a block, dimensions a or b, or a width (width:2); or trained ones: a run's or checkpoint's folder. Where a folder has a
     /// model's name, a refinement that changes nothing (preresnet20/identity) means the model.
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,

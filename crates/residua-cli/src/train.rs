@@ -81,6 +81,7 @@ pub(crate) struct Arguments {
     schedule: ScheduleArguments,
     #[command(flatten)]
     loss: LossArguments,
+    regularisation: RegularisationArguments,
     #[command(flatten)]
     fine_tuning: FineTuningArguments,
     #[command(flatten)]
@@ -136,6 +137,15 @@ struct DataArguments {
     /// What pixels are shifted and scaled by [default: channel].
     #[arg(long, value_name = "KIND", value_parser = words::<NormalisationKind>())]
     normalisation: Option<NormalisationKind>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Regularisation")]
+struct RegularisationArguments {
+    /// Drop units' branches at random, that of unit l of L with probability l/L times P, in each step anew; those that are there are
+    /// divided by the probability that they are. A branch that is dropped is not computed [default: 0].
+    #[arg(long, value_name = "P")]
+    stochastic_depth: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +278,7 @@ impl Arguments {
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
         self.loss.refine(&mut recipe)?;
+        self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
         self.intervals.refine(&mut recipe);
         let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
@@ -298,6 +309,15 @@ impl DataArguments {
         recipe.data.cutmix = self.cutmix.or(recipe.data.cutmix);
         recipe.data.is_shuffled &= !self.no_shuffle;
         set(&mut recipe.data.unreadable_share, &self.max_unreadable);
+    }
+}
+
+impl RegularisationArguments {
+    /// Nothing is dropped with probability zero, and recipes do not say so.
+    fn refine(&self, recipe: &mut Recipe) {
+        let regularisation = &mut recipe.regularisation;
+        let stochastic_depth = self.stochastic_depth.or(regularisation.stochastic_depth);
+        regularisation.stochastic_depth = stochastic_depth.filter(|&probability| probability != 0.);
     }
 }
 

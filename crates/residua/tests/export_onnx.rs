@@ -127,6 +127,14 @@ fn imagenet_networks_give_the_classifiers_logits() {
 }
 
 #[test]
+fn wide_networks_give_the_classifiers_logits() {
+    check_logits(&NetworkOptions::named("wrn-10-4"), [32, 32]);
+    for (model, width) in [("resnet8", 3), ("preresnet29", 2), ("resnet18", 2), ("resnet50", 2)] {
+        check_logits(&NetworkOptions { width: Some(width), ..NetworkOptions::named(model) }, [32, 32]);
+    }
+}
+
+#[test]
 fn deep_networks_give_the_classifiers_logits() {
     for model in ["preresnet110", "resnet164"] {
         check_logits(&NetworkOptions::named(model), [32, 32]);

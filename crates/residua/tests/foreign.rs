@@ -12,7 +12,7 @@ use residua::evaluate::{Trained, to_host};
 use residua::infer::foreign::{Description, Family, ForeignError, Misfit, Recognition, named_by};
 use residua::infer::weights::{Container, TensorFile, encode};
 use residua::infer::{Classifier, StoredWeights};
-use residua::nn::{NamedTensors, TensorValues};
+use residua::nn::{NamedTensors, NetworkOptions, TensorValues};
 use residua::ops::Engine;
 use serde::Deserialize;
 
@@ -87,7 +87,7 @@ fn sized(side: usize) -> Description {
 #[test]
 fn networks_of_others_give_their_logits() {
     let cases = Case::all();
-    assert!(cases.len() >= 9);
+    assert!(cases.len() >= 10);
     for case in cases {
         let (weights, recognition) = case.weights().recognised(&sized(case.side)).unwrap();
         assert_eq!(recognition.family, Some(case.family()), "{}", case.model);
@@ -120,6 +120,29 @@ fn in_and_out_again_is_the_identity() {
         let network = weights.info().unwrap().network;
         let back = named_by(case.family(), &network, weights.tensors).unwrap();
         assert!(back == case.tensors(), "{}", case.model);
+    }
+}
+
+#[test]
+fn wide_networks_are_recognised_and_what_others_do_not_have_is_refused() {
+    let case = Case::all().into_iter().find(|case| case.model == "wide_resnet50_2").unwrap();
+    let (weights, _) = case.weights().recognised(&sized(case.side)).unwrap();
+    let network = weights.info().unwrap().network;
+    let config = network.residual().unwrap();
+    assert_eq!((config.name().as_str(), config.width), ("resnet50", 2));
+    let tensors = NamedTensors::new();
+    for (model, family, part) in [
+        ("resnet18", Family::Torchvision, "basic units of torchvision have width 1, not 2"),
+        ("resnet20", Family::PyTorchCifarModels, "basic units of pytorch-cifar-models have width 1, not 2"),
+    ] {
+        let options = NetworkOptions {
+            width: Some(2),
+            dimensions: Some("b".parse().unwrap()),
+            ..NetworkOptions::named(model)
+        };
+        let network = options.resolve(10).unwrap().into();
+        let reason = named_by(family, &network, tensors.clone()).unwrap_err();
+        assert_eq!(reason, part, "{model}");
     }
 }
 

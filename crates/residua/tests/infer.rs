@@ -172,6 +172,21 @@ fn deep_and_imagenet_networks_agree() {
             assert!(worst < computing.bound(), "{model}, {computing:?}: {worst}");
         }
     }
+    for (model, width, batch, size) in [
+        ("wrn-10-3", 3, 5, [16, 12]),
+        ("wrn-16-8", 8, 1, [32, 32]),
+        ("resnet8", 5, 3, [16, 16]),
+        ("preresnet20", 2, 2, [32, 32]),
+        ("preresnet29", 3, 3, [16, 16]),
+        ("resnet18", 2, 1, [32, 64]),
+        ("resnet50", 2, 1, [64, 32]),
+    ] {
+        for computing in Computing::available() {
+            let options = NetworkOptions { width: Some(width), ..NetworkOptions::named(model) };
+            let worst = difference(both_in(computing, &options, batch, size, 5));
+            assert!(worst < computing.bound(), "{model} of width {width}, {computing:?}: {worst}");
+        }
+    }
     let middle = NetworkOptions {
         stride_placement: Some("middle".parse().unwrap()),
         ..NetworkOptions::named("resnet50")

@@ -107,6 +107,7 @@ fn other_blocks_engines_and_layouts_train_the_same_in_every_mode() {
     let gated = config("resnet20", |options| options.shortcut = Some("exclusive-gate:0".parse().unwrap()));
     assert_modes_agree("composed", &gated, SIZE, |iteration| train(iteration).with_engine(Engine::Composed));
     assert_modes_agree("imagenet", &config("preresnet18", |_| {}), 32, train);
+    assert_modes_agree("wide", &config("wrn-28-2", |_| {}), SIZE, train);
 }
 
 #[test]

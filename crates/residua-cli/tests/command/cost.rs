@@ -38,6 +38,16 @@ fn the_usual_networks_are_listed_with_published_errors() {
         (&23_834_568.into(), &21.2.into())
     );
     assert_eq!(sandbox.succeed("cost --counts-only").stdout.lines().count(), 11);
+    let wide = sandbox.succeed("cost --set wide --counts-only --json").json();
+    let widest = wide.as_array().unwrap().iter().find(|cost| cost["name"] == "wrn-28-10").unwrap();
+    assert_eq!(
+        (&widest["parameters"], &widest["published"]["error"], &widest["published_cifar100"]["error"]),
+        (&36_479_194.into(), &4.17.into(), &20.5.into())
+    );
+    assert!(sandbox.succeed("cost --set wide --counts-only").stdout.contains("4.17 (CIFAR-100: 20.5)"));
+    // A width refines any network.
+    let wider = sandbox.succeed("cost preresnet26/width:10 --counts-only --json").json();
+    assert_eq!(wider[0]["parameters"], widest["parameters"]);
 }
 
 #[test]

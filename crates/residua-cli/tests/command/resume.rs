@@ -269,6 +269,37 @@ fn averages_accumulated_gradients_and_rates_without_steps_resume_exactly() {
 }
 
 #[test]
+fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
+    let sandbox = Sandbox::new();
+    let wide = RUN.replace("preresnet8", "wrn-10-2");
+    let original = format!("{RUN} --ordering original --dimensions b");
+    for (name, run) in [("wide", wide), ("original", original)] {
+        let run = format!("{run} --stochastic-depth 0.6");
+        sandbox.succeed(&format!("{run} --checkpoint-every 8 --keep 9 --out {name}"));
+        let recipe = fs::read_to_string(sandbox.at(name).join("recipe.toml")).unwrap();
+        assert!(recipe.contains("[regularisation]\nstochastic_depth = 0.6\n"), "{recipe}");
+        let undisturbed = Outcome::of(&sandbox.at(name));
+        for checkpoint in checkpoints(&sandbox.at(name)).into_iter().filter(|path| iteration(path) > 8) {
+            fs::remove_dir_all(checkpoint).unwrap();
+        }
+        sandbox.succeed(&format!("train --resume {name} --threads 3 --memory lean"));
+        undisturbed.assert_same(&sandbox.at(name));
+        for (option, named) in [
+            ("--stochastic-depth 0.5", "--stochastic-depth was 0.6, now 0.5"),
+            ("--stochastic-depth 0", "--stochastic-depth was 0.6, now not set"),
+        ] {
+            let ended = sandbox.run(&format!("train --resume {name} --iterations 30 {option}"));
+            assert!(ended.code == Some(2) && ended.stderr.contains(named), "{}", ended.stderr);
+        }
+    }
+    let recipe = fs::read_to_string(sandbox.at("wide/recipe.toml")).unwrap();
+    assert!(recipe.contains("model = \"wrn-10-2\"\n") && recipe.contains("width = 2\n"), "{recipe}");
+    let summary = sandbox.succeed("summary --checkpoint wide --json").json();
+    assert_eq!((&summary["model"], &summary["network"]["width"]), (&"wrn-10-2".into(), &2.into()));
+    sandbox.succeed("eval --checkpoint wide --data cifar10:data");
+}
+
+#[test]
 fn threads_workers_memory_and_a_longer_run_may_change_on_resume() {
     let sandbox = Sandbox::new();
     sandbox.succeed(&format!("{} --out run", RUN.replace("--iterations 24", "--iterations 12")));
@@ -293,6 +324,7 @@ fn options_that_make_another_run_are_refused_on_resume_by_name() {
         ("--model preresnet14", "--model was \"preresnet8\", now \"preresnet14\""),
         ("--batch 16", "--batch was 8, now 16"),
         ("--shortcut dropout:0.5", "--shortcut was \"identity\", now \"dropout:0.5\""),
+        ("--width 2", "--width was not set, now 2"),
         ("--decay-at none", "--decay-at was [10,18], now []"),
         ("--warmup none", "--warmup (iterations) was 4, now not set"),
         ("--nesterov", "is_nesterov was false, now true"),

@@ -12,7 +12,7 @@ use crate::words;
 /// Whose names a network's tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// torchvision's and timm's `resnet18` to `resnet152`, and `inception_v3`.
+    /// torchvision's and timm's `resnet18` to `resnet152`, `wide_resnet50_2` and `wide_resnet101_2`, and `inception_v3`.
     Torchvision,
     /// timm's `resnetv2` networks with BN.
     TimmV2,
@@ -23,7 +23,7 @@ pub enum Family {
 }
 
 words!(Family, "family", {
-    Torchvision => "torchvision": "torchvision's and timm's resnet18, 34, 50, 101, 152 and inception_v3",
+    Torchvision => "torchvision": "torchvision's and timm's resnet18, 34, 50, 101, 152, wide_resnet50_2 and 101_2, inception_v3",
     TimmV2 => "timm-v2": "timm's resnetv2_18, 34, 50, 101 with batch normalisation",
     PyTorchCifarModels => "pytorch-cifar-models": "chenyaofo's cifar10_resnet20 to 56 and cifar100_resnet20 to 56",
     Akamaster => "akamaster": "akamaster's resnet20 to resnet1202 for CIFAR-10",
@@ -62,6 +62,11 @@ impl Family {
         }
     }
 
+    /// Whether this family has networks of such units that are wider than usual.
+    pub(super) fn has_widths(self, block: Block) -> bool {
+        self == Self::Torchvision && block == Block::Bottleneck
+    }
+
     /// Whether a network is one of this family, so that its weights can be given this family's names.
     ///
     /// # Errors
@@ -96,6 +101,8 @@ impl Family {
             other("stem", &network.stem_pooling, &stem_pooling)
         } else if network.stride_placement != of_block {
             other("stride placement", &network.stride_placement, &of_block)
+        } else if network.width != 1 && !self.has_widths(network.block) {
+            Err(format!("{} units of {self} have width 1, not {}", network.block, network.width))
         } else if network.layout == Layout::Cifar && network.block != Block::Basic {
             other("units", &network.block, &Block::Basic)
         } else {

@@ -74,6 +74,7 @@ fn residual(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
     let model =
         format!("{}{depth}", if ordering == Ordering::FullPreActivation { "preresnet" } else { "resnet" });
     let options = NetworkOptions {
+        width: width(tensors, family, block),
         layout: Some(layout),
         block: Some(block),
         ordering: Some(ordering),
@@ -84,6 +85,16 @@ fn residual(tensors: &NamedTensors, family: Family) -> Option<ResNetConfig> {
     };
     options.resolve(classes).ok()
 }
+
+/// By how much the channels between the convolutions of bottleneck units are more than usual, in a family that has such networks.
+fn width(tensors: &NamedTensors, family: Family, block: Block) -> Option<usize> {
+    let first = tensors.get(&family.name_of("stages.0.0.conv1.weight"))?;
+    let channels = *first.shape.first().filter(|_| family.has_widths(block))?;
+    Some(channels / USUAL_CHANNELS).filter(|width| width * USUAL_CHANNELS == channels)
+}
+
+/// Channels that the first bottleneck unit of an ImageNet network computes with.
+const USUAL_CHANNELS: usize = 64;
 
 /// Inception-v3, where the family has it and tensors are named as those of its modules.
 fn inception(tensors: &NamedTensors, family: Family) -> Option<InceptionConfig> {

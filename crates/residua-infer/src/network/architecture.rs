@@ -63,9 +63,12 @@ impl Architecture {
     /// What the name leaves open, in words.
     pub fn description(&self) -> String {
         match self {
-            Self::ResNet(ResNetConfig { ordering, shortcut, block, dimensions, classes, .. }) => format!(
-                "{ordering} ordering, {shortcut} shortcut, {block} units, dimensions {dimensions}, {classes} classes"
-            ),
+            Self::ResNet(ResNetConfig { ordering, shortcut, block, width, dimensions, classes, .. }) => {
+                let width = if *width == 1 { String::new() } else { format!(" of width {width}") };
+                format!(
+                    "{ordering} ordering, {shortcut} shortcut, {block} units{width}, dimensions {dimensions}, {classes} classes"
+                )
+            }
             Self::InceptionV3(InceptionConfig { classes }) => format!("{classes} classes"),
         }
     }

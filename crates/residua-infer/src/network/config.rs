@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::NetworkError;
+use super::name::Name;
 use super::ordering::Ordering;
 use super::shortcut::Shortcut;
 use super::variants::{Block, DimensionChange, Layout, StemPooling, StridePlacement, Trunk};
@@ -27,6 +28,10 @@ pub struct ResNetConfig {
     pub layout: Layout,
     /// Convolutions of a unit.
     pub block: Block,
+    /// What the channels of stages are multiplied by, those of the stem not: of single and basic units all channels, of bottleneck
+    /// units the inner ones (K of *Wide Residual Networks*, Zagoruyko and Komodakis 2016).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub width: usize,
     /// Placement of BN and ReLU.
     pub ordering: Ordering,
     /// What stands on the shortcut of every unit.
@@ -54,13 +59,15 @@ pub struct ResNetConfig {
 /// A network as it is asked for: its name, and whatever refines it. What is left out follows from the name:
 ///
 /// - `resnet<depth>` has original units, `preresnet<depth>` full pre-activation;
+/// - `wrn-<depth>-<width>` is a wide CIFAR network of basic units with full pre-activation, whose depth is 6n+4 as its paper counts:
+///   `wrn-28-10` is `preresnet26` with width 10;
 /// - depths 18, 34, 50, 101, 152 and 200 are ImageNet networks, all others CIFAR networks;
 /// - CIFAR networks of depth 6n+2 have basic units, 164, 1001 and other depths of 9n+2 bottleneck units;
-/// - dimensions change by option A in CIFAR networks of basic and single units, by option B elsewhere.
+/// - dimensions change by option A in CIFAR networks of basic and single units and of width 1, by option B elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkOptions {
-    /// `resnet<depth>` or `preresnet<depth>`.
+    /// `resnet<depth>`, `preresnet<depth>` or `wrn-<depth>-<width>`.
     pub model: String,
     /// Placement of BN and ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +81,9 @@ pub struct NetworkOptions {
     /// Convolutions of a unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
+    /// What the channels of stages are multiplied by, of bottleneck units the inner ones; 1 if neither this nor the name says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
     /// Stem and stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
@@ -105,9 +115,14 @@ impl NetworkOptions {
     /// # Errors
     /// When the name is unknown or the options contradict it or each other.
     pub fn resolve(&self, classes: usize) -> Result<ResNetConfig, NetworkError> {
-        let (is_preactivated, depth) = parse_model(&self.model)
-            .ok_or_else(|| NetworkError::UnknownModel { given: self.model.clone() })?;
-        let is_imagenet_depth = imagenet_units(depth).is_some();
+        let (is_preactivated, depth, wide) = match Name::parse(&self.model)? {
+            Name::Plain { is_preactivated, depth } => (is_preactivated, depth, None),
+            Name::Wide { depth, width } => (true, depth, Some(width)),
+        };
+        if let Some(width) = wide {
+            self.check_wide(width)?;
+        }
+        let is_imagenet_depth = wide.is_none() && imagenet_units(depth).is_some();
         let layout = self.layout.unwrap_or(if is_imagenet_depth { Layout::ImageNet } else { Layout::Cifar });
         let fits = |per_unit| depth > 2 && (depth - 2) % per_unit == 0;
         if layout == Layout::Cifar && self.block.is_none() && !fits(6) && !fits(9) {
@@ -115,18 +130,23 @@ impl NetworkOptions {
         }
         let block = self.block.unwrap_or(match layout {
             Layout::ImageNet => imagenet_units(depth).map_or(Block::Bottleneck, |(block, _)| block),
+            Layout::Cifar if wide.is_some() => Block::Basic,
             Layout::Cifar if [164, 1001].contains(&depth) || !fits(6) => Block::Bottleneck,
             Layout::Cifar => Block::Basic,
         });
+        let width = self.width.or(wide).unwrap_or(1);
         let default_ordering = if is_preactivated { Ordering::FullPreActivation } else { Ordering::Original };
         let default_dimensions = match (layout, block) {
-            (Layout::Cifar, Block::Single | Block::Basic) => DimensionChange::A,
+            (Layout::Cifar, Block::Single | Block::Basic) if wide.is_none() && width == 1 => {
+                DimensionChange::A
+            }
             _ => DimensionChange::B,
         };
         let config = ResNetConfig {
             depth,
             layout,
             block,
+            width,
             ordering: self.ordering.unwrap_or(default_ordering),
             shortcut: self.shortcut.unwrap_or(Shortcut::Identity),
             dimensions: self.dimensions.unwrap_or(default_dimensions),
@@ -138,6 +158,18 @@ impl NetworkOptions {
             precision: self.precision.unwrap_or_default(),
         };
         config.check().map(|()| config)
+    }
+
+    /// Checks that nothing contradicts the name of a wide network of this width.
+    fn check_wide(&self, width: usize) -> Result<(), NetworkError> {
+        if let Some(given) = self.width.filter(|&given| given != width) {
+            return Err(NetworkError::WideName { model: self.model.clone(), width, given });
+        }
+        let is_basic = self.block.is_none_or(|block| block == Block::Basic);
+        if !is_basic || self.layout == Some(Layout::ImageNet) {
+            return Err(NetworkError::WideFrame { model: self.model.clone() });
+        }
+        Ok(())
     }
 
     /// The same network with every option written out.
@@ -156,6 +188,7 @@ impl NetworkOptions {
             stride_placement: Some(config.stride_placement),
             bn_group: config.bn_group,
             // Written out only where they are not what every network has.
+            width: (!is_one(&config.width)).then_some(config.width),
             stem_pooling: (config.stem_pooling != StemPooling::default()).then_some(config.stem_pooling),
             trunk: (config.trunk != Trunk::default()).then_some(config.trunk),
             precision: (config.precision != Precision::default()).then_some(config.precision),
@@ -164,12 +197,6 @@ impl NetworkOptions {
 }
 
 impl ResNetConfig {
-    /// The name of the network, refinements left out: `resnet50`, `preresnet110`.
-    pub fn name(&self) -> String {
-        let prefix = if self.ordering == Ordering::FullPreActivation { "pre" } else { "" };
-        format!("{prefix}resnet{}", self.depth)
-    }
-
     /// How this network is asked for.
     pub fn options(&self) -> NetworkOptions {
         NetworkOptions {
@@ -178,6 +205,7 @@ impl ResNetConfig {
             shortcut: Some(self.shortcut),
             dimensions: Some(self.dimensions),
             block: Some(self.block),
+            width: Some(self.width),
             layout: Some(self.layout),
             stride_placement: Some(self.stride_placement),
             stem_pooling: Some(self.stem_pooling),
@@ -203,6 +231,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// The width of networks that do not say otherwise.
+fn one() -> usize {
+    1
+}
+
+fn is_one(width: &usize) -> bool {
+    *width == 1
+}
+
 /// The block of the ImageNet network of this depth and its units in each of the four stages.
 pub(super) fn imagenet_units(depth: usize) -> Option<(Block, [usize; 4])> {
     match depth {
@@ -214,15 +251,6 @@ pub(super) fn imagenet_units(depth: usize) -> Option<(Block, [usize; 4])> {
         200 => Some((Block::Bottleneck, [3, 24, 36, 3])),
         _ => None,
     }
-}
-
-fn parse_model(model: &str) -> Option<(bool, usize)> {
-    let (is_preactivated, depth) = match model.strip_prefix("preresnet") {
-        Some(depth) => (true, depth),
-        None => (false, model.strip_prefix("resnet")?),
-    };
-    let is_number = !depth.is_empty() && depth.len() <= 6 && depth.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| depth.parse().ok()).flatten().map(|depth| (is_preactivated, depth))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::precision::UnavailablePrecision;
 
+use super::name::wide_name;
 use super::ordering::Ordering;
 use super::part::Part;
 use super::variants::{Block, Layout};
@@ -13,9 +14,10 @@ use crate::choice::nearest;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NetworkError {
-    /// The name is not `resnet<depth>` or `preresnet<depth>`.
+    /// The name is not `resnet<depth>`, `preresnet<depth>` or `wrn-<depth>-<width>`.
     #[error(
-        "unknown model '{given}'{}; write resnet<depth> (original units) or preresnet<depth> (pre-activation units), such as resnet20, preresnet110 or preresnet164",
+        "unknown model '{given}'{}; write resnet<depth> (original units), preresnet<depth> (pre-activation units) or \
+         wrn-<depth>-<width> (wide networks), such as resnet20, preresnet110, preresnet164 or wrn-28-10",
         nearest_model(.given)
     )]
     UnknownModel {
@@ -47,6 +49,52 @@ pub enum NetworkError {
         below: usize,
         /// The nearest depth above that works.
         above: usize,
+    },
+    /// No wide network has this depth.
+    #[error("no wide residual network has depth {depth}: it must be 6n+4, such as 16, 22, 28 or 40 (nearest: {})", nearest_wide(*depth))]
+    WideDepth {
+        /// The depth in the name.
+        depth: usize,
+    },
+    /// The name of a wide network says another width.
+    #[error("{model} has width {width}, not {given}; leave the width out, or name another network")]
+    WideName {
+        /// The name.
+        model: String,
+        /// The width in it.
+        width: usize,
+        /// The width that was asked for.
+        given: usize,
+    },
+    /// A wide network by its paper's name, with another frame.
+    #[error(
+        "{model} is a CIFAR network of basic units; leave block and layout out, or write resnet<depth> or preresnet<depth> with a width"
+    )]
+    WideFrame {
+        /// The name.
+        model: String,
+    },
+    /// The width is out of bounds.
+    #[error("a width of {given}: it must be from 1 to {most}")]
+    Width {
+        /// The width that was asked for.
+        given: usize,
+        /// The largest possible.
+        most: usize,
+    },
+    /// A wide network of so many weights that no machine would hold them.
+    #[error(
+        "width {width} at depth {depth} makes {weights} weights in convolutions, and {most} are the most that is counted with; make width or depth smaller"
+    )]
+    TooLarge {
+        /// Width of the network.
+        width: usize,
+        /// Its depth.
+        depth: usize,
+        /// Weights of its convolutions.
+        weights: u64,
+        /// The most that there may be.
+        most: u64,
     },
     /// No ImageNet network has this depth.
     #[error(
@@ -159,6 +207,15 @@ pub enum NetworkError {
         /// What stands on the shortcuts.
         shortcut: String,
     },
+    /// Stochastic depth where paths are weighted.
+    #[error(
+        "stochastic depth wants units that add branch and shortcut as they are (identity or conv1x1), not shortcut {shortcut}; \
+         leave one of the two out"
+    )]
+    StochasticDepth {
+        /// What stands on the shortcuts.
+        shortcut: String,
+    },
     /// The processor does not compute in the precision that the network is trained in.
     #[error(transparent)]
     Unavailable(#[from] UnavailablePrecision),
@@ -202,6 +259,9 @@ fn list(parts: &[Part]) -> String {
 }
 
 fn nearest_model(given: &str) -> String {
+    if let Some(name) = wide_name(given) {
+        return format!(" (did you mean '{name}'?)");
+    }
     let name = given.trim_end_matches(|character: char| character.is_ascii_digit());
     let depth = &given[name.len()..];
     match nearest(name, &["resnet", "preresnet"]) {
@@ -217,6 +277,12 @@ fn nearest_model(given: &str) -> String {
 fn nearest_depths(depth: usize, per_unit: usize) -> String {
     let units = (depth.saturating_sub(2) / per_unit).max(1);
     format!("{} and {}", units * per_unit + 2, (units + 1) * per_unit + 2)
+}
+
+/// The depths `6n + 4` around `depth`.
+fn nearest_wide(depth: usize) -> String {
+    let units = (depth.saturating_sub(4) / 6).max(1);
+    format!("{} and {}", units * 6 + 4, (units + 1) * 6 + 4)
 }
 
 fn nearest_multiple(size: usize, multiple: usize) -> usize {

@@ -5,6 +5,7 @@ mod architecture;
 mod config;
 mod error;
 pub mod inception;
+mod name;
 mod ordering;
 mod part;
 mod plan;

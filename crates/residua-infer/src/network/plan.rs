@@ -170,13 +170,46 @@ impl UnitPlan {
         }
     }
 
+    /// Weights of its convolutions, projection and gate included.
+    fn weights(&self) -> u64 {
+        let projection = self.projection.as_ref().map(|(convolution, _)| *convolution);
+        let convolutions = self.convolutions.iter().copied().chain(projection).chain(self.gate());
+        convolutions.map(|convolution| convolution.weights()).sum()
+    }
+
     /// Stride of the whole unit.
     pub fn stride(&self) -> usize {
         self.convolutions.iter().map(|convolution| convolution.stride).product()
     }
 }
 
+impl ConvolutionPlan {
+    fn weights(&self) -> u64 {
+        (self.inputs * self.outputs * self.size * self.size) as u64
+    }
+}
+
+/// Channels of a stage, and what comes into it.
+#[derive(Debug, Clone, Copy)]
+struct StagePlan {
+    inputs: usize,
+    /// What every unit puts out.
+    outputs: usize,
+    /// Between the convolutions of bottleneck units.
+    inner: usize,
+    units: usize,
+    /// Whether it is the first of the network, which keeps the resolution.
+    is_first: bool,
+}
+
 impl ResNetConfig {
+    /// The most that the channels of stages can be multiplied by.
+    pub const MOST_WIDTH: usize = 1024;
+
+    /// The most weights that the convolutions of a wide network may have: counts of them, and of their multiply-adds for the largest
+    /// images, stay far from overflowing.
+    pub const MOST_WEIGHTS: u64 = 1 << 34;
+
     /// Checks that there is such a network. [`NetworkOptions::resolve`](super::NetworkOptions::resolve) has done so.
     ///
     /// # Errors
@@ -204,7 +237,22 @@ impl ResNetConfig {
         if self.precision != Precision::F32 && self.shortcut.weighting() != Weighting::None {
             return Err(NetworkError::Precision { shortcut: self.shortcut.to_string() });
         }
-        self.units_of_stages().map(drop)
+        if self.width == 0 || self.width > Self::MOST_WIDTH {
+            return Err(NetworkError::Width { given: self.width, most: Self::MOST_WIDTH });
+        }
+        self.check_weights()
+    }
+
+    /// Checks that a wide network has a number of weights that can be counted with. The others are bounded by their depth.
+    fn check_weights(&self) -> Result<(), NetworkError> {
+        let (depth, width, most) = (self.depth, self.width, Self::MOST_WEIGHTS);
+        let of_stage = |stage: &StagePlan| {
+            let later = if stage.units > 1 { self.unit(stage, 1).weights() } else { 0 };
+            self.unit(stage, 0).weights() + (stage.units as u64 - 1) * later
+        };
+        let stages = self.stages()?;
+        let weights = if width == 1 { 0 } else { stages.iter().map(of_stage).sum() };
+        if weights > most { Err(NetworkError::TooLarge { width, depth, weights, most }) } else { Ok(()) }
     }
 
     /// The layers of this network.
@@ -213,31 +261,15 @@ impl ResNetConfig {
     /// When there is no such network.
     pub fn plan(&self) -> Result<Plan, NetworkError> {
         self.check()?;
-        let expansion = if self.block == Block::Bottleneck { 4 } else { 1 };
-        // Every stage is twice as wide as the one before it.
-        let first = match self.layout {
-            Layout::Cifar => 16,
-            Layout::ImageNet => 64,
-        };
-        let mut inputs = first;
-        let mut stages = Vec::new();
-        for (stage, count) in self.units_of_stages()?.into_iter().enumerate() {
-            let width = first << stage;
-            let outputs = width * expansion;
-            let mut stage_units = Vec::with_capacity(count);
-            for index in 0..count {
-                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                stage_units.push(self.unit(inputs, outputs, stride, stage == 0 && index == 0));
-                inputs = outputs;
-            }
-            stages.push(stage_units);
-        }
+        let stages = self.stages()?;
+        let features = stages.last().map_or(0, |stage| stage.outputs);
+        let units = |stage: &StagePlan| (0..stage.units).map(|index| self.unit(stage, index)).collect();
         let before_pooling = self.ordering.arrangement().preactivation;
         Ok(Plan {
-            stem: self.stem(first),
-            stages,
+            stem: self.stem(),
+            stages: stages.iter().map(units).collect(),
             head: HeadPlan {
-                features: inputs,
+                features,
                 has_norm: before_pooling.has_norm(),
                 is_activated: before_pooling.is_activated(),
                 classes: self.classes,
@@ -292,6 +324,28 @@ impl ResNetConfig {
         }
     }
 
+    /// Channels of the stem, and of the first stage's inner maps at width 1.
+    fn first_channels(&self) -> usize {
+        match self.layout {
+            Layout::Cifar => 16,
+            Layout::ImageNet => 64,
+        }
+    }
+
+    fn stages(&self) -> Result<Vec<StagePlan>, NetworkError> {
+        let first = self.first_channels();
+        let mut inputs = first;
+        let stages = self.units_of_stages()?.into_iter().enumerate().map(|(stage, units)| {
+            // Every stage is twice as wide as the one before it.
+            let base = first << stage;
+            let inner = base * self.width;
+            let outputs = if self.block == Block::Bottleneck { 4 * base } else { inner };
+            let inputs = std::mem::replace(&mut inputs, outputs);
+            StagePlan { inputs, outputs, inner, units, is_first: stage == 0 }
+        });
+        Ok(stages.collect())
+    }
+
     fn units_of_stages(&self) -> Result<Vec<usize>, NetworkError> {
         match self.layout {
             Layout::Cifar => Ok(vec![self.cifar_units()?; 3]),
@@ -325,7 +379,8 @@ impl ResNetConfig {
         }
     }
 
-    fn stem(&self, outputs: usize) -> StemPlan {
+    fn stem(&self) -> StemPlan {
+        let outputs = self.first_channels();
         let of_units = self.ordering.arrangement().preactivation;
         match self.layout {
             Layout::Cifar => StemPlan {
@@ -343,7 +398,12 @@ impl ResNetConfig {
         }
     }
 
-    fn unit(&self, inputs: usize, outputs: usize, stride: usize, is_first: bool) -> UnitPlan {
+    /// The unit of this number, from 0 on, in a stage.
+    fn unit(&self, stage: &StagePlan, index: usize) -> UnitPlan {
+        let StagePlan { outputs, inner, .. } = *stage;
+        let inputs = if index == 0 { stage.inputs } else { outputs };
+        let stride = if index == 0 && !stage.is_first { 2 } else { 1 };
+        let is_first = index == 0 && stage.is_first;
         let convolution = |inputs, outputs, size, stride| ConvolutionPlan { inputs, outputs, size, stride };
         let convolutions = match self.block {
             Block::Single => vec![convolution(inputs, outputs, 3, stride)],
@@ -351,7 +411,6 @@ impl ResNetConfig {
                 vec![convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3, 1)]
             }
             Block::Bottleneck => {
-                let inner = outputs / 4;
                 let (first, middle) = match self.stride_placement {
                     StridePlacement::First => (stride, 1),
                     StridePlacement::Middle => (1, stride),
@@ -369,7 +428,7 @@ impl ResNetConfig {
         let activates_both = projects || (is_first && self.layout == Layout::Cifar);
         let entry = match preactivation.is_activated() {
             false => Entry::Raw,
-            true if is_first && self.stem(inputs).is_activated => Entry::Raw,
+            true if is_first && self.stem().is_activated => Entry::Raw,
             true if activates_both => Entry::BothActivated,
             true => Entry::BranchActivated,
         };

@@ -9,7 +9,7 @@ pub enum Block {
     Single,
     /// Two 3x3 convolutions.
     Basic,
-    /// 1x1, 3x3, 1x1; the two inner feature maps have a quarter of the unit's channels.
+    /// 1x1, 3x3, 1x1; the two inner feature maps have a quarter of the unit's channels, times the network's width.
     Bottleneck,
 }
 

@@ -36,7 +36,7 @@ pub enum ExportFormat {
 words!(ExportFormat, "format", {
     Onnx => "onnx": "a file for ONNX Runtime and other programs that run ONNX networks",
     Int8 => "int8": "Residua's weight file of a residual network that computes in bytes, a quarter of the size",
-    Torchvision => "torchvision": "safetensors for torchvision's resnet18, 34, 50, 101, 152 and inception_v3",
+    Torchvision => "torchvision": "safetensors for torchvision's resnet18, 34, 50, 101, 152, wide_resnet50_2 and 101_2, inception_v3",
     Timm => "timm": "safetensors for timm's resnet and resnetv2 networks",
     PyTorchCifarModels => "pytorch-cifar-models": "safetensors for chenyaofo's networks",
     Akamaster => "akamaster": "safetensors for akamaster's networks",

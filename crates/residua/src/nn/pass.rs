@@ -25,10 +25,17 @@ pub struct Pass {
     is_in_f32: bool,
     /// What the network that runs multiplies in.
     pub(super) precision: Precision,
-    masks: Masks,
+    seed: u64,
+    iteration: u64,
+    /// Dropout masks that are given, not drawn.
+    masks: Option<Vec<Tensor<4>>>,
     /// Images of the same step that other passes take, in front of these.
     images_before: usize,
+    /// The probability that the last unit's branch is dropped.
+    stochastic_depth: Option<f64>,
     units_passed: u64,
+    /// Units of the network that runs.
+    pub(super) units: u64,
     traces: Option<Vec<UnitTrace>>,
     pub(super) running_statistics: HashMap<ParamId, Tensor<1>>,
 }
@@ -50,10 +57,15 @@ pub struct UnitTrace {
     pub output: Tensor<4>,
 }
 
-#[derive(Debug, Clone)]
-enum Masks {
-    Counted { seed: u64, iteration: u64 },
-    Given(Vec<Tensor<4>>),
+/// What becomes of a unit's branch in a pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Branch {
+    /// It is computed and added as it is.
+    Whole,
+    /// It is computed, and multiplied by this before it is added.
+    Scaled(f64),
+    /// It is not computed: zero is added.
+    Dropped,
 }
 
 impl Pass {
@@ -66,9 +78,13 @@ impl Pass {
             memory: Memory::default(),
             is_in_f32: false,
             precision: Precision::default(),
-            masks: Masks::Counted { seed, iteration },
+            seed,
+            iteration,
+            masks: None,
             images_before: 0,
+            stochastic_depth: None,
             units_passed: 0,
+            units: 0,
             traces: None,
             running_statistics: HashMap::new(),
         }
@@ -101,7 +117,7 @@ impl Pass {
 
     /// Uses these dropout masks of zeros and ones, one for each unit in order, `[batch, height, width, channels]`.
     pub fn with_masks(self, masks: Vec<Tensor<4>>) -> Self {
-        Self { masks: Masks::Given(masks), ..self }
+        Self { masks: Some(masks), ..self }
     }
 
     /// For images of a step behind these many that other passes take: dropout masks are as in one pass over all.
@@ -109,7 +125,17 @@ impl Pass {
         Self { images_before: images, ..self }
     }
 
-    /// Keeps a [`UnitTrace`] of every unit; the branch and the addition then run apart.
+    /// Drops units' branches in training, by Huang et al., *Deep Networks with Stochastic Depth* (2016): that of unit l of L is there
+    /// with probability `p_l = 1 - l / L * probability`, and is divided by `p_l` then, so that evaluation is the same with and
+    /// without. One draw for each unit and pass, a function of seed, iteration and unit alone. A branch that is dropped is not computed,
+    /// its parameters have no gradient, and its running statistics stay. `probability` is at least 0 and below 1.
+    ///
+    /// Networks whose shortcuts are scaled, gated or dropped refuse it.
+    pub fn with_stochastic_depth(self, probability: f64) -> Self {
+        Self { stochastic_depth: Some(probability).filter(|probability| *probability > 0.), ..self }
+    }
+
+    /// Keeps a [`UnitTrace`] of every unit, those without a branch left out; the branch and the addition then run apart.
     pub fn with_traces(self) -> Self {
         Self { traces: Some(Vec::new()), ..self }
     }
@@ -163,31 +189,51 @@ impl Pass {
 
     /// Masks that were given, or `None` if they are drawn.
     pub(super) fn given_masks(&self) -> Option<usize> {
-        match &self.masks {
-            Masks::Counted { .. } => None,
-            Masks::Given(masks) => Some(masks.len()),
+        self.masks.as_ref().map(Vec::len)
+    }
+
+    /// Whether branches may be dropped.
+    pub(super) fn drops_branches(&self) -> bool {
+        self.is_training && self.stochastic_depth.is_some()
+    }
+
+    /// What becomes of the present unit's branch.
+    pub(super) fn branch(&self) -> Branch {
+        let Some(probability) = self.stochastic_depth.filter(|_| self.is_training) else {
+            return Branch::Whole;
+        };
+        let survival = 1. - self.units_passed as f64 / self.units as f64 * probability;
+        match is_kept(&mut self.random(self.units_passed), survival) {
+            true => Branch::Scaled(1. / survival),
+            false => Branch::Dropped,
         }
+    }
+
+    /// What is drawn for a unit, counted from 1.
+    fn random(&self, unit: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        // Units are far fewer than 2^20, iterations than 2^43; the top bit keeps clear of other streams.
+        random.set_stream(1 << 63 | self.iteration << 20 | unit);
+        random
     }
 
     /// The mask of the present unit's shortcut: one with probability `keep`, else zero.
     pub(super) fn mask(&self, shape: [usize; 4], keep: f64, device: &Device) -> Tensor<4> {
-        match &self.masks {
-            Masks::Given(masks) => {
-                let mask = masks[self.units_passed as usize - 1].clone();
-                mask.narrow(0, self.images_before, shape[0])
-            }
-            Masks::Counted { seed, iteration } => {
-                let mut random = ChaCha8Rng::seed_from_u64(*seed);
-                // Units are far fewer than 2^20, iterations than 2^43; the top bit keeps clear of other streams.
-                random.set_stream(1 << 63 | *iteration << 20 | self.units_passed);
-                let before = self.images_before * shape[1..].iter().product::<usize>();
-                random.set_word_pos(before as u128);
-                let bound = (keep * 2f64.powi(32)) as u64;
-                let mask = (0..shape.iter().product::<usize>())
-                    .map(|_| if u64::from(random.next_u32()) < bound { 1f32 } else { 0. })
-                    .collect::<Vec<_>>();
-                Tensor::from_data(TensorData::new(mask, shape), device)
-            }
+        if let Some(masks) = &self.masks {
+            let mask = masks[self.units_passed as usize - 1].clone();
+            return mask.narrow(0, self.images_before, shape[0]);
         }
+        let mut random = self.random(self.units_passed);
+        let before = self.images_before * shape[1..].iter().product::<usize>();
+        random.set_word_pos(before as u128);
+        let mask = (0..shape.iter().product::<usize>())
+            .map(|_| if is_kept(&mut random, keep) { 1f32 } else { 0. })
+            .collect::<Vec<_>>();
+        Tensor::from_data(TensorData::new(mask, shape), device)
     }
+}
+
+/// One draw, true with this probability.
+fn is_kept(random: &mut ChaCha8Rng, probability: f64) -> bool {
+    u64::from(random.next_u32()) < (probability * 2f64.powi(32)) as u64
 }

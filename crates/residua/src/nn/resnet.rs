@@ -188,6 +188,7 @@ impl ResNet {
     /// The input of unit `units.start` to the output of the last of `units`, counted over all stages.
     pub(crate) fn forward_units(&self, units: Range<usize>, x: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.pass_over(units.start);
+        pass.units = self.units().count() as u64;
         pass.precision = pass.precision_of(self.config.precision);
         let stages = self.stages.iter().zip(1..);
         let numbered =
@@ -244,6 +245,10 @@ impl ResNet {
             self.config.check_batch(batch, height, width)?;
             let units = self.units().count();
             let weighting = self.config.shortcut.weighting();
+            if pass.drops_branches() && weighting != Weighting::None {
+                let shortcut = self.config.shortcut.to_string();
+                return Err(NetworkError::StochasticDepth { shortcut });
+            }
             if let (Weighting::Mask { .. }, Some(given)) = (weighting, pass.given_masks())
                 && given != units
             {

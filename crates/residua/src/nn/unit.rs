@@ -1,12 +1,12 @@
 //! The residual unit: one type for every ordering, shortcut, block and dimension change.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Slice, Tensor, activation};
 
 use super::initialise::Initialiser;
 use super::layers::{BatchNorm, Convolution, FeatureMap, Gate, Projection};
 use super::memory::Memory;
-use super::pass::{Pass, UnitTrace};
+use super::pass::{Branch, Pass, UnitTrace};
 use crate::ops::{
     self, Addition, Engine, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
 };
@@ -69,11 +69,61 @@ impl ResidualUnit {
     /// `[batch, height, width, inputs]` to `[batch, ceil(height / stride), ceil(width / stride), outputs]`.
     pub(super) fn forward(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
         pass.begin_unit();
+        match pass.branch() {
+            Branch::Whole => self.forward_whole(input, pass),
+            Branch::Scaled(factor) => self.with_branch_scaled(factor).forward_whole(input, pass),
+            Branch::Dropped => self.forward_without_branch(input, pass),
+        }
+    }
+
+    fn forward_whole(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
         if self.is_one_operation(pass) {
             return self.run(input, pass);
         }
         let is_rounded = input.is_rounded();
         let output = FeatureMap::from(self.forward_in_parts(input.widened().values, pass));
+        if is_rounded { output.rounded() } else { output }
+    }
+
+    /// The unit whose branch is multiplied by this positive factor, which its last layer takes over: the weights of the last
+    /// convolution, or where a normalisation follows that within the branch, gamma and beta (a ReLU behind them lets the factor through). So
+    /// it is one operation as ever, and gradients go through the factor to the parameters.
+    fn with_branch_scaled(&self, factor: f64) -> Self {
+        let mut unit = self.clone();
+        let exit = self.plan.norms.exit.filter(|_| self.plan.exit.normalises_branch());
+        match exit.and_then(|norm| unit.norms[norm.number - 1].as_mut()) {
+            Some(norm) => {
+                norm.weight = scaled(&norm.weight, factor);
+                norm.bias = scaled(&norm.bias, factor);
+            }
+            None => {
+                let last = unit.convolutions.len() - 1;
+                unit.convolutions[last].weight = scaled(&self.convolutions[last].weight, factor);
+            }
+        }
+        unit
+    }
+
+    /// `f(h(x))`: the unit where the branch is left out.
+    fn forward_without_branch(&self, input: FeatureMap, pass: &mut Pass) -> FeatureMap {
+        let UnitPlan { entry, exit, .. } = self.plan;
+        let changes = self.plan.stride() != 1 || self.plan.inputs() != self.plan.outputs();
+        // Where a ReLU alone follows the addition, it follows that of the unit before, too, and x has been through one.
+        let is_identity = !changes && self.shortcut.is_none() && exit != Exit::SumNormRelu;
+        if is_identity && entry != Entry::BothActivated {
+            return input;
+        }
+        let is_rounded = input.is_rounded();
+        let input = input.widened();
+        let x = match entry {
+            Entry::Raw | Entry::BranchActivated => input.values,
+            Entry::BothActivated => {
+                let norm = self.norm(self.plan.norms.entrance).map(|norm| norm.prepare_map(&input, pass));
+                ops::merge(pass.engine(), input.values, norm, true, Addition::None, false)
+            }
+        };
+        let shortcut = self.skip(x, pass);
+        let output = FeatureMap::from(self.after_addition(shortcut, pass));
         if is_rounded { output.rounded() } else { output }
     }
 
@@ -246,6 +296,11 @@ impl ResidualUnit {
             (Weighting::None, _) | (Weighting::Gate { .. }, None) => Paths::Plain,
         }
     }
+}
+
+/// A parameter times a constant, through which its gradient goes.
+fn scaled<const D: usize>(parameter: &Param<Tensor<D>>, factor: f64) -> Param<Tensor<D>> {
+    Param::initialized(parameter.id, parameter.val() * factor)
 }
 
 /// How branch and shortcut are weighted.

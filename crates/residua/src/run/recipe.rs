@@ -3,6 +3,7 @@
 mod fine_tuning;
 mod loss;
 mod option;
+mod regularisation;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use thiserror::Error;
 pub use self::fine_tuning::{FineTuning, LearningRates};
 pub use self::loss::{ClassWeights, LossKind, LossOptions};
 pub use self::option::RecipeOption;
+pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::checkpoint::Best;
 use super::schedule::{Schedule, Warmup};
@@ -53,6 +55,9 @@ pub struct Recipe {
     /// What training makes small.
     #[serde(default, skip_serializing_if = "LossOptions::is_default")]
     pub loss: LossOptions,
+    /// What is dropped at random.
+    #[serde(default, skip_serializing_if = "Regularisation::is_default")]
+    pub regularisation: Regularisation,
     /// How training differs from part to part of the network.
     #[serde(default, skip_serializing_if = "FineTuning::is_default")]
     pub fine_tuning: FineTuning,
@@ -244,6 +249,7 @@ impl Recipe {
             optimiser: OptimiserOptions::default(),
             schedule,
             loss: LossOptions::default(),
+            regularisation: Regularisation::default(),
             fine_tuning: FineTuning::default(),
             intervals: Intervals::default(),
         }
@@ -424,6 +430,7 @@ mod tests {
             recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));
             recipe.fine_tuning.frozen = [Part::Stem, Part::Stage(1)].into_iter().collect();
             recipe.fine_tuning.layer_decay = Some(0.75);
+            recipe.regularisation.stochastic_depth = Some(0.5);
             let text = recipe.to_toml();
             assert!(
                 text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),

@@ -13,12 +13,15 @@ use residua_infer::words;
 pub enum CostSet {
     /// 20 to 1001 layers on CIFAR-10.
     Cifar,
+    /// Depth against width on CIFAR-10 and CIFAR-100.
+    Wide,
     /// 18 to 200 layers and Inception-v3 on ImageNet.
     ImageNet,
 }
 
 words!(CostSet, "set", {
     Cifar => "cifar": "20 to 1001 layers",
+    Wide => "wide": "depth against width: 110 to 1001 layers, and 16 to 40 layers of up to ten times the channels",
     ImageNet => "imagenet": "18 to 200 layers, and Inception-v3",
 });
 
@@ -37,6 +40,21 @@ impl CostSet {
                 "preresnet164",
                 "resnet1001",
                 "preresnet1001",
+            ],
+            Self::Wide => &[
+                "preresnet110",
+                "preresnet164",
+                "preresnet1001",
+                "wrn-40-1",
+                "wrn-40-2",
+                "wrn-40-4",
+                "wrn-40-8",
+                "wrn-16-8",
+                "wrn-16-10",
+                "wrn-22-8",
+                "wrn-22-10",
+                "wrn-28-10",
+                "wrn-28-12",
             ],
             Self::ImageNet => &[
                 "resnet18",
@@ -75,6 +93,9 @@ pub struct Cost {
     pub multiply_adds: u64,
     /// Published test error in percent: on CIFAR-10 the median of five runs, on ImageNet top-1 of single crops.
     pub published: Option<Published>,
+    /// The same network's on CIFAR-100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_cifar100: Option<Published>,
     /// That of runs of one's own.
     pub ours: Option<OwnError>,
     /// Training on this machine.
@@ -130,36 +151,60 @@ impl Compared {
                 (side, summary.parameters, summary.multiply_adds)
             }
         };
-        let published = self.published();
+        let (error, on_cifar100) = self.published();
+        let (published, published_cifar100) =
+            (error.map(Published::Error), on_cifar100.map(Published::Error));
         let name = name.to_owned();
         let (ours, training, inference) = (None, None, None);
-        Ok(Cost { name, side, parameters, multiply_adds, published, ours, training, inference })
+        Ok(Cost {
+            name,
+            side,
+            parameters,
+            multiply_adds,
+            published,
+            published_cifar100,
+            ours,
+            training,
+            inference,
+        })
     }
 
-    /// The papers' errors of plain networks; of ImageNet's on crops of 320 after training with scale augmentation, Inception-v3's on 299.
-    fn published(&self) -> Option<Published> {
-        let Self::Residual(options) = self else { return Some(Published::Error(21.2)) };
+    /// The papers' errors of plain networks, and those on CIFAR-100; of ImageNet's on crops of 320 after training with scale augmentation,
+    /// Inception-v3's on 299. Those of wide networks are of Table 4 of *Wide Residual Networks*: without dropout, images whitened (ZCA).
+    fn published(&self) -> (Option<f64>, Option<f64>) {
+        let Self::Residual(options) = self else { return (Some(21.2), None) };
         let usual = NetworkOptions { bn_group: options.bn_group, ..NetworkOptions::named(&options.model) };
-        if options.written_out().ok()? != usual.written_out().ok()? {
-            return None;
+        if options.written_out().ok() != usual.written_out().ok() {
+            return (None, None);
         }
-        Some(Published::Error(match options.model.as_str() {
-            "resnet20" => 8.75,
-            "resnet32" => 7.51,
-            "resnet44" => 7.17,
-            "resnet56" => 6.97,
-            "resnet110" => 6.61,
-            "preresnet110" => 6.37,
-            "resnet164" => 5.93,
-            "preresnet164" => 5.46,
-            "resnet1001" => 7.61,
-            "preresnet1001" => 4.92,
-            "resnet152" => 21.3,
-            "preresnet152" => 21.1,
-            "resnet200" => 21.8,
-            "preresnet200" => 20.7,
-            _ => return None,
-        }))
+        let (error, on_cifar100) = match options.model.as_str() {
+            "resnet20" => (8.75, None),
+            "resnet32" => (7.51, None),
+            "resnet44" => (7.17, None),
+            "resnet56" => (6.97, None),
+            "resnet110" => (6.61, None),
+            "preresnet110" => (6.37, None),
+            "resnet164" => (5.93, Some(25.16)),
+            "preresnet164" => (5.46, Some(24.33)),
+            "resnet1001" => (7.61, Some(27.82)),
+            "preresnet1001" => (4.92, Some(22.71)),
+            "wrn-40-1" => (6.85, Some(30.89)),
+            "wrn-40-2" => (5.33, Some(26.04)),
+            "wrn-40-4" => (4.97, Some(22.89)),
+            "wrn-40-8" => (4.66, None),
+            "wrn-16-8" => (4.81, Some(22.07)),
+            "wrn-16-10" => (4.56, Some(21.59)),
+            "wrn-22-8" => (4.38, Some(21.22)),
+            "wrn-22-10" => (4.44, Some(20.75)),
+            "wrn-28-10" => (4.17, Some(20.5)),
+            "wrn-28-12" => (4.33, Some(20.43)),
+            "resnet152" => (21.3, None),
+            "preresnet152" => (21.1, None),
+            "resnet200" => (21.8, None),
+            "preresnet200" => (20.7, None),
+            _ => return (None, None),
+        };
+        (Some(error), on_cifar100)
     }
 
     /// The median test error of this network's finished runs, of those with the most iterations.
@@ -223,6 +268,21 @@ mod tests {
             ..NetworkOptions::named("resnet110")
         };
         assert_eq!(Compared::Residual(scaled).cost("scaled").unwrap().published, None);
+        // The parameters that the paper's table gives, in millions.
+        for (model, millions) in [
+            ("wrn-40-1", 0.6),
+            ("wrn-40-4", 8.9),
+            ("wrn-40-8", 35.7),
+            ("wrn-22-8", 17.2),
+            ("wrn-28-12", 52.5),
+        ] {
+            let cost = cost(model);
+            assert_eq!((cost.parameters as f64 / 1e5).round() / 10., millions, "{model}");
+            assert!(cost.published.is_some(), "{model}");
+        }
+        assert_eq!(cost("wrn-28-10").published_cifar100, Some(Published::Error(20.5)));
+        let wider = NetworkOptions { width: Some(4), ..NetworkOptions::named("preresnet110") };
+        assert_eq!(Compared::Residual(wider).cost("wider").unwrap().published, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use maud::{PreEscaped, html};
 
 use super::cost::{Cost, OwnError, Speed};
 use super::cost_picture::cost_picture;
+use super::paper::Published;
 use crate::report::still_document;
 
 /// A page of a table and the scatter plots. It needs no other file; `machine` is what the speeds were measured on.
@@ -30,7 +31,8 @@ pub fn cost_page(costs: &[Cost], machine: &str) -> String {
                 }
             }
             p.note {
-                "Published errors: CIFAR-10, median of five runs; ImageNet, top-1 on single crops of 320 after training on crops of 224, \
+                "Published errors: CIFAR-10, median of five runs; wide networks (wrn), one number, trained without dropout on whitened images; \
+                 ImageNet, top-1 on single crops of 320 after training on crops of 224, \
                  Inception-v3 on crops of 299. Costs are of the images in the second column; testing on crops of 320 takes twice as much as on \
                  224. Inception-v3 runs on Burn's own operations, the others on the fused ones where there are such: its speed is no \
                  judgement on the architecture. Errors of one's own are medians of finished runs of the iterations given, and no more \
@@ -64,12 +66,16 @@ impl Cost {
         let ours = |OwnError { error, runs, iterations, data }: &OwnError| {
             format!("{error:.2} ({runs} x {iterations} iterations, {data})")
         };
+        let published = |published: Published| match self.published_cifar100 {
+            Some(on_cifar100) => format!("{} (CIFAR-100: {})", published.text(), on_cifar100.text()),
+            None => published.text(),
+        };
         [
             self.name.clone(),
             format!("{0}x{0}", self.side),
             format!("{:.2} M", self.parameters as f64 / 1e6),
             format!("{} G", three_digits(self.multiply_adds as f64 / 1e9)),
-            self.published.map_or_else(dash, |published| published.text()),
+            self.published.map_or_else(dash, published),
             self.ours.as_ref().map_or_else(dash, ours),
             speed(self.training),
             memory.map_or_else(dash, |bytes| format!("{:.2} GB", bytes as f64 / 1e9)),

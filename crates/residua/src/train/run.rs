@@ -213,9 +213,10 @@ impl Run {
     fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
         let iteration = self.state.iteration + 1;
         let measures_norms = self.recipe.intervals.norms.is_some_and(|norms| iteration.is_multiple_of(norms));
-        let mut pass = Pass::train(self.recipe.seed, self.state.iteration)
+        let pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
+        let mut pass = self.recipe.regularisation.of_pass(pass);
         let (network, loss, sgd) = (self.ready.network.clone(), &self.ready.loss, &mut self.sgd);
         let (loader, options) = (&mut self.loader, &self.recipe.optimiser);
         let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {

@@ -17,6 +17,8 @@ pub enum RecipeOption {
     Dimensions,
     /// Convolutions of a unit.
     Block,
+    /// What the channels of stages are multiplied by.
+    Width,
     /// Stem and stages.
     Layout,
     /// Where a bottleneck unit has its stride.
@@ -91,6 +93,8 @@ pub enum RecipeOption {
     LabelSmoothing,
     /// What images count by their class.
     ClassWeights,
+    /// The probability that the last unit's branch is dropped.
+    StochasticDepth,
     /// The parts of the network that are left as they are.
     Frozen,
     /// The classifier's learning rate.
@@ -118,6 +122,7 @@ words!(RecipeOption, "option", {
     Shortcut => "network.shortcut",
     Dimensions => "network.dimensions",
     Block => "network.block",
+    Width => "network.width",
     Layout => "network.layout",
     StridePlacement => "network.stride_placement",
     StemPooling => "network.stem_pooling",
@@ -155,6 +160,7 @@ words!(RecipeOption, "option", {
     LossKind => "loss.kind",
     LabelSmoothing => "loss.label_smoothing",
     ClassWeights => "loss.class_weights",
+    StochasticDepth => "regularisation.stochastic_depth",
     Frozen => "fine_tuning.frozen",
     ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
     LayerDecay => "fine_tuning.layer_decay",
@@ -185,6 +191,7 @@ impl RecipeOption {
             | Self::Shortcut
             | Self::Dimensions
             | Self::Block
+            | Self::Width
             | Self::Layout
             | Self::StridePlacement
             | Self::StemPooling
@@ -220,6 +227,7 @@ impl RecipeOption {
             | Self::LossKind
             | Self::LabelSmoothing
             | Self::ClassWeights
+            | Self::StochasticDepth
             | Self::Frozen
             | Self::ClassifierLearningRate
             | Self::LayerDecay => false,
@@ -246,6 +254,7 @@ mod tests {
         recipe.network.shortcut = Some(Shortcut::Identity);
         recipe.network.dimensions = Some(DimensionChange::A);
         recipe.network.block = Some(Block::Basic);
+        recipe.network.width = Some(2);
         recipe.network.layout = Some(Layout::Cifar);
         recipe.network.stride_placement = Some(StridePlacement::First);
         recipe.network.stem_pooling = Some(StemPooling::Last);
@@ -264,6 +273,7 @@ mod tests {
         recipe.schedule.warmup = Some(Warmup::constant(1, 0.1));
         recipe.loss.label_smoothing = 0.1;
         recipe.loss.class_weights = Some(ClassWeights::Balanced);
+        recipe.regularisation.stochastic_depth = Some(0.5);
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

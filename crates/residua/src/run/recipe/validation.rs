@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 
-use residua_infer::network::NetworkError;
+use residua_infer::network::{NetworkError, Shortcut, Weighting};
 use residua_infer::view::ViewError;
 
-use super::{ClassWeights, FineTuning, Intervals, LossOptions, OptimiserOptions, Recipe, RecipeOption};
+use super::{
+    ClassWeights, FineTuning, Intervals, LossOptions, OptimiserOptions, Recipe, RecipeOption, Regularisation,
+};
 use crate::nn::Part;
 use crate::run::schedule::{Schedule, ScheduleKind};
 
@@ -16,7 +18,17 @@ impl Recipe {
     /// # Errors
     /// Names the first option that has not.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let Self { seed: _, network, data, optimiser, schedule, loss: _, fine_tuning: _, intervals } = self;
+        let Self {
+            seed: _,
+            network,
+            data,
+            optimiser,
+            schedule,
+            loss: _,
+            regularisation: _,
+            fine_tuning: _,
+            intervals,
+        } = self;
         self.layout()?;
         if let Some(size) = data.size {
             let rule = "only pictures in a folder are brought to a size; leave it out";
@@ -102,6 +114,7 @@ impl Recipe {
         }
 
         self.check_loss()?;
+        self.check_regularisation()?;
         self.check_fine_tuning()?;
 
         let Intervals { log, evaluate, checkpoint, keep, patience, norms } = intervals;
@@ -172,6 +185,20 @@ impl Recipe {
             let rule = "has several weights; leave one";
             let is_alone = weights.iter().filter(|(name, _)| name == class).count() == 1;
             require(is_alone, RecipeOption::ClassWeights, class, rule)?;
+        }
+        Ok(())
+    }
+
+    fn check_regularisation(&self) -> Result<(), InvalidOption> {
+        let Regularisation { stochastic_depth } = self.regularisation;
+        let Some(probability) = stochastic_depth else { return Ok(()) };
+        let option = RecipeOption::StochasticDepth;
+        let rule = "must be at least 0 and below 1, usually up to 0.5";
+        require((0.0..1.0).contains(&probability), option, probability, rule)?;
+        let shortcut = self.network.shortcut.unwrap_or(Shortcut::Identity);
+        if probability > 0. && shortcut.weighting() != Weighting::None {
+            let problem = NetworkError::StochasticDepth { shortcut: shortcut.to_string() };
+            return Err(InvalidOption::new(option, probability, OptionProblem::Network(problem)));
         }
         Ok(())
     }
@@ -350,6 +377,21 @@ mod tests {
             (error(|recipe| recipe.schedule.decay_at = vec![6, 5]), "schedule.decay_at = [6, 5]"),
             (error(|recipe| recipe.schedule.decay_factor = 0.0), "schedule.decay_factor = 0"),
             (error(|recipe| recipe.schedule.decay_factor = f64::NAN), "schedule.decay_factor = NaN"),
+            (
+                error(|recipe| recipe.regularisation.stochastic_depth = Some(1.)),
+                "regularisation.stochastic_depth = 1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| recipe.regularisation.stochastic_depth = Some(f64::NAN)),
+                "regularisation.stochastic_depth = NaN",
+            ),
+            (
+                error(|recipe| {
+                    recipe.regularisation.stochastic_depth = Some(0.5);
+                    recipe.network.shortcut = Some("scale:0.5,1".parse().unwrap());
+                }),
+                "regularisation.stochastic_depth = 0.5: stochastic depth wants units that add",
+            ),
             (error(|recipe| recipe.intervals.log = 0), "intervals.log = 0"),
             (error(|recipe| recipe.intervals.evaluate = 0), "intervals.evaluate = 0"),
             (error(|recipe| recipe.intervals.checkpoint = 0), "intervals.checkpoint = 0"),

@@ -1,0 +1,27 @@
+//! What is dropped at random in training, so that less is learnt by heart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nn::Pass;
+
+/// What is dropped at random in training. By default nothing is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Regularisation {
+    /// The probability that the last unit's branch is dropped in a step, that of unit l of L being l / L times as much
+    /// ([`Pass::with_stochastic_depth`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stochastic_depth: Option<f64>,
+}
+
+impl Regularisation {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A training pass that drops what is to be dropped.
+    pub(crate) fn of_pass(&self, pass: Pass) -> Pass {
+        pass.with_stochastic_depth(self.stochastic_depth.unwrap_or_default())
+    }
+}
