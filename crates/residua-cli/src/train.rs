@@ -81,6 +81,7 @@ pub(crate) struct Arguments {
     schedule: ScheduleArguments,
     #[command(flatten)]
     loss: LossArguments,
+    #[command(flatten)]
     regularisation: RegularisationArguments,
     #[command(flatten)]
     fine_tuning: FineTuningArguments,
