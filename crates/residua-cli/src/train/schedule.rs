@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::Args;
-use residua::run::{DecayScope, Recipe, Schedule, ScheduleKind, Warmup, WarmupKind};
+use residua::run::{DecayScope, OptimiserKind, Recipe, Schedule, ScheduleKind, Warmup, WarmupKind};
 use residua::train::RunImages;
 
 use super::length::Length;
@@ -29,7 +29,10 @@ pub(super) struct ScheduleArguments {
     /// memory of one [default: 1].
     #[arg(long, value_name = "K", value_parser = whole::<usize>)]
     accumulate: Option<usize>,
-    /// Learning rate after the warm-up [default: 0.1].
+    /// What makes steps of gradients [default: sgd].
+    #[arg(long, value_name = "NAME", value_parser = words::<OptimiserKind>())]
+    optimiser: Option<OptimiserKind>,
+    /// Learning rate after the warm-up [default: 0.1; with --optimiser adamw 0.001].
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
     /// How the learning rate falls behind the warm-up [default: step].
@@ -57,7 +60,10 @@ pub(super) struct ScheduleArguments {
     /// Take Nesterov's momentum.
     #[arg(long)]
     nesterov: bool,
-    /// Weight decay [default: 0.0001].
+    /// What is left at a step of AdamW's means of gradients and of their squares [default: 0.9,0.999].
+    #[arg(long, value_name = "X,X")]
+    betas: Option<Betas>,
+    /// Weight decay [default: 0.0001; with --optimiser adamw 0.01].
     #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
     /// What decays [default: all].
@@ -81,6 +87,20 @@ impl ScheduleArguments {
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.optimiser.batch, &self.batch);
         set(&mut recipe.optimiser.accumulate, &self.accumulate);
+        if let Some(kind) = self.optimiser {
+            // Rates and decays of one optimiser mean little to another.
+            if kind == OptimiserKind::AdamW && recipe.optimiser.kind != kind {
+                (recipe.schedule.learning_rate, recipe.optimiser.weight_decay) = ADAMW_USUAL;
+                let scale = ADAMW_USUAL.0 / SGD_RATE;
+                let warmup = recipe.schedule.warmup;
+                recipe.schedule.warmup =
+                    warmup.map(|warmup| Warmup { learning_rate: warmup.learning_rate * scale, ..warmup });
+            }
+            recipe.optimiser.kind = kind;
+        }
+        if let Some(Betas(beta1, beta2)) = self.betas {
+            (recipe.optimiser.beta1, recipe.optimiser.beta2) = (beta1, beta2);
+        }
         set(&mut recipe.optimiser.momentum, &self.momentum);
         set(&mut recipe.optimiser.weight_decay, &self.weight_decay);
         set(&mut recipe.optimiser.decays, &self.decays);
@@ -150,6 +170,12 @@ impl ScheduleArguments {
     }
 }
 
+/// PyTorch's defaults of AdamW: learning rate and weight decay.
+const ADAMW_USUAL: (f64, f64) = (0.001, 0.01);
+
+/// The learning rate of the named recipes.
+const SGD_RATE: f64 = 0.1;
+
 /// Brings steps and warm-up of a run of `before` iterations to one of `now`; what is left of them without an iteration is dropped.
 fn scale(schedule: &mut Schedule, before: u64, now: u64) {
     let scaled = |at: u64| (u128::from(at) * u128::from(now) / u128::from(before)) as u64;
@@ -170,6 +196,21 @@ pub(super) fn tell_of_endless_warmup(schedule: &Schedule) {
              {learning_rate}; shorten it with --warmup",
             warmup.iterations
         ));
+    }
+}
+
+/// Two numbers with a comma between.
+#[derive(Debug, Clone, Copy)]
+struct Betas(f64, f64);
+
+impl FromStr for Betas {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write two numbers, such as 0.9,0.999";
+        let (first, second) = text.split_once(',').ok_or(wrong)?;
+        let number = |text: &str| text.trim().parse().map_err(|_| wrong);
+        Ok(Self(number(first)?, number(second)?))
     }
 }
 

@@ -299,6 +299,20 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
     sandbox.succeed("eval --checkpoint wide --data cifar10:data");
 }
 
+#[cfg(unix)]
+#[test]
+fn adamw_and_stochastic_depth_resume_exactly() {
+    let sandbox = Sandbox::new();
+    let run = format!("{RUN} --optimiser adamw --lr 0.01 --weight-decay 0.1 --stochastic-depth 0.5")
+        .replace("--lr 0.05", "");
+    let mut running = sandbox.start(&format!("{run} --checkpoint-every 7 --out run"));
+    running.wait_for("iteration 3: ");
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    sandbox.succeed("train --resume run --threads 2");
+    Outcome::undisturbed(&sandbox, &run).assert_same(&sandbox.at("run"));
+}
+
 #[test]
 fn threads_workers_memory_and_a_longer_run_may_change_on_resume() {
     let sandbox = Sandbox::new();

@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `weights.safetensors` | every tensor of the network, BN's running statistics included |
-//! | `optimiser.safetensors` | the momentum, by the names of the weights |
+//! | `optimiser.safetensors` | what the optimiser keeps: the momentum, by the names of the weights; of AdamW `.exp_avg`, `.exp_avg_sq` and `.step` of each |
 //! | `recipe.toml` | the run's [`Recipe`] |
 //! | `average.safetensors` | the exponential average of the weights, if the run keeps one |
 //! | `state.json` | the format's version and the [`State`] |
@@ -29,8 +29,8 @@ pub struct Checkpoint {
     pub weights: NamedTensors,
     /// What the weights' file says about them.
     pub weights_metadata: BTreeMap<String, String>,
-    /// The optimiser's momentum, by the names of the weights.
-    pub momentum: NamedTensors,
+    /// What the optimiser keeps, by the names of the weights: of SGD the momentum.
+    pub optimiser: NamedTensors,
     /// The exponential average of the weights, if the run keeps one.
     pub average: Option<NamedTensors>,
     /// What the run is.
@@ -129,7 +129,7 @@ impl Checkpoint {
     pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
         let files = Files::read(folder)?;
         let weights = decode(&folder.join(WEIGHTS), files.bytes(WEIGHTS))?;
-        let momentum = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?.tensors;
+        let optimiser = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?.tensors;
         let recipe = Recipe::parse(&String::from_utf8_lossy(files.bytes(RECIPE)), &folder.join(RECIPE))?;
         let average = match (files.0.get(AVERAGE), recipe.optimiser.average_decay) {
             (Some(bytes), _) => Some(decode(&folder.join(AVERAGE), bytes)?.tensors),
@@ -139,7 +139,7 @@ impl Checkpoint {
         let StateFile { state, .. } = serde_json::from_slice(files.bytes(STATE))
             .map_err(|error| CheckpointError::damaged(&folder.join(STATE), error.to_string()))?;
         let TensorFile { tensors: weights, metadata: weights_metadata, .. } = weights;
-        Ok(Self { weights, weights_metadata, momentum, average, recipe, state })
+        Ok(Self { weights, weights_metadata, optimiser, average, recipe, state })
     }
 
     /// Loads the weights alone, with what they say of themselves.
@@ -191,7 +191,7 @@ impl Checkpoint {
         let none = BTreeMap::new();
         let mut files = BTreeMap::from([
             (WEIGHTS, encode(&folder.join(WEIGHTS), &self.weights, &self.weights_metadata)?),
-            (OPTIMISER, encode(&folder.join(OPTIMISER), &self.momentum, &none)?),
+            (OPTIMISER, encode(&folder.join(OPTIMISER), &self.optimiser, &none)?),
             (RECIPE, self.recipe.to_toml().into_bytes()),
             (STATE, state.into_bytes()),
         ]);
@@ -396,7 +396,7 @@ pub(super) mod tests {
                 ("bn.running_mean".to_owned(), tensor(0.5)),
             ]),
             weights_metadata: BTreeMap::from([("model".to_owned(), "preresnet20".to_owned())]),
-            momentum: BTreeMap::from([("conv1.weight".to_owned(), tensor(0.1))]),
+            optimiser: BTreeMap::from([("conv1.weight".to_owned(), tensor(0.1))]),
             average: None,
             recipe: Recipe::named(NamedRecipe::Quick),
             state: State {

@@ -25,8 +25,8 @@ pub use metrics::{MetricsError, Record, read_metrics};
 pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
     ClassWeights, DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, LossKind,
-    LossOptions, NamedRecipe, OptimiserOptions, OptionProblem, Recipe, RecipeError, RecipeOption,
-    Regularisation,
+    LossOptions, NamedRecipe, OptimiserKind, OptimiserOptions, OptionProblem, Recipe, RecipeError,
+    RecipeOption, Regularisation,
 };
 pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;

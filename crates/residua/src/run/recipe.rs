@@ -105,22 +105,31 @@ pub struct DataOptions {
     pub unreadable_share: f64,
 }
 
-/// Stochastic gradient descent with momentum.
+/// How steps are made of gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct OptimiserOptions {
+    /// Which optimiser.
+    #[serde(skip_serializing_if = "OptimiserKind::is_sgd")]
+    pub kind: OptimiserKind,
     /// Images of a mini-batch.
     pub batch: usize,
     /// Mini-batches whose gradients are added for one step: the step of a batch so many times as large with batch statistics of
     /// `batch` images, in the memory of one.
     #[serde(skip_serializing_if = "is_one")]
     pub accumulate: usize,
-    /// How much of the last step goes into the next; at least 0 and below 1.
+    /// Of SGD: how much of the last step goes into the next; at least 0 and below 1.
     pub momentum: f64,
     /// Whether the gradient is taken where the momentum leads (Nesterov).
     pub is_nesterov: bool,
-    /// Times each weight, what is added to its gradient.
+    /// Of AdamW: what is left of the mean of gradients at a step.
+    #[serde(skip_serializing_if = "is_beta1")]
+    pub beta1: f64,
+    /// Of AdamW: what is left of the mean of their squares.
+    #[serde(skip_serializing_if = "is_beta2")]
+    pub beta2: f64,
+    /// Times each weight, what is added to its gradient; of AdamW, what it loses at a step with learning rate 1.
     pub weight_decay: f64,
     /// Which parameters decay.
     pub decays: DecayScope,
@@ -145,16 +154,52 @@ impl OptimiserOptions {
 impl Default for OptimiserOptions {
     fn default() -> Self {
         Self {
+            kind: OptimiserKind::Sgd,
             batch: 128,
             accumulate: 1,
             momentum: 0.9,
             is_nesterov: false,
+            beta1: BETA1,
+            beta2: BETA2,
             weight_decay: 1e-4,
             decays: DecayScope::All,
             clip_norm: None,
             average_decay: None,
         }
     }
+}
+
+/// Which optimiser a run steps by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OptimiserKind {
+    /// Stochastic gradient descent with momentum ([`Sgd`](crate::train::Sgd)), as in the paper.
+    #[default]
+    Sgd,
+    /// Adam with weight decay of its own ([`AdamW`](crate::train::AdamW)).
+    AdamW,
+}
+
+words!(OptimiserKind, "optimiser", {
+    Sgd => "sgd": "stochastic gradient descent with momentum",
+    AdamW => "adamw": "Adam with weight decay of its own",
+});
+
+impl OptimiserKind {
+    fn is_sgd(&self) -> bool {
+        *self == Self::Sgd
+    }
+}
+
+/// PyTorch's, and what a recipe need not say.
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+
+fn is_beta1(beta: &f64) -> bool {
+    *beta == BETA1
+}
+
+fn is_beta2(beta: &f64) -> bool {
+    *beta == BETA2
 }
 
 /// Which parameters weight decay shrinks.

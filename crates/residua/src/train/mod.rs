@@ -4,12 +4,14 @@
 //! the run writes metrics, curves and checkpoints, shows an [`Observer`] what it does, and stops when that one wants it to.
 //! [`step`](step()) is one step of it, for loops of one's own, and [`backward`] with [`Sgd`] its parts.
 
+mod adamw;
 mod clock;
 mod initial_weights;
 mod loss;
 mod machine;
 mod norms;
 mod observer;
+mod optimiser;
 mod precision;
 mod ready;
 mod run;
@@ -21,11 +23,13 @@ mod step;
 mod trainer;
 mod weight_average;
 
+pub use adamw::AdamW;
 pub use initial_weights::{InitialWeights, LoadedClassifier, LoadedWeights};
 pub use loss::{Backward, Loss, StepOutcome, Targets, cross_entropy};
 pub use machine::Machine;
 pub use norms::StageNorms;
 pub use observer::{Observer, Progress};
+pub use optimiser::Optimiser;
 pub(crate) use precision::check_precision;
 pub use run::{Ending, Run};
 pub use run_images::RunImages;

@@ -14,9 +14,9 @@ use super::loss::StepOutcome;
 use super::machine::Machine;
 use super::norms::StageNorms;
 use super::observer::{Observer, Progress};
+use super::optimiser::Optimiser;
 use super::ready::Ready;
 use super::run_files::RunFiles;
-use super::sgd::Sgd;
 use super::step::backward_on_this_thread;
 use super::weight_average::WeightAverage;
 use crate::data::{Batch, Images, Loader, evaluation_batches};
@@ -51,7 +51,7 @@ pub struct Run {
     machine: Machine,
     ready: Ready,
     pub(super) files: RunFiles,
-    sgd: Sgd,
+    optimiser: Optimiser,
     /// The average of the weights, if one is kept.
     average: Option<WeightAverage>,
     loader: Loader,
@@ -67,7 +67,7 @@ impl Run {
         machine: Machine,
         ready: Ready,
         files: RunFiles,
-        sgd: Sgd,
+        optimiser: Optimiser,
         average: Option<WeightAverage>,
         state: State,
     ) -> Result<Self, RunError> {
@@ -84,7 +84,7 @@ impl Run {
             machine,
             ready,
             files,
-            sgd,
+            optimiser,
             average,
             loader,
             state,
@@ -217,8 +217,8 @@ impl Run {
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
         let mut pass = self.recipe.regularisation.of_pass(pass);
-        let (network, loss, sgd) = (self.ready.network.clone(), &self.ready.loss, &mut self.sgd);
-        let (loader, options) = (&mut self.loader, &self.recipe.optimiser);
+        let (network, loss) = (self.ready.network.clone(), &self.ready.loss);
+        let (loader, optimiser, options) = (&mut self.loader, &mut self.optimiser, &self.recipe.optimiser);
         let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
             let batches = (0..options.accumulate).map(|_| loader.next_batch().map_err(RunError::from));
             let mut learnt = backward_on_this_thread(&network, batches, loss, &mut pass)?;
@@ -226,7 +226,7 @@ impl Run {
             if let Some(norm) = options.clip_norm {
                 learnt.clip(&network, norm);
             }
-            let network = sgd.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
+            let network = optimiser.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
             Ok::<_, RunError>((network, learnt.outcome(), norms))
         })?;
         if !outcome.loss.is_finite() {
@@ -362,7 +362,7 @@ impl Run {
         }
         let checkpoint = Checkpoint {
             weights_metadata: self.ready.weights_info().to_metadata(),
-            momentum: self.sgd.tensors(&self.ready.network),
+            optimiser: self.optimiser.tensors(&self.ready.network),
             average: self.average.as_ref().map(|average| average.tensors(&self.ready.network)),
             recipe: self.recipe.clone(),
             state: self.state.clone(),

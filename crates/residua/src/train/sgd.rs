@@ -34,9 +34,7 @@ impl Sgd {
 
     /// The network after a step against the gradients, which are used up.
     pub fn step(&mut self, network: ResNet, gradients: &mut Gradients, learning_rate: f64) -> ResNet {
-        let plan = network.plan();
-        let of_part = |part| (part, self.learning_rates.of_part(part, plan, learning_rate));
-        let learning_rates = plan.parts().into_iter().map(of_part).collect();
+        let learning_rates = rates_of_parts(&self.learning_rates, &network, learning_rate);
         network.map_named(&mut Step { sgd: self, gradients, learning_rates })
     }
 
@@ -64,6 +62,24 @@ impl Sgd {
     }
 }
 
+/// The learning rate of every part of a network.
+pub(super) fn rates_of_parts(
+    rates: &LearningRates,
+    network: &ResNet,
+    learning_rate: f64,
+) -> BTreeMap<Part, f64> {
+    let plan = network.plan();
+    plan.parts().into_iter().map(|part| (part, rates.of_part(part, plan, learning_rate))).collect()
+}
+
+/// Whether a tensor of `D` axes decays. BN parameters and biases are those of one.
+pub(super) fn decays<const D: usize>(scope: DecayScope) -> bool {
+    match scope {
+        DecayScope::All => true,
+        DecayScope::Weights => D > 1,
+    }
+}
+
 struct Step<'a> {
     sgd: &'a mut Sgd,
     gradients: &'a mut Gradients,
@@ -77,15 +93,10 @@ impl NamedMapper for Step<'_> {
         let OptimiserOptions { momentum, is_nesterov, weight_decay, decays, .. } = self.sgd.optimiser;
         parameter.map(|weight| {
             let weight = weight.inner();
-            let decays = match decays {
-                DecayScope::All => true,
-                // BN parameters and biases are the tensors of one axis.
-                DecayScope::Weights => D > 1,
-            };
             let options = SgdOptions {
                 learning_rate: self.learning_rates[&part],
                 momentum,
-                weight_decay: if decays { weight_decay } else { 0. },
+                weight_decay: if self::decays::<D>(decays) { weight_decay } else { 0. },
                 is_nesterov,
             };
             let buffer = self.sgd.momentum.remove(&name);

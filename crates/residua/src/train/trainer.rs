@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::initial_weights::InitialWeights;
 use super::machine::Machine;
+use super::optimiser::Optimiser;
 use super::ready::Ready;
 use super::run::Run;
 use super::run_files::{RunFiles, StoppedRun};
 use super::run_images::RunImages;
-use super::sgd::Sgd;
 use super::weight_average::WeightAverage;
-use crate::run::{Checkpoint, LearningRates, Recipe, Resumed, RunError, State};
+use crate::run::{Checkpoint, Recipe, Resumed, RunError, State};
 
 /// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
 ///
@@ -79,9 +79,9 @@ impl Trainer {
             (ready.network, loaded) = (network, Some(found));
         }
         let files = RunFiles::begin(folder, &recipe, &machine)?;
-        let (sgd, state) = (optimiser(&recipe), State::new(recipe.seed));
+        let (optimiser, state) = (Optimiser::of(&recipe), State::new(recipe.seed));
         let average = recipe.optimiser.average_decay.map(|decay| WeightAverage::of(&ready.network, decay));
-        let mut run = Run::new(recipe, machine, ready, files, sgd, average, state)?;
+        let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
         run.loaded_weights = loaded;
         // From here on there is always a checkpoint to resume from.
         run.save()?;
@@ -99,7 +99,7 @@ impl Trainer {
         let (Self { recipe, images, machine }, folder) = (self, folder.as_ref());
         recipe.validate()?;
         let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(folder)?;
-        let Checkpoint { weights, weights_metadata, momentum, average, recipe: old, state } = checkpoint;
+        let Checkpoint { weights, weights_metadata, optimiser, average, recipe: old, state } = checkpoint;
         old.changes_on_resume(&recipe)?;
         if state.iteration >= recipe.schedule.iterations {
             let (iteration, iterations) = (state.iteration, recipe.schedule.iterations);
@@ -114,19 +114,14 @@ impl Trainer {
             ready.check_images(&weights_metadata)?;
         }
         ready.network = ready.network.with_tensors(&weights)?;
-        let sgd = optimiser(&recipe).with_tensors(&momentum, &machine.device);
+        let optimiser = Optimiser::of(&recipe).with_tensors(&optimiser, &machine.device);
         let average = recipe.optimiser.average_decay.zip(average);
         let average =
             average.map(|(decay, tensors)| WeightAverage::with_tensors(&tensors, decay, &machine.device));
         let files = stopped.go_on(&recipe, state.iteration, &machine)?;
-        let mut run = Run::new(recipe, machine, ready, files, sgd, average, state)?;
+        let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
         run.last_checkpoint = Some(path);
         run.warnings = damaged.iter().map(ToString::to_string).collect();
         Ok(run)
     }
-}
-
-fn optimiser(recipe: &Recipe) -> Sgd {
-    let rates = LearningRates::new(&recipe.fine_tuning, recipe.schedule.learning_rate);
-    Sgd::new(&recipe.optimiser).with_learning_rates(rates)
 }

@@ -51,6 +51,8 @@ pub enum RecipeOption {
     IsShuffled,
     /// The share of a folder's pictures that may be unreadable.
     UnreadableShare,
+    /// Which optimiser.
+    OptimiserKind,
     /// Images of a mini-batch.
     Batch,
     /// Mini-batches whose gradients are added for one step.
@@ -59,6 +61,10 @@ pub enum RecipeOption {
     Momentum,
     /// Whether the gradient is taken where the momentum leads.
     IsNesterov,
+    /// What is left of the mean of gradients at a step.
+    Beta1,
+    /// What is left of the mean of their squares.
+    Beta2,
     /// Times each weight, what is added to its gradient.
     WeightDecay,
     /// Which parameters decay.
@@ -139,10 +145,13 @@ words!(RecipeOption, "option", {
     Cutmix => "data.cutmix",
     IsShuffled => "data.is_shuffled",
     UnreadableShare => "data.unreadable_share",
+    OptimiserKind => "optimiser.kind",
     Batch => "optimiser.batch",
     Accumulate => "optimiser.accumulate",
     Momentum => "optimiser.momentum",
     IsNesterov => "optimiser.is_nesterov",
+    Beta1 => "optimiser.beta1",
+    Beta2 => "optimiser.beta2",
     WeightDecay => "optimiser.weight_decay",
     Decays => "optimiser.decays",
     ClipNorm => "optimiser.clip_norm",
@@ -207,10 +216,13 @@ impl RecipeOption {
             | Self::Mixup
             | Self::Cutmix
             | Self::IsShuffled
+            | Self::OptimiserKind
             | Self::Batch
             | Self::Accumulate
             | Self::Momentum
             | Self::IsNesterov
+            | Self::Beta1
+            | Self::Beta2
             | Self::WeightDecay
             | Self::Decays
             | Self::ClipNorm
@@ -245,7 +257,7 @@ mod tests {
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
     };
-    use crate::run::{ClassWeights, NamedRecipe, Recipe, ScheduleKind, Warmup};
+    use crate::run::{ClassWeights, NamedRecipe, OptimiserKind, Recipe, ScheduleKind, Warmup};
 
     #[test]
     fn every_key_of_a_recipe_is_an_option_and_every_option_a_key() {
@@ -265,6 +277,9 @@ mod tests {
         recipe.data.augmentation = Some(Augmentation::Shift);
         recipe.data.mixup = Some(1.);
         recipe.data.cutmix = Some(1.);
+        recipe.optimiser.kind = OptimiserKind::AdamW;
+        recipe.optimiser.beta1 = 0.8;
+        recipe.optimiser.beta2 = 0.99;
         recipe.optimiser.accumulate = 2;
         recipe.optimiser.clip_norm = Some(1.);
         recipe.optimiser.average_decay = Some(0.999);

@@ -7,7 +7,8 @@ use residua_infer::network::{NetworkError, Shortcut, Weighting};
 use residua_infer::view::ViewError;
 
 use super::{
-    ClassWeights, FineTuning, Intervals, LossOptions, OptimiserOptions, Recipe, RecipeOption, Regularisation,
+    ClassWeights, FineTuning, Intervals, LossOptions, OptimiserKind, OptimiserOptions, Recipe, RecipeOption,
+    Regularisation,
 };
 use crate::nn::Part;
 use crate::run::schedule::{Schedule, ScheduleKind};
@@ -53,10 +54,13 @@ impl Recipe {
         }
 
         let OptimiserOptions {
+            kind,
             batch,
             accumulate,
             momentum,
             is_nesterov,
+            beta1,
+            beta2,
             weight_decay,
             decays: _,
             clip_norm,
@@ -84,6 +88,13 @@ impl Recipe {
         )?;
         if *is_nesterov && *momentum == 0.0 {
             return Err(InvalidOption::new(RecipeOption::IsNesterov, true, OptionProblem::NeedsMomentum));
+        }
+        if *is_nesterov && *kind == OptimiserKind::AdamW {
+            let rule = "is a momentum of SGD's, which AdamW has not; leave one of them out";
+            return Err(InvalidOption::new(RecipeOption::IsNesterov, true, OptionProblem::Rule(rule)));
+        }
+        for (option, beta) in [(RecipeOption::Beta1, *beta1), (RecipeOption::Beta2, *beta2)] {
+            require((0.0..1.0).contains(&beta), option, beta, "must be at least 0 and below 1")?;
         }
         require_magnitude(RecipeOption::WeightDecay, *weight_decay)?;
 
