@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   residua train --data cifar10:data --epochs 20 --lr 0.2 --schedule cosine --warmup 5%:0.02:gradual
   residua train --data folder:flowers --model preresnet18 --epochs 90 --batch 64 --decay-at 30epochs,60epochs
   residua train --data folder:flowers --model preresnet18 --init runs/first --freeze stem,stage1 --lr 0.01 --head-lr 0.1
-  residua train --data folder:flowers --init resnet50-11ad3fa6.pth --freeze stem,stage1,stage2 --lr 0.01 --epochs 10
+  residua train --data folder:flowers --init resnet50-11ad3fa6.pth --recipe finetune --freeze stem,stage1,stage2
   residua train --resume runs/preresnet164-cifar10";
 
 /// Train a network; the run is kept in a folder.
@@ -152,10 +152,11 @@ struct RegularisationArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Intervals")]
 struct IntervalArguments {
-    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar].
+    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar, of a length in
+    /// epochs a twentieth, in whole epochs].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     evaluate_every: Option<u64>,
-    /// Iterations between checkpoints [default: 40 in quick, 1000 in paper-cifar].
+    /// Iterations between checkpoints [default: as between tests].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     checkpoint_every: Option<u64>,
     /// Iterations that a training line of metrics.jsonl is the mean of [default: 10].
@@ -272,7 +273,9 @@ impl Arguments {
                 Some(_) => Recipe::named(NamedRecipe::PaperCifar),
             },
         };
-        if let (Some(weights), None) = (weights, &self.recipe) {
+        // Of the recipes, fine-tuning is meant for any network.
+        let is_for_any = matches!(self.recipe, None | Some(RecipeChoice::Named(NamedRecipe::Finetune)));
+        if let (Some(weights), true) = (weights, is_for_any) {
             recipe.network = weights.info()?.network.residual()?.options();
         }
         let network = self.network.refine(&recipe.network);
@@ -281,8 +284,14 @@ impl Arguments {
         self.loss.refine(&mut recipe)?;
         self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
+        let epochs = match &self.recipe {
+            Some(RecipeChoice::Named(name)) => {
+                name.epochs().and_then(|epochs| NonZeroUsize::new(epochs as usize))
+            }
+            _ => None,
+        };
+        let images = self.schedule.refine(&mut recipe, epochs, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
-        let images = self.schedule.refine(&mut recipe, self.resume.is_some())?;
         recipe.validate().map_err(UsageError::from)?;
         schedule::tell_of_endless_warmup(&recipe.schedule);
         // Written out, so that the run's recipe says how its images were cropped.

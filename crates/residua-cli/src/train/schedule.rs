@@ -19,7 +19,7 @@ pub(super) struct ScheduleArguments {
     /// Optimiser steps of the whole run [default: 120 in quick, 64000 in paper-cifar].
     #[arg(long, value_name = "N", value_parser = whole::<u64>, conflicts_with = "epochs")]
     iterations: Option<u64>,
-    /// Passes over the training set, instead of --iterations.
+    /// Passes over the training set, instead of --iterations [default: 20 in finetune, 90 in paper-imagenet].
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     epochs: Option<NonZeroUsize>,
     /// Images of a mini-batch [default: 128].
@@ -83,7 +83,13 @@ pub(super) struct ScheduleArguments {
 
 impl ScheduleArguments {
     /// The images, where lengths have to be counted in epochs of them.
-    pub(super) fn refine(&self, recipe: &mut Recipe, resumes: bool) -> anyhow::Result<Option<RunImages>> {
+    pub(super) fn refine(
+        &self,
+        recipe: &mut Recipe,
+        usual_epochs: Option<NonZeroUsize>,
+        resumes: bool,
+    ) -> anyhow::Result<Option<RunImages>> {
+        let epochs = self.epochs.or(usual_epochs.filter(|_| self.iterations.is_none()));
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.optimiser.batch, &self.batch);
         set(&mut recipe.optimiser.accumulate, &self.accumulate);
@@ -108,7 +114,7 @@ impl ScheduleArguments {
         recipe.optimiser.clip_norm = self.clip_norm.or(recipe.optimiser.clip_norm);
         recipe.optimiser.average_decay = self.ema.or(recipe.optimiser.average_decay);
         self.refine_rates(&mut recipe.schedule);
-        let images = match self.is_in_epochs() {
+        let images = match epochs.is_some() || self.has_lengths_in_epochs() {
             false => None,
             true => {
                 recipe.validate().map_err(UsageError::from)?;
@@ -120,12 +126,18 @@ impl ScheduleArguments {
         let of_epochs = |epochs: NonZeroUsize| {
             (epochs.get() as u64).saturating_mul(images_of_epoch as u64).div_ceil(batch as u64)
         };
-        if let Some(iterations) = self.iterations.or(self.epochs.map(of_epochs)) {
+        if let Some(iterations) = self.iterations.or(epochs.map(of_epochs)) {
             let before = std::mem::replace(&mut recipe.schedule.iterations, iterations);
             // A shorter run has its steps and its warm-up in proportion; a run that goes on keeps those that it has.
             if !resumes && before > 0 {
                 scale(&mut recipe.schedule, before, iterations);
             }
+        }
+        if let Some(epochs) = epochs.filter(|_| !resumes) {
+            // About twenty tests and checkpoints, at the ends of epochs.
+            let interval = (epochs.get() / 20).max(1);
+            let interval = NonZeroUsize::new(interval).map_or(1, of_epochs);
+            (recipe.intervals.evaluate, recipe.intervals.checkpoint) = (interval, interval);
         }
         let iterations = recipe.schedule.iterations;
         let epoch = images_of_epoch as f64 / batch as f64;
@@ -163,10 +175,10 @@ impl ScheduleArguments {
         schedule.min_learning_rate = self.min_lr.or(schedule.min_learning_rate);
     }
 
-    fn is_in_epochs(&self) -> bool {
+    fn has_lengths_in_epochs(&self) -> bool {
         let decay_at = self.decay_at.iter().flat_map(|DecayAt(decay_at)| decay_at.iter().copied());
         let warmup = self.warmup.and_then(|WarmupChoice(warmup)| Some(warmup?.length));
-        self.epochs.is_some() || decay_at.chain(warmup).any(Length::is_in_epochs)
+        decay_at.chain(warmup).any(Length::is_in_epochs)
     }
 }
 
