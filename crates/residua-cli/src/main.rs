@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod cost;
+mod csv;
 mod destination;
 mod download;
 mod evaluate;

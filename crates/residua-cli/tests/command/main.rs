@@ -7,6 +7,7 @@ mod bad_input;
 mod contract;
 mod cost;
 mod download;
+mod evaluate;
 mod explain;
 mod export;
 mod features;

@@ -30,8 +30,8 @@ mod unreadable;
 mod validation;
 
 pub use augmentation::Augmentation;
-pub(crate) use batch::evaluation_batch;
 pub use batch::{Batch, Mixture, evaluation_batches};
+pub(crate) use batch::{NumberedBatch, evaluation_batch};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
 #[cfg(feature = "download")]
