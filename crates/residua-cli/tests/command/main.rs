@@ -4,6 +4,7 @@ mod sandbox;
 mod tiny_cifar;
 
 mod bad_input;
+mod calibrate;
 mod contract;
 mod cost;
 mod download;

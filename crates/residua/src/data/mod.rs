@@ -43,6 +43,7 @@ pub use images::Images;
 pub use loader::{Loader, LoaderConfig};
 pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
+pub use random_stream::drawn;
 pub use residua_infer::normalisation::{Normalisation, NormalisationKind};
 pub use residua_infer::pictures::read_image;
 pub use residua_infer::view::{Crops, View};

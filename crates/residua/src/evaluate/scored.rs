@@ -49,14 +49,13 @@ impl<'a> Scored<'a> {
 
     /// The probability of each class.
     pub fn probabilities(&self) -> Vec<f64> {
-        let (largest, sum) = (self.largest(), self.sum());
+        let (largest, sum) = self.largest_and_sum();
         self.logits.iter().map(|&logit| self.weight(logit, largest) / sum).collect()
     }
 
     /// `log(sum(exp(logits / T))) - logits[label] / T`, in f64.
     pub fn loss(&self) -> f64 {
-        let at_temperature = |logit: f32| f64::from(logit) / self.temperature;
-        self.sum().ln() + at_temperature(self.largest()) - at_temperature(self.logits[self.label])
+        self.loss_by(self.largest_and_sum())
     }
 
     /// How many classes are before the image's own by their logits, of equals those of smaller numbers. A logit that is no number is before all
@@ -72,18 +71,20 @@ impl<'a> Scored<'a> {
         let better = |best: usize, class: usize| {
             if self.logits[class] > self.logits[best] { class } else { best }
         };
+        let (largest, sum) = self.largest_and_sum();
         Answer {
             image: self.image,
             label: self.label,
             predicted: (0..self.logits.len()).fold(0, better),
             rank: self.rank(),
-            confidence: 1. / self.sum(),
-            loss: self.loss(),
+            confidence: 1. / sum,
+            loss: self.loss_by((largest, sum)),
         }
     }
 
-    fn largest(&self) -> f32 {
-        self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    fn loss_by(&self, (largest, sum): (f32, f64)) -> f64 {
+        let at_temperature = |logit: f32| f64::from(logit) / self.temperature;
+        sum.ln() + at_temperature(largest) - at_temperature(self.logits[self.label])
     }
 
     /// In proportion to the probability; of the likeliest class it is 1.
@@ -91,9 +92,10 @@ impl<'a> Scored<'a> {
         (f64::from(logit - largest) / self.temperature).exp()
     }
 
-    fn sum(&self) -> f64 {
-        let largest = self.largest();
-        self.logits.iter().map(|&logit| self.weight(logit, largest)).sum()
+    /// The largest logit, and the sum of all weights.
+    fn largest_and_sum(&self) -> (f32, f64) {
+        let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        (largest, self.logits.iter().map(|&logit| self.weight(logit, largest)).sum())
     }
 }
 

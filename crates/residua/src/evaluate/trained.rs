@@ -86,9 +86,6 @@ impl Trained {
     ///
     /// # Errors
     /// When the images do not fit the network or the normalisation, too many files cannot be read, or `scored` fails.
-    ///
-    /// # Panics
-    /// When there is no image of a chosen number.
     pub fn score<E: From<RunError>>(
         &self,
         test_set: &Images,
