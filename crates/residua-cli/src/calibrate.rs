@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::data::{ImageFolder, Source, drawn};
+use residua::data::{DataError, ImageFolder, Images, Source, Split, Validation, drawn};
 use residua::evaluate::{Answer, HeldOut, Measures, TestOptions};
 use residua::export::int8_file;
 use residua::files::{check_writable, write_file};
 use residua::infer::network::NamedTensors;
 use residua::infer::weights::encode;
 use residua::infer::{Temperature, WeightsInfo};
-use residua::run::RunError;
+use residua::run::{RunError, saved_recipe};
 use serde_json::{Value, json};
 
-use crate::evaluate::{test_set, trained_on};
+use crate::evaluate::{images_for, trained_on};
 use crate::inference::Network;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
@@ -40,7 +40,8 @@ pub(crate) struct Arguments {
     /// A run's folder (its last checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(value_name = "RUN|FILE")]
     checkpoint: PathBuf,
-    /// The data set whose test images it is fitted to [default: the one that the run was trained on].
+    /// The data set whose test images it is fitted to [default: of the run's own, the images that --validation has held out, else
+    /// the test images].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
     /// How many of them, drawn at random; the others tell what it is worth [default: all].
@@ -59,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "128", value_name = "N", value_parser = count::<NonZeroUsize>)]
     batch: NonZeroUsize,
     /// Print one line of JSON: temperature, fitted and others (each images, and before and after test_loss and calibration_error), file,
-    /// checkpoint, data.
+    /// checkpoint, data, split (test or validation).
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -82,8 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     check_writable(&out)?;
     let (info, path, tensors) = (weights.info()?, weights.path.clone(), weights.tensors.clone());
-    let source = data.clone().map_or_else(|| trained_on(checkpoint), Ok)?;
-    let images = test_set(&weights, &info, &source, info.view(), arguments.max_unreadable)?;
+    let fitting = FittedTo::of(data.as_ref(), checkpoint)?;
+    let (source, load) = (&fitting.source, || fitting.load());
+    let images = images_for(&weights, &info, source, info.view(), arguments.max_unreadable, load)?;
     let network = Network::of(weights, info.clone(), [info.height, info.width], machine, asked, &device)?;
 
     let chosen = arguments.images.map(|count| drawn(images.len(), count.get(), arguments.seed));
@@ -107,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let info = WeightsInfo { temperature: Some(temperature), ..info };
     write_file(&out, &file(&info, &tensors, &out)?)?;
-    if trained_on(checkpoint).is_ok_and(|own| own.short_name() == source.short_name()) {
+    if fitting.is_own_test_set {
         tell(format_args!(
             "note: fitted to the run's own test images: on them loss and calibration are too good now; give others with --data, or keep some \
              apart with --images"
@@ -121,14 +123,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "file": out.to_string_lossy(),
             "checkpoint": path.to_string_lossy(),
             "data": source,
+            "split": fitting.split(),
         }))?;
     } else {
         let others =
             of_others.map_or(String::new(), |others| format!("\non the other {}", in_words(&others)));
         print(format_args!(
-            "{}: temperature {:.4}\non {}{others}",
+            "{}: temperature {:.4}, fitted to {} images of {source}\non {}{others}",
             out.display(),
             temperature.get(),
+            fitting.split(),
             in_words(&of_fitted)
         ))?;
     }
@@ -147,6 +151,41 @@ impl Arguments {
                 checkpoint.display()
             ))),
         }
+    }
+}
+
+/// Images that a temperature is fitted to.
+struct FittedTo {
+    source: Source,
+    /// Which of the training images were held out, by which seed; none for the test images.
+    held_out: Option<(Validation, u64)>,
+    /// Whether they are those that the run itself is tested on.
+    is_own_test_set: bool,
+}
+
+impl FittedTo {
+    /// The test images of a data set that is given. Else those of the run that it has not learnt from: validation images if there are any.
+    fn of(data: Option<&Source>, checkpoint: &Path) -> anyhow::Result<Self> {
+        let own = trained_on(checkpoint);
+        if let Some(source) = data {
+            let is_own_test_set = own.is_ok_and(|own| own.short_name() == source.short_name());
+            return Ok(Self { source: source.clone(), held_out: None, is_own_test_set });
+        }
+        let (source, recipe) = (own?, saved_recipe(checkpoint)?);
+        let held_out = recipe.data.validation.map(|validation| (validation, recipe.seed));
+        let is_own_test_set = held_out.is_none();
+        Ok(Self { source, held_out, is_own_test_set })
+    }
+
+    fn load(&self) -> Result<Images, DataError> {
+        match &self.held_out {
+            None => self.source.load(Split::Test),
+            Some((validation, seed)) => Ok(validation.hold_out(&self.source.load(Split::Train)?, *seed)?.1),
+        }
+    }
+
+    fn split(&self) -> &'static str {
+        if self.held_out.is_some() { "validation" } else { "test" }
     }
 }
 

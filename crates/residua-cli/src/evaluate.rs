@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::data::{Crops, ImageFolder, Images, Source, Split, View};
+use residua::data::{Crops, DataError, ImageFolder, Images, Source, Split, View};
 use residua::evaluate::{Measures, Mirroring, TestOptions};
 use residua::files::check_writable;
 use residua::infer::{StoredWeights, WeightsInfo};
@@ -93,7 +93,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (info, path) = (weights.info()?, weights.path.clone());
     let source = data.clone().map_or_else(|| trained_on(checkpoint), Ok)?;
     let view = arguments.view(&source, info.view())?;
-    let test_set = test_set(&weights, &info, &source, view, *max_unreadable)?;
+    let load = || source.load(Split::Test);
+    let test_set = images_for(&weights, &info, &source, view, *max_unreadable, load)?;
     arguments.check_files(&path)?;
     let network = Network::of(weights, info, [view.height, view.width], machine, asked, &device)?;
     let measures = arguments.measures(&network, &test_set)?;
@@ -192,21 +193,22 @@ impl Arguments {
     }
 }
 
-/// The test images of a data set, if weights of which `info` is said are of a network for them.
-pub(crate) fn test_set(
+/// Images of a data set, loaded by `load`, if weights of which `info` is said are of a network for them.
+pub(crate) fn images_for(
     weights: &StoredWeights,
     info: &WeightsInfo,
     source: &Source,
     view: View,
     max_unreadable: f64,
+    load: impl FnOnce() -> Result<Images, DataError>,
 ) -> anyhow::Result<Images> {
     let path = &weights.path;
     let fits = info.network.check_tensors(&weights.tensors);
     fits.map_err(|error| StoredWeights::refused(path, error))?;
     let fits = info.network.check_input(view.height, view.width);
     fits.map_err(|error| impossible_images(&error))?;
-    let test_set = source.load(Split::Test)?.seen_by(view)?.tolerating(max_unreadable);
-    let (outputs, classes) = (info.classes.len(), test_set.classes().len());
+    let images = load()?.seen_by(view)?.tolerating(max_unreadable);
+    let (outputs, classes) = (info.classes.len(), images.classes().len());
     if outputs != classes {
         return Err(UsageError::new(format_args!(
             "{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
@@ -214,17 +216,17 @@ pub(crate) fn test_set(
         ))
         .into());
     }
-    if source.is_folder() && info.classes != test_set.classes() {
+    if source.is_folder() && info.classes != images.classes() {
         return Err(UsageError::new(format_args!(
             "the classes of {} ({}) are not those that {} was trained on ({})",
             source,
-            some(test_set.classes()),
+            some(images.classes()),
             path.display(),
             some(&info.classes)
         ))
         .into());
     }
-    Ok(test_set)
+    Ok(images)
 }
 
 /// The first few of many names.

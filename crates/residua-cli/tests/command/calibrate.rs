@@ -125,6 +125,25 @@ fn images_that_were_not_chosen_tell_what_it_is_worth() {
 }
 
 #[test]
+fn a_run_that_has_held_images_out_is_calibrated_on_them() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --validation 20"));
+    let ended = sandbox.succeed("calibrate run --json");
+    assert!(!ended.stderr.contains("test images"), "{}", ended.stderr);
+    let found = ended.json();
+    assert_eq!((&found["split"], &found["fitted"]["images"]), (&json!("validation"), &json!(20)));
+    // The images are those that the run itself was validated on.
+    let metrics = fs::read_to_string(sandbox.at("run/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let validated = lines.iter().rev().find_map(|line| line.get("validation_loss")).unwrap();
+    assert_near(number(&found["fitted"]["before"]["test_loss"]), number(validated));
+    let on_test = sandbox.succeed("calibrate run --json --data cifar10:data");
+    assert!(on_test.stderr.contains("fitted to the run's own test images"), "{}", on_test.stderr);
+    let found = on_test.json();
+    assert_eq!((&found["split"], &found["fitted"]["images"]), (&json!("test"), &json!(TEST)));
+}
+
+#[test]
 fn a_network_of_bytes_stays_one() {
     let sandbox = trained();
     sandbox.succeed("export run --to int8 --out small.safetensors");
