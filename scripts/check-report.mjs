@@ -56,6 +56,10 @@ for (const page of pages) {
         await tab.keyboard.press('ArrowRight');
         check(await tab.$eval('.tip', tip => !tip.hidden), 'the arrow keys show no values');
       }
+      for (const diagram of await tab.$$('.reliability svg')) {
+        const marks = await diagram.evaluate(svg => [svg.querySelectorAll('rect').length, /NaN|Infinity/.test(svg.innerHTML)]);
+        check(marks[0] > 0 && !marks[1], 'a reliability diagram without bars, or with numbers that are none');
+      }
       const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       check(overflow <= 0, `${overflow} pixels too wide`);
       for (const summary of await tab.$$('details.run > summary')) await summary.click();

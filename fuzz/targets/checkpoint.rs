@@ -38,6 +38,7 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         shorter_side: 37,
         normalisation: Normalisation::PerChannel { mean: [0.5; 3], deviation: [0.25; 3] },
         ranges: None,
+        temperature: None,
     };
     let checkpoint = Checkpoint {
         weights_metadata: info.to_metadata(),

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::data::View;
+use residua::evaluate::Scored;
 use residua::explain::{ActivationMap, Explanation, Method, UnitPlace, explain, overlay};
 use residua::files::{FileError, encode_npy, write_file};
+use residua::infer::Temperature;
 use residua::infer::choice::{nearest, suggestion};
 use residua::infer::words;
 use residua::nn::Plan;
@@ -99,6 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let explained = readable.iter().zip(explanations);
         unreadable += decoded.report(paths, explained, |path, (pixels, explanation)| {
             let written = arguments.write(path, pixels, &view, &explanation.map)?;
+            let explanation = at_temperature(explanation, trained.info.temperature);
             print(arguments.report(
                 path,
                 &trained.info.classes[explanation.class],
@@ -109,6 +112,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         })?;
     }
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The same, with the probability at the temperature that the network's file says, if it does.
+fn at_temperature(explanation: Explanation, temperature: Option<Temperature>) -> Explanation {
+    let Some(temperature) = temperature else { return explanation };
+    let Explanation { class, logits, .. } = &explanation;
+    let probability = Scored::new(0, *class, logits, temperature).probabilities()[*class] as f32;
+    Explanation { probability, ..explanation }
 }
 
 /// The files of a picture.

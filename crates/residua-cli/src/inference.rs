@@ -1,12 +1,11 @@
 //! A trained network that pictures are shown to: on plain memory, or as tensors on a device.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
 use residua::data::{DataError, Images};
 use residua::device::Device;
-use residua::evaluate::{Evaluation, Trained, evaluate_classifier};
+use residua::evaluate::{Scored, TestOptions, Trained, score_by_classifier};
 use residua::infer::classifier::ClassifierError;
 use residua::infer::{Classifier, Prediction, StoredWeights, WeightsInfo};
 use residua::nn::Architecture;
@@ -94,6 +93,7 @@ impl Network {
             ClassifierError::Network(error) => StoredWeights::refused(&path, error).into(),
             error => error,
         })?;
+        let classifier = classifier.with_temperature(info.temperature.unwrap_or_default());
         Ok(Self::Folded(Box::new(classifier), Box::new(info)))
     }
 
@@ -130,13 +130,18 @@ impl Network {
         }
     }
 
-    /// Loss and error on a test set, whose images have the size that the network is for.
-    pub(crate) fn evaluate(&self, test_set: &Images, batch: NonZeroUsize) -> Result<Evaluation, RunError> {
+    /// Shows the network a test set, whose images have the size that it is for; `scored` is told what it says of each.
+    pub(crate) fn score(
+        &self,
+        test_set: &Images,
+        options: &TestOptions,
+        scored: impl FnMut(Scored<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Folded(classifier, info) => {
-                evaluate_classifier(classifier, test_set, &info.normalisation, batch)
+                score_by_classifier(classifier, test_set, &info.normalisation, options, scored)
             }
-            Self::Tensors(trained, engine) => trained.evaluate(test_set, batch, *engine),
+            Self::Tensors(trained, engine) => trained.score(test_set, options, *engine, scored),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The `residua` command: parses, calls the library, draws progress and reports.
 
 mod bench;
+mod calibrate;
 mod completions;
 mod cost;
+mod csv;
 mod destination;
 mod download;
 mod evaluate;
@@ -61,6 +63,7 @@ struct Command {
 enum Action {
     Train(Box<train::Arguments>),
     Eval(evaluate::Arguments),
+    Calibrate(calibrate::Arguments),
     Predict(predict::Arguments),
     Explain(explain::Arguments),
     Features(features::Arguments),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
     let result = match command.action {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),
+        Action::Calibrate(arguments) => calibrate::run(&arguments),
         Action::Predict(arguments) => predict::run(&arguments),
         Action::Explain(arguments) => explain::run(&arguments),
         Action::Features(arguments) => features::run(&arguments),

@@ -9,6 +9,7 @@ use clap::Args;
 use residua::infer::{Prediction, WeightsInfo};
 use serde_json::json;
 
+use crate::csv::quoted;
 use crate::inference::InferenceArguments;
 use crate::machine::PrecisionArguments;
 use crate::output::print;
@@ -96,13 +97,5 @@ impl Arguments {
             format!("\n  {:5.1} %  {}", 100. * prediction.probability, name(prediction))
         };
         predictions.iter().map(line).fold(path.display().to_string(), |report, line| report + &line)
-    }
-}
-
-/// A value of a line of comma-separated values (RFC 4180).
-fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
     }
 }

@@ -26,7 +26,8 @@ const EXAMPLES: &str = "Examples:
 /// Make an HTML page of a run, or of several beside each other.
 ///
 /// The page is one file that needs no network: curves whose values show where the pointer is, the recipe, the network, the
-/// tests, which classes the last checkpoint mixes up, and the test images that it finds hardest.
+/// tests, which classes the last checkpoint mixes up, how good it is at each, whether it is as often right as it is sure, and the
+/// test images that it finds hardest.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -42,7 +43,7 @@ pub(crate) struct Arguments {
     /// The data set with the test images [default: that of each run].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
-    /// Leave out what needs the network and the test images: confusions and hard images.
+    /// Leave out what needs the network and the test images: confusions, classes, calibration and hard images.
     #[arg(long)]
     no_evaluate: bool,
     /// Images of a batch; does not change the result.
@@ -69,9 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for run in runs {
         let examined = match arguments.no_evaluate {
             true => Examined::No,
-            false => arguments
-                .examine(&run)
-                .map_or_else(|error| Examined::Failed(explain(error.as_ref())), Examined::Yes),
+            false => arguments.examine(&run).map_or_else(
+                |error| Examined::Failed(explain(error.as_ref())),
+                |found| Examined::Yes(Box::new(found)),
+            ),
         };
         if let Examined::Failed(reason) = &examined {
             tell(format_args!("warning: {}: no confusions in the report: {reason}", run.folder.display()));

@@ -11,6 +11,7 @@ pub mod normalisation;
 pub mod pictures;
 mod precision;
 mod ranges;
+mod temperature;
 pub mod view;
 pub mod weights;
 
@@ -21,5 +22,6 @@ pub use classifier::{
 pub use pictures::read_image;
 pub use precision::{Precision, UnavailablePrecision};
 pub use ranges::InputRanges;
+pub use temperature::{Temperature, TemperatureError};
 pub use view::View;
 pub use weights::{StoredWeights, WeightsInfo};

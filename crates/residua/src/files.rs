@@ -6,7 +6,7 @@
 mod npy;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 pub use npy::encode_npy;
@@ -39,6 +39,54 @@ pub fn check_writable(path: &Path) -> Result<(), FileError> {
     }
     write_through(&aside, b"").map_err(|error| FileError::cannot("write", path)(error.into_source()))?;
     fs::remove_file(&aside).map_err(FileError::cannot("delete", &aside))
+}
+
+/// A file in the making: it is written out of sight and bit by bit, until it is put in its place whole. Dropped before that, it leaves what was
+/// there as it was.
+#[derive(Debug)]
+pub struct NewFile {
+    aside: PathBuf,
+    place: PathBuf,
+    content: BufWriter<File>,
+}
+
+impl NewFile {
+    /// Begins the file that will be at `place`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn create(place: &Path) -> Result<Self, FileError> {
+        let aside = beside(place, TEMPORARY);
+        let file = File::create(&aside).map_err(FileError::cannot("write", place))?;
+        Ok(Self { aside, place: place.to_owned(), content: BufWriter::new(file) })
+    }
+
+    /// Adds text to its end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, text: &str) -> Result<(), FileError> {
+        self.content.write_all(text.as_bytes()).map_err(FileError::cannot("write", &self.place))
+    }
+
+    /// Puts the file in its place, where it replaces another.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn publish(mut self) -> Result<(), FileError> {
+        let cannot = || FileError::cannot("write", &self.place);
+        self.content.flush().map_err(cannot())?;
+        self.content.get_ref().sync_all().map_err(cannot())?;
+        rename(&self.aside, &self.place).map_err(|error| cannot()(error.into_source()))?;
+        sync_folder(parent(&self.place))
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After `publish` there is nothing here; after a failure, that failure is what the user must hear of.
+        let _ = fs::remove_file(&self.aside);
+    }
 }
 
 /// A folder in the making: files are added to it out of sight, until it is put in its place whole.
@@ -176,6 +224,27 @@ mod tests {
         write_file(&path, b"two").unwrap();
         assert_eq!(read_file(&path).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_bit_by_bit_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write("one").unwrap();
+        assert!(!path.exists());
+        drop(file);
+        assert!(names(folder.path()).is_empty());
+
+        for parts in [["one ", "two"], ["three ", "four"]] {
+            let mut file = NewFile::create(&path).unwrap();
+            parts.iter().for_each(|part| file.write(part).unwrap());
+            file.publish().unwrap();
+            assert_eq!(read_file(&path).unwrap(), parts.concat().as_bytes());
+            assert_eq!(names(folder.path()), ["a.txt"]);
+        }
+        let message = NewFile::create(&path.join("b")).unwrap_err().to_string();
+        assert!(message.contains("a.txt/b: ") && message.contains("is a file"), "{message}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use residua::evaluate::{TrainedNetwork, to_host};
 use residua::export::onnx::{Axis, AxisOrder, Norms, OnnxFile, OnnxOptions, Pixels, Scores, encode};
 use residua::files::write_file;
 use residua::infer::normalisation::Normalisation;
-use residua::infer::{Classifier, WeightsInfo, likeliest, weights};
+use residua::infer::{Classifier, Temperature, WeightsInfo, likeliest, weights};
 use residua::nn::{Architecture, InceptionConfig, NamedTensors, NetworkOptions, Ordering, TensorValues};
 use residua::ops::Engine;
 use rten::{Dimension, Model, Value};
@@ -233,16 +233,20 @@ fn raw_pixels_are_normalised_inside_and_images_lie_either_way() {
 #[test]
 fn probabilities_are_a_softmax_of_the_logits() {
     let size = [8, 8];
-    let (info, tensors) = weights_of(&NetworkOptions::named("resnet8"), size, per_channel());
+    let (mut info, tensors) = weights_of(&NetworkOptions::named("resnet8"), size, per_channel());
     let images = images(1, size);
-    let expected = likeliest(&logits(&info, &tensors, &images), 10);
+    let logits = logits(&info, &tensors, &images);
     let options = OnnxOptions { scores: Scores::Probabilities, ..OnnxOptions::default() };
-    let file = encode(&info, tensors, options).unwrap();
-    assert_eq!(file.output.to_string(), "probabilities float32 [batch, 10]");
-    let found = run(&load(&file), Value::from_shape([1, 3, 8, 8], planes(&images, size)).unwrap());
-    for prediction in expected {
-        let error = f64::from((found[prediction.class] - prediction.probability).abs());
-        assert!(error < TOLERANCE, "class {}: {error:.1e}", prediction.class);
+    let hot = Temperature::new(2.5).unwrap();
+    for (temperature, expected) in [(None, likeliest(&logits, 10)), (Some(hot), hot.likeliest(&logits, 10))] {
+        info.temperature = temperature;
+        let file = encode(&info, tensors.clone(), options).unwrap();
+        assert_eq!(file.output.to_string(), "probabilities float32 [batch, 10]");
+        let found = run(&load(&file), Value::from_shape([1, 3, 8, 8], planes(&images, size)).unwrap());
+        for prediction in expected {
+            let error = f64::from((found[prediction.class] - prediction.probability).abs());
+            assert!(error < TOLERANCE, "class {}: {error:.1e}", prediction.class);
+        }
     }
 }
 
@@ -346,6 +350,7 @@ fn info(
         shorter_side: height.min(width),
         normalisation,
         ranges: None,
+        temperature: None,
     }
 }
 

@@ -332,6 +332,7 @@ fn an_int8_file_computes_in_bytes_as_its_network_did() {
         shorter_side: 32,
         normalisation: KnownNormalisation::Cifar10.normalisation(),
         ranges: Some(in_f32.input_ranges(&images)),
+        temperature: None,
     };
     let bytes = int8_file(&info, &tensors, &path).unwrap();
     std::fs::write(&path, &bytes).unwrap();

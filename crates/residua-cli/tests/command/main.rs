@@ -4,9 +4,11 @@ mod sandbox;
 mod tiny_cifar;
 
 mod bad_input;
+mod calibrate;
 mod contract;
 mod cost;
 mod download;
+mod evaluate;
 mod explain;
 mod export;
 mod features;

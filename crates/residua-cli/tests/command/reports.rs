@@ -100,9 +100,18 @@ fn shells_have_completions() {
 #[test]
 fn help_has_examples_and_defaults() {
     let sandbox = Sandbox::new();
-    for command in
-        ["train", "eval", "predict", "summary", "bench", "propagate", "runs", "report", "completions"]
-    {
+    for command in [
+        "train",
+        "eval",
+        "calibrate",
+        "predict",
+        "summary",
+        "bench",
+        "propagate",
+        "runs",
+        "report",
+        "completions",
+    ] {
         let help = sandbox.succeed(&format!("{command} --help")).stdout;
         assert!(help.contains(&format!("residua {command} ")) && help.contains("Example"), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");

@@ -30,6 +30,7 @@ use crate::network::{NamedTensors, NetworkError, ResNetConfig};
 use crate::normalisation::{Normalisation, NormalisationError};
 use crate::precision::{Precision, UnavailablePrecision};
 use crate::ranges::InputRanges;
+use crate::temperature::Temperature;
 use crate::weights::{StoredWeights, WeightsError, WeightsInfo};
 
 /// A trained network, ready to classify.
@@ -44,6 +45,7 @@ pub struct Classifier {
     /// Images up to which convolutions are divided between the threads.
     few: usize,
     classes: usize,
+    temperature: Temperature,
     threads: usize,
     /// For batches.
     pool: ThreadPool,
@@ -136,7 +138,10 @@ impl Classifier {
         let options = options.into().for_weights(&info);
         match Self::new(config, tensors, [info.height, info.width], options) {
             Err(ClassifierError::Network(error)) => Err(StoredWeights::refused(&path, error).into()),
-            classifier => Ok((classifier?, info)),
+            classifier => {
+                let temperature = info.temperature.unwrap_or_default();
+                Ok((classifier?.with_temperature(temperature), info))
+            }
         }
     }
 
@@ -174,12 +179,19 @@ impl Classifier {
             together,
             few,
             classes: config.classes,
+            temperature: Temperature::ONE,
             threads: threads.get(),
             pool,
             helpers,
             permits: Permits::new(threads.get()),
             workspaces: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The same, with probabilities at this temperature. [`load`](Self::load) and [`of`](Self::of) take what the file says.
+    #[must_use]
+    pub fn with_temperature(self, temperature: Temperature) -> Self {
+        Self { temperature, ..self }
     }
 
     /// Outputs of the network.
@@ -281,7 +293,7 @@ impl Classifier {
         });
     }
 
-    /// The likeliest classes of each of some pictures, likeliest first. Each is `[height, width, 3]` bytes of the network's size.
+    /// The likeliest classes of each of some pictures, likeliest first, with probabilities at the classifier's temperature. Each picture is `[height, width, 3]` bytes of the network's size.
     ///
     /// # Errors
     /// When the normalisation is not one for such images.
@@ -297,7 +309,10 @@ impl Classifier {
         let values = self.normalised(pictures, normalisation)?;
         let mut logits = vec![0.; pictures.len() * self.classes];
         self.logits(&values, &mut logits);
-        Ok(logits.chunks_exact(self.classes).map(|logits| likeliest(logits, count)).collect())
+        Ok(logits
+            .chunks_exact(self.classes)
+            .map(|logits| self.temperature.likeliest(logits, count))
+            .collect())
     }
 
     /// The features of some pictures, `[picture, features]`. Each is `[height, width, 3]` bytes of the network's size.
@@ -361,19 +376,9 @@ pub struct Prediction {
     pub probability: f32,
 }
 
-/// The likeliest classes of an image by its logits, likeliest first.
+/// The likeliest classes of an image by its logits, likeliest first; of equal ones the first.
 pub fn likeliest(logits: &[f32], count: usize) -> Vec<Prediction> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-    let sum: f32 = exponentials.iter().sum();
-    let mut predictions: Vec<Prediction> = exponentials
-        .into_iter()
-        .enumerate()
-        .map(|(class, exponential)| Prediction { class, probability: exponential / sum })
-        .collect();
-    predictions.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.class.cmp(&b.class)));
-    predictions.truncate(count);
-    predictions
+    Temperature::ONE.likeliest(logits, count)
 }
 
 /// A classifier that cannot be made.

@@ -276,7 +276,10 @@ fn customary(
     }
     let View { height, width, shorter_side, .. } = view;
     let normalisation = known.normalisation();
-    (WeightsInfo { network, classes, height, width, shorter_side, normalisation, ranges: None }, assumed)
+    let (ranges, temperature) = (None, None);
+    let info =
+        WeightsInfo { network, classes, height, width, shorter_side, normalisation, ranges, temperature };
+    (info, assumed)
 }
 
 /// The same, as the description says otherwise.
@@ -293,6 +296,5 @@ fn described(info: WeightsInfo, description: &Description) -> Result<WeightsInfo
     }
     let View { height, width, shorter_side, .. } = view;
     let normalisation = normalisation.map_or(info.normalisation, KnownNormalisation::normalisation);
-    let (network, ranges) = (info.network, info.ranges);
-    Ok(WeightsInfo { network, classes, height, width, shorter_side, normalisation, ranges })
+    Ok(WeightsInfo { classes, height, width, shorter_side, normalisation, ..info })
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::Architecture;
 use crate::normalisation::Normalisation;
 use crate::ranges::InputRanges;
+use crate::temperature::Temperature;
 use crate::view::{Crops, View};
 
 /// The network that weights belong to, and the images it was trained on. In a weight file each field is a string of
@@ -29,6 +30,9 @@ pub struct WeightsInfo {
     /// The ranges with which the network computes in bytes, if it was exported for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<InputRanges>,
+    /// What its logits are divided by before the softmax, if that was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Temperature>,
 }
 
 /// What the metadata says under a key.
@@ -42,6 +46,9 @@ pub(super) const NETWORK: &str = "residua.network";
 
 /// The key of the ranges that convolutions read, in files of networks that compute in bytes.
 const RANGES: &str = "residua.input_ranges";
+
+/// The key of the temperature, in files of networks that it was fitted for.
+const TEMPERATURE: &str = "residua.temperature";
 
 impl WeightsInfo {
     /// How a picture of any size is shown to the network.
@@ -62,6 +69,9 @@ impl WeightsInfo {
         ]);
         if let Some(ranges) = &self.ranges {
             metadata.insert(RANGES.to_owned(), json(serde_json::to_string(ranges)));
+        }
+        if let Some(temperature) = &self.temperature {
+            metadata.insert(TEMPERATURE.to_owned(), json(serde_json::to_string(temperature)));
         }
         metadata
     }
@@ -111,6 +121,10 @@ impl WeightsInfo {
             width,
             normalisation: read(metadata, "residua.normalisation")?,
             ranges: metadata.contains_key(RANGES).then(|| read(metadata, RANGES)).transpose()?,
+            temperature: metadata
+                .contains_key(TEMPERATURE)
+                .then(|| read(metadata, TEMPERATURE))
+                .transpose()?,
         };
         if info.classes.len() != info.network.classes() {
             let (names, outputs) = (info.classes.len(), info.network.classes());

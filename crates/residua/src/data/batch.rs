@@ -78,9 +78,18 @@ pub fn evaluation_batches<'a>(
     let batches = (0..images.len()).step_by(batch_size.get());
     let batches = batches.map(move |first| {
         let end = images.len().min(first.saturating_add(batch_size.get()));
-        evaluation_batch(images, normalisation, &(first..end).collect::<Vec<_>>())
+        let chosen: Vec<usize> = (first..end).collect();
+        Ok(evaluation_batch(images, normalisation, &chosen)?.batch)
     });
     Ok(batches.filter(|batch| batch.as_ref().is_ok_and(|batch| batch.len() > 0) || batch.is_err()))
+}
+
+/// A batch of test images, and which of the data set's they are.
+pub(crate) struct NumberedBatch {
+    /// The images; there may be none.
+    pub(crate) batch: Batch,
+    /// The number of each in the data set.
+    pub(crate) numbers: Vec<usize>,
 }
 
 /// The images of these numbers, of which there is one, as they are seen in tests; unreadable files are left out.
@@ -88,7 +97,7 @@ pub(crate) fn evaluation_batch(
     images: &Images,
     normalisation: &Normalisation,
     chosen: &[usize],
-) -> Result<Batch, DataError> {
+) -> Result<NumberedBatch, DataError> {
     let View { height, width, crops, .. } = images.view();
     let crop_size = height * width * Dataset::CHANNELS;
     let size = crop_size * crops.count();
@@ -106,18 +115,20 @@ pub(crate) fn evaluation_batch(
             Ok(())
         })
         .collect();
-    let mut labels = Vec::with_capacity(read.len());
+    let mut numbers = Vec::with_capacity(read.len());
     for (place, (&index, read)) in chosen.iter().zip(read).enumerate() {
         match read {
             Ok(()) => {
-                values.copy_within(place * size..(place + 1) * size, labels.len() * size);
-                labels.push(images.labels()[index]);
+                values.copy_within(place * size..(place + 1) * size, numbers.len() * size);
+                numbers.push(index);
             }
             Err(reason) => images.note_unreadable(index, reason)?,
         }
     }
-    values.truncate(labels.len() * size);
-    Ok(Batch { crops: crops.count(), first_sample, ..Batch::new(values, labels, height, width) })
+    values.truncate(numbers.len() * size);
+    let labels = numbers.iter().map(|&index| images.labels()[index]).collect();
+    let batch = Batch { crops: crops.count(), first_sample, ..Batch::new(values, labels, height, width) };
+    Ok(NumberedBatch { batch, numbers })
 }
 
 #[cfg(test)]

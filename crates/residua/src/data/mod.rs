@@ -30,8 +30,8 @@ mod unreadable;
 mod validation;
 
 pub use augmentation::Augmentation;
-pub(crate) use batch::evaluation_batch;
 pub use batch::{Batch, Mixture, evaluation_batches};
+pub(crate) use batch::{NumberedBatch, evaluation_batch};
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
 #[cfg(feature = "download")]
@@ -43,6 +43,7 @@ pub use images::Images;
 pub use loader::{Loader, LoaderConfig};
 pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
+pub use random_stream::drawn;
 pub use residua_infer::normalisation::{Normalisation, NormalisationKind};
 pub use residua_infer::pictures::read_image;
 pub use residua_infer::view::{Crops, View};

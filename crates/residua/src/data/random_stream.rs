@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Mixing = 5,
     /// Which images are held out.
     Validation = 6,
+    /// Which of some images are looked at.
+    Choice = 7,
 }
 
 /// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.
@@ -39,6 +41,14 @@ pub(super) fn permutation(seed: u64, purpose: Purpose, index: u64, count: usize)
     order
 }
 
+/// So many of the numbers of some images, all if there are not as many: drawn at random without repetition, and put in their order.
+pub fn drawn(images: usize, count: usize, seed: u64) -> Vec<usize> {
+    let order = permutation(seed, Purpose::Choice, 0, images);
+    let mut drawn: Vec<usize> = order.into_iter().take(count).map(|number| number as usize).collect();
+    drawn.sort_unstable();
+    drawn
+}
+
 #[cfg(test)]
 mod tests {
     use rand::Rng;
@@ -54,5 +64,13 @@ mod tests {
         assert_ne!(first(1, Purpose::Augmentation, 2), base);
         assert_ne!(first(1, Purpose::Order, 1), base);
         assert_ne!(first(1, Purpose::Order, 2 | 1 << 63), base);
+    }
+
+    #[test]
+    fn images_are_drawn_once_each_and_follow_from_the_seed() {
+        let few = drawn(100, 10, 1);
+        assert!(few.len() == 10 && few.is_sorted_by(|a, b| a < b) && few[9] < 100);
+        assert!(drawn(100, 10, 1) == few && drawn(100, 10, 2) != few);
+        assert_eq!(drawn(7, 9, 1), (0..7).collect::<Vec<_>>());
     }
 }

@@ -1,4 +1,4 @@
-//! Loss and error of a network over a whole data set.
+//! Loss and error of a network over a whole data set, in three numbers.
 
 use std::num::NonZeroUsize;
 
@@ -7,7 +7,9 @@ use residua_infer::Classifier;
 use serde::Serialize;
 
 use super::host::{images, to_host};
-use crate::data::{Batch, Images, Normalisation, evaluation_batches};
+use super::scored::Scored;
+use super::test_pass::{TestOptions, score_by, score_by_classifier};
+use crate::data::{Images, Normalisation};
 use crate::nn::{Pass, ResNet};
 use crate::ops::Engine;
 use crate::run::RunError;
@@ -37,9 +39,13 @@ pub fn evaluate(
 ) -> Result<Evaluation, RunError> {
     let network = network.valid();
     let device = network.device();
-    evaluate_by(test_set, normalisation, batch_size, network.config().classes, |batch| {
-        let mut pass = Pass::evaluate().with_engine(engine);
-        Ok(to_host(network.forward(images(batch, &device), &mut pass)?))
+    let (options, classes) = (TestOptions::new(batch_size), network.config().classes);
+    evaluation_of(|scored| {
+        let logits_of = |batch: &_| {
+            let mut pass = Pass::evaluate().with_engine(engine);
+            Ok(to_host(network.forward(images(batch, &device), &mut pass)?))
+        };
+        score_by(test_set, normalisation, &options, classes, logits_of, scored)
     })
 }
 
@@ -53,107 +59,24 @@ pub fn evaluate_classifier(
     normalisation: &Normalisation,
     batch_size: NonZeroUsize,
 ) -> Result<Evaluation, RunError> {
-    let classes = classifier.classes();
-    evaluate_by(test_set, normalisation, batch_size, classes, |batch| {
-        let mut logits = vec![0.; batch.images.len() / classifier.image_len() * classes];
-        classifier.logits(&batch.images, &mut logits);
-        Ok(logits)
-    })
+    let options = TestOptions::new(batch_size);
+    evaluation_of(|scored| score_by_classifier(classifier, test_set, normalisation, &options, scored))
 }
 
-/// As [`evaluate`], by whatever finds the logits `[image, crop, class]` of a batch.
-pub(super) fn evaluate_by(
-    test_set: &Images,
-    normalisation: &Normalisation,
-    batch_size: NonZeroUsize,
-    classes: usize,
-    mut logits_of: impl FnMut(&Batch) -> Result<Vec<f32>, RunError>,
+/// The evaluation of what `score` tells of every image.
+pub(super) fn evaluation_of(
+    score: impl FnOnce(&mut dyn FnMut(Scored<'_>) -> Result<(), RunError>) -> Result<(), RunError>,
 ) -> Result<Evaluation, RunError> {
     let (mut loss, mut wrong, mut count) = (0., 0, 0);
-    for batch in evaluation_batches(test_set, normalisation, batch_size)? {
-        let batch = batch?;
-        let logits = mean_over_crops(logits_of(&batch)?, batch.crops, classes);
-        // Image by image, so that the sum does not depend on the batches.
-        loss = cross_entropies(&logits, &batch.labels).fold(loss, |sum, image| sum + image);
-        wrong += misclassified(&logits, &batch.labels);
-        count += batch.len() as u64;
-    }
+    score(&mut |scored| {
+        loss += scored.loss();
+        wrong += u64::from(scored.rank() > 0);
+        count += 1;
+        Ok(())
+    })?;
     Ok(Evaluation {
         images: count,
         test_loss: loss / count as f64,
         test_error: 100. * wrong as f64 / count as f64,
     })
-}
-
-/// Logits of an image from those of its crops, `[image, crop, class]`: the logarithms of the crops' mean probabilities.
-fn mean_over_crops(logits: Vec<f32>, crops: usize, classes: usize) -> Vec<f32> {
-    if crops == 1 {
-        return logits;
-    }
-    let of_image = |image: &[f32]| {
-        let mut mean = vec![0f64; classes];
-        for crop in image.chunks_exact(classes) {
-            let largest = crop.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let weight = |value: f32| f64::from(value - largest).exp();
-            let sum: f64 = crop.iter().copied().map(weight).sum();
-            mean.iter_mut().zip(crop).for_each(|(mean, &value)| *mean += weight(value) / sum);
-        }
-        mean.into_iter().map(move |sum| (sum / crops as f64).ln() as f32)
-    };
-    logits.chunks_exact(crops * classes).flat_map(of_image).collect()
-}
-
-/// `log(sum(exp(logits))) - logits[label]` of each row, in f64.
-fn cross_entropies(logits: &[f32], labels: &[u16]) -> impl Iterator<Item = f64> {
-    let classes = logits.len() / labels.len();
-    let of_row = |(row, &label): (&[f32], &u16)| {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|&value| f64::from(value - largest).exp()).sum();
-        sum.ln() + f64::from(largest) - f64::from(row[usize::from(label)])
-    };
-    logits.chunks_exact(classes).zip(labels).map(of_row)
-}
-
-/// How many rows of `logits` have their (first) largest value elsewhere than at the label.
-pub(crate) fn misclassified(logits: &[f32], labels: &[u16]) -> u64 {
-    let classes = logits.len() / labels.len();
-    let is_wrong = |(row, label): &(&[f32], &u16)| {
-        let label = usize::from(**label);
-        let is_behind =
-            |(class, &value): (usize, &f32)| value < row[label] || (value == row[label] && class >= label);
-        // Written so that NaN counts as wrong.
-        !row.iter().enumerate().all(is_behind)
-    };
-    logits.chunks_exact(classes).zip(labels).filter(is_wrong).count() as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crops_are_averaged_as_probabilities() {
-        let half = 0.5f32.ln();
-        // Probabilities 1/2, 1/2 and 4/5, 1/5; then twice 1/4, 3/4 with another offset of the logits.
-        let logits = vec![3., 3., 4f32.ln(), 0., 7., 7. + 3f32.ln(), 0., 3f32.ln()];
-        let means = mean_over_crops(logits, 2, 2);
-        for (mean, expected) in means.iter().zip([0.65f32.ln(), 0.35f32.ln(), 0.25f32.ln(), 0.75f32.ln()]) {
-            assert!((mean - expected).abs() < 1e-6, "{mean} {expected}");
-        }
-        assert_eq!(mean_over_crops(vec![half, 9.], 1, 2), [half, 9.]);
-    }
-
-    #[test]
-    fn cross_entropy_of_large_scores_does_not_overflow() {
-        let total: f64 = cross_entropies(&[1000., 1000., 0., 3.], &[0, 0]).sum();
-        let expected = 2f64.ln() + 3. + (1. + (-3f64).exp()).ln();
-        assert!((total - expected).abs() < 1e-9, "{total} {expected}");
-    }
-
-    #[test]
-    fn the_first_of_equal_scores_is_the_prediction_and_nan_is_wrong() {
-        assert_eq!(misclassified(&[1., 1., 0., 2.], &[0, 1]), 0);
-        assert_eq!(misclassified(&[1., 1., 2., 0.], &[1, 1]), 2);
-        assert_eq!(misclassified(&[f32::NAN, 1., 1., f32::NAN], &[1, 0]), 2);
-    }
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use residua_infer::foreign::Description;
 use residua_infer::view::CHANNELS;
-use residua_infer::{Prediction, StoredWeights, WeightsInfo, likeliest};
+use residua_infer::{Prediction, StoredWeights, WeightsInfo};
 
-use super::evaluation::{Evaluation, evaluate_by};
+use super::evaluation::{Evaluation, evaluation_of};
 use super::host::{self, to_host};
 use super::network::TrainedNetwork;
+use super::scored::Scored;
+use super::test_pass::{TestOptions, score_by};
 use crate::data::{DataError, Images};
 use crate::ops::Engine;
 use crate::run::{RunError, stored_weights};
@@ -48,13 +50,13 @@ impl Trained {
         Ok(Self { path, info, network })
     }
 
-    /// The likeliest classes of an image, likeliest first. `pixels`: `[height, width, 3]` of the size in `info`.
+    /// The likeliest classes of an image, likeliest first, with probabilities at the temperature in `info`. `pixels`: `[height, width, 3]` of the size in `info`.
     ///
     /// # Errors
     /// When the image has another size.
     pub fn predict(&self, pixels: &[u8], count: usize, engine: Engine) -> Result<Vec<Prediction>, RunError> {
         let logits = self.network.logits(self.images(&[pixels])?, engine)?;
-        Ok(likeliest(&to_host(logits), count))
+        Ok(self.info.temperature.unwrap_or_default().likeliest(&to_host(logits), count))
     }
 
     /// What the classifier reads of an image, `[features]`. `pixels`: `[height, width, 3]` of the size in `info`.
@@ -75,11 +77,26 @@ impl Trained {
         batch_size: NonZeroUsize,
         engine: Engine,
     ) -> Result<Evaluation, RunError> {
+        let options = TestOptions::new(batch_size);
+        evaluation_of(|scored| self.score(test_set, &options, engine, scored))
+    }
+
+    /// Shows test images to the network, see [`score_by_classifier`](super::score_by_classifier). Their view may be another than that in `info`, and
+    /// the temperature is that of the options.
+    ///
+    /// # Errors
+    /// When the images do not fit the network or the normalisation, too many files cannot be read, or `scored` fails.
+    pub fn score<E: From<RunError>>(
+        &self,
+        test_set: &Images,
+        options: &TestOptions,
+        engine: Engine,
+        scored: impl FnMut(Scored<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let WeightsInfo { network, normalisation, .. } = &self.info;
         let device = self.network.device();
-        evaluate_by(test_set, normalisation, batch_size, network.classes(), |batch| {
-            Ok(to_host(self.network.logits(host::images(batch, &device), engine)?))
-        })
+        let logits_of = |batch: &_| Ok(to_host(self.network.logits(host::images(batch, &device), engine)?));
+        score_by(test_set, normalisation, options, network.classes(), logits_of, scored)
     }
 
     /// Pictures as the network takes them, `[picture, 3, height, width]`. Each is `[height, width, 3]` bytes of the size in `info`.

@@ -30,6 +30,8 @@ pub struct Explanation {
     pub logit: f32,
     /// Its probability by softmax.
     pub probability: f32,
+    /// The logits of all classes.
+    pub logits: Vec<f32>,
     /// At the resolution of the map that was looked at.
     pub map: ActivationMap,
 }
@@ -168,6 +170,7 @@ impl LookedAt {
             Explanation {
                 class,
                 logit: explained.logits[image * classes + class],
+                logits: explained.logits[image * classes..][..classes].to_vec(),
                 probability: explained.probabilities[image * classes + class],
                 map: ActivationMap { height, width, values },
             }

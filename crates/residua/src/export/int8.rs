@@ -37,7 +37,7 @@ pub fn calibrated(
     let chosen: Vec<usize> = (0..count).map(|index| index * images.len() / count).collect();
     let mut ranges = InputRanges::default();
     for chosen in chosen.chunks(TOGETHER) {
-        let batch = evaluation_batch(&images, normalisation, chosen)?;
+        let batch = evaluation_batch(&images, normalisation, chosen)?.batch;
         ranges.merge(&classifier.input_ranges(&batch.images));
     }
     for reason in images.take_newly_unreadable() {

@@ -1,4 +1,4 @@
-//! What a network makes of the test images, as part of a page.
+//! Which mistakes a network makes of the test images, as part of a page.
 
 use maud::{Markup, html};
 
@@ -8,9 +8,8 @@ use super::images::data_address;
 /// Classes beyond which a matrix says less than the list of its largest entries.
 const MOST_CLASSES: usize = 20;
 
-/// Which classes are taken for which, and the hardest images.
+/// Which classes are taken for which.
 pub(super) fn confusions(examination: &Examination) -> Markup {
-    let name = |class: usize| &examination.classes[class];
     html! {
         section {
             h2 { "Confusions" }
@@ -21,16 +20,23 @@ pub(super) fn confusions(examination: &Examination) -> Markup {
                 (list(examination))
             }
         }
+    }
+}
+
+/// The hardest images.
+pub(super) fn hardest(examination: &Examination) -> Markup {
+    let name = |class: usize| &examination.classes[class];
+    html! {
         section {
             h2 { "Hardest test images" }
             div.pictures {
                 @for image in &examination.hardest {
                     figure {
-                        img src=(data_address(image)) alt={ "a test image of class " (name(image.label)) };
+                        img src=(data_address(image)) alt={ "a test image of class " (name(image.answer.label)) };
                         figcaption {
-                            strong { (name(image.label)) }
-                            @if image.predicted == image.label { " right, but" } @else { " taken for " (name(image.predicted)) }
-                            " at " (format!("{:.0} %", 100. * image.probability))
+                            strong { (name(image.answer.label)) }
+                            @if image.answer.is_right() { " right, but" } @else { " taken for " (name(image.answer.predicted)) }
+                            " at " (format!("{:.0} %", 100. * image.answer.confidence))
                         }
                     }
                 }
@@ -41,15 +47,16 @@ pub(super) fn confusions(examination: &Examination) -> Markup {
 
 fn matrix(examination: &Examination) -> Markup {
     let classes = examination.classes.len();
+    let confusions = &examination.measures.confusions;
     let share = |label: usize, predicted: usize| {
-        let images = examination.images_of(label).max(1);
-        examination.count(label, predicted) as f64 / images as f64
+        let images = confusions.images_of(label).max(1);
+        confusions.count(label, predicted) as f64 / images as f64
     };
     let words = |label: usize, predicted: usize| {
         format!(
             "{} of {} images of {} taken for {} ({:.1} %)",
-            examination.count(label, predicted),
-            examination.images_of(label),
+            confusions.count(label, predicted),
+            confusions.images_of(label),
             examination.classes[label],
             examination.classes[predicted],
             100. * share(label, predicted)
@@ -73,11 +80,11 @@ fn matrix(examination: &Examination) -> Markup {
                                 // The square root shows a few mistakes beside many right answers.
                                 td.right[label == predicted] title=(words(label, predicted))
                                     style=(format!("--share: {:.3}", share(label, predicted).sqrt())) {
-                                    @let count = examination.count(label, predicted);
+                                    @let count = confusions.count(label, predicted);
                                     @if count > 0 { (count) }
                                 }
                             }
-                            td { @if let Some(error) = examination.error_of(label) { (format!("{error:.1} %")) } }
+                            td { @if let Some(error) = examination.measures.classes[label].error { (format!("{error:.1} %")) } }
                         }
                     }
                 }
@@ -87,33 +94,21 @@ fn matrix(examination: &Examination) -> Markup {
 }
 
 fn list(examination: &Examination) -> Markup {
-    let mut classes: Vec<_> = (0..examination.classes.len())
-        .filter_map(|label| Some((label, examination.error_of(label)?)))
-        .collect();
-    classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let confusions = &examination.measures.confusions;
+    let mistakes = confusions.mistakes();
     let name = |class: usize| &examination.classes[class];
     html! {
-        div.beside {
+        @if mistakes.is_empty() { p { "None." } } @else {
             div.wide {
                 table {
-                    thead { tr { th scope="col" { "true class" } th scope="col" { "taken for" } th scope="col" { "images" } } }
+                    thead { tr { th scope="col" { "true class" } th.words scope="col" { "taken for" } th scope="col" { "images" } } }
                     tbody {
-                        @for (label, predicted, count) in examination.frequent_confusions().into_iter().take(MOST_CLASSES) {
+                        @for &(label, predicted, count) in mistakes.iter().take(MOST_CLASSES) {
                             tr {
                                 th scope="row" { (name(label)) }
                                 td.words { (name(predicted)) }
-                                td { (count) " of " (examination.images_of(label)) }
+                                td { (count) " of " (confusions.images_of(label)) }
                             }
-                        }
-                    }
-                }
-            }
-            div.wide {
-                table {
-                    thead { tr { th scope="col" { "hardest classes" } th scope="col" { "error" } } }
-                    tbody {
-                        @for (label, error) in classes.into_iter().take(MOST_CLASSES) {
-                            tr { th scope="row" { (name(label)) } td { (format!("{error:.1} %")) } }
                         }
                     }
                 }

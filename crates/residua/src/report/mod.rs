@@ -5,6 +5,8 @@
 
 #[cfg(feature = "reports")]
 pub(crate) mod chart;
+#[cfg(feature = "reports")]
+mod class_table;
 mod comparison;
 #[cfg(feature = "reports")]
 mod confusions;
@@ -16,6 +18,8 @@ mod images;
 mod network_table;
 #[cfg(feature = "reports")]
 mod page;
+#[cfg(feature = "reports")]
+mod reliability;
 mod run_summary;
 
 pub use comparison::{Difference, differences};

@@ -3,11 +3,13 @@
 use maud::{Markup, html};
 
 use super::chart::charts;
+use super::class_table::class_table;
 use super::comparison::differences;
-use super::confusions::confusions;
+use super::confusions::{confusions, hardest};
 use super::document::document;
 use super::examination::Examination;
 use super::network_table::{network_table, thousands};
+use super::reliability::reliability;
 use super::run_summary::{ChosenOn, RunSummary};
 use crate::run::RunState;
 
@@ -24,7 +26,7 @@ pub struct ReportedRun {
 #[derive(Debug)]
 pub enum Examined {
     /// By the network of the last checkpoint.
-    Yes(Examination),
+    Yes(Box<Examination>),
     /// They were not to be.
     No,
     /// They could not be, for this reason.
@@ -117,6 +119,11 @@ fn facts(reported: &ReportedRun) -> Vec<(&'static str, String)> {
             ChosenOn::Test => ("best test error", ", chosen on the test images"),
         };
         facts.push((name, format!("{:.2} % at {}{note}", best.error, thousands(best.iteration))));
+    }
+    if let Examined::Yes(examination) = &reported.examined {
+        let measures = &examination.measures;
+        facts.extend(measures.top5_error.map(|error| ("top-5 error", format!("{error:.2} %"))));
+        facts.push(("calibration error", format!("{:.3}", measures.calibration.expected_error)));
     }
     facts.extend(run.loss().map(|loss| ("training loss", format!("{loss:.4}"))));
     facts.extend(run.images_per_second().map(|speed| ("speed", format!("{speed:.0} images/s"))));
@@ -217,7 +224,12 @@ fn answers(examined: &Examined) -> Markup {
         Examined::Failed(reason) => {
             html! { section { h2 { "Confusions" } p.failure { "Not examined: " (reason) } } }
         }
-        Examined::Yes(examination) => confusions(examination),
+        Examined::Yes(examination) => html! {
+            (confusions(examination))
+            (class_table(examination))
+            (reliability(&examination.measures.calibration))
+            (hardest(examination))
+        },
     }
 }
 
@@ -290,6 +302,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::evaluate::{Answer, Measures};
     use crate::report::HardImage;
     use crate::run::{Failure, NamedRecipe, Recipe, Record};
 
@@ -320,18 +333,19 @@ mod tests {
     }
 
     fn examined(classes: usize) -> Examined {
-        let mut confusions = vec![0; classes * classes];
-        (confusions[0], confusions[1]) = (7, 3);
-        let hardest = HardImage {
+        let answer = |predicted: usize| Answer {
+            image: 0,
             label: 0,
-            predicted: 1,
-            probability: 0.9,
+            predicted,
+            rank: predicted,
+            confidence: 0.9,
             loss: 3.,
-            size: [2, 2],
-            pixels: vec![9; 12],
         };
+        let answers: Vec<_> = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1].map(answer).into();
+        let hardest = HardImage { answer: answer(1), size: [2, 2], pixels: vec![9; 12] };
+        let measures = Measures::of(&answers, classes).unwrap();
         let classes = (0..classes).map(|class| format!("{EVIL}{class}")).collect();
-        Examined::Yes(Examination { confusions, classes, hardest: vec![hardest] })
+        Examined::Yes(Box::new(Examination { measures, classes, hardest: vec![hardest] }))
     }
 
     #[test]

@@ -67,6 +67,18 @@ pub enum RunError {
     /// A classifier that cannot be made.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    /// No test image could be read.
+    #[error("none of the test images could be read")]
+    NoTestImages,
+    /// A network that says nothing.
+    #[error(
+        "what the network says of test image {image} is no number: its training has diverged, or its file is damaged; take an \
+         earlier checkpoint"
+    )]
+    NoNumber {
+        /// The image's number in its data set.
+        image: usize,
+    },
     /// The memory that training takes.
     #[error(transparent)]
     Memory(#[from] MemoryError),

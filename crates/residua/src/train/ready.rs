@@ -60,6 +60,7 @@ impl Ready {
         let (training, test) = (self.images.training(), self.images.test());
         WeightsInfo {
             ranges: None,
+            temperature: None,
             network: self.network.config().clone().into(),
             classes: training.classes().to_vec(),
             height: training.height(),

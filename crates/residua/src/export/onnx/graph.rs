@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use residua_infer::Temperature;
 use residua_infer::network::{ConvolutionPlan, NamedTensors, TensorValues};
 
 use super::Scores;
@@ -16,6 +17,8 @@ pub(super) struct GraphBuilder {
     integers: BTreeMap<String, Vec<i64>>,
     /// What batch normalisations add to variances.
     pub(super) epsilon: f64,
+    /// What logits are divided by before the softmax.
+    temperature: f64,
 }
 
 /// Which pixels of a map an operation reads at a time: a window of so many rows and columns, and how it moves.
@@ -55,8 +58,9 @@ impl From<ConvolutionPlan> for Window {
 
 impl GraphBuilder {
     /// No nodes yet, and the network's tensors.
-    pub(super) fn new(tensors: NamedTensors, epsilon: f64) -> Self {
-        Self { nodes: Vec::new(), floats: tensors, integers: BTreeMap::new(), epsilon }
+    pub(super) fn new(tensors: NamedTensors, epsilon: f64, temperature: Temperature) -> Self {
+        let temperature = temperature.get();
+        Self { nodes: Vec::new(), floats: tensors, integers: BTreeMap::new(), epsilon, temperature }
     }
 
     /// `operator(inputs)`
@@ -122,6 +126,13 @@ impl GraphBuilder {
         let transposed = vec![Attribute::of_integer("transB", 1)];
         let x = self.node("Gemm", name, &[&x, &weight, &bias], transposed);
         if scores == Scores::Probabilities {
+            let x = match self.temperature {
+                1. => x,
+                temperature => {
+                    let temperature = self.number("temperature", temperature as f32);
+                    self.node("Div", "logits.at_temperature", &[&x, &temperature], vec![])
+                }
+            };
             self.node("Softmax", output, &[&x], vec![Attribute::of_integer("axis", 1)]);
         }
     }

@@ -89,7 +89,7 @@ pub enum Scores {
     /// `logits`, the classifier's outputs.
     #[default]
     Logits,
-    /// `probabilities`, by softmax.
+    /// `probabilities`, by softmax, at the temperature that the weights' file says.
     Probabilities,
 }
 
@@ -137,7 +137,7 @@ pub fn encode(
         Architecture::ResNet(_) => BATCH_NORM_EPSILON,
         Architecture::InceptionV3(_) => INCEPTION_EPSILON,
     };
-    let mut graph = GraphBuilder::new(tensors, epsilon);
+    let mut graph = GraphBuilder::new(tensors, epsilon, info.temperature.unwrap_or_default());
     let images = graph.images(&input, info, options);
     match network {
         Architecture::ResNet(config) => {
