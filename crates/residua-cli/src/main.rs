@@ -1,5 +1,6 @@
 //! The `residua` command: parses, calls the library, draws progress and reports.
 
+mod augmentation;
 mod bench;
 mod completions;
 mod cost;

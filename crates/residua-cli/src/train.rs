@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use residua::data::{Augmentation, NormalisationKind, Source, Validation};
+use residua::data::{NormalisationKind, Source, Validation};
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
 use residua::run::{NamedRecipe, Recipe, RunError, saved_recipe};
@@ -22,6 +22,7 @@ use serde_json::json;
 use self::fine_tuning::FineTuningArguments;
 use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
+use crate::augmentation::AugmentationArguments;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::network::{NetworkArguments, impossible};
@@ -78,9 +79,12 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
+    augmentation: AugmentationArguments,
+    #[command(flatten)]
     schedule: ScheduleArguments,
     #[command(flatten)]
     loss: LossArguments,
+    #[command(flatten)]
     regularisation: RegularisationArguments,
     #[command(flatten)]
     fine_tuning: FineTuningArguments,
@@ -110,23 +114,6 @@ struct DataArguments {
     /// ImageNet networks].
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     size: Option<usize>,
-    /// How training images are cropped and mirrored at random [default: scale-aspect for a folder and an ImageNet network,
-    /// else shift].
-    #[arg(long, value_name = "KIND", value_parser = words::<Augmentation>())]
-    augment: Option<Augmentation>,
-    /// Take training images as they are, as --augment none does.
-    #[arg(long, conflicts_with = "augment")]
-    no_augment: bool,
-    /// Vary brightness, contrast, saturation and lighting of training images.
-    #[arg(long)]
-    colour: bool,
-    /// Mix pairs of training images and what they are taken for, each share drawn from Beta(A, A), such as 0.2 [default: not].
-    #[arg(long, value_name = "A")]
-    mixup: Option<f64>,
-    /// Exchange a box between pairs of training images, its area drawn from Beta(A, A), such as 1; with --mixup half of the pairs
-    /// each [default: not].
-    #[arg(long, value_name = "A")]
-    cutmix: Option<f64>,
     /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
     /// [default: 0.01].
     #[arg(long, value_name = "SHARE")]
@@ -277,6 +264,7 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        self.augmentation.refine(&mut recipe.data);
         self.loss.refine(&mut recipe)?;
         self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
@@ -300,13 +288,6 @@ impl DataArguments {
         recipe.data.validation = self.validation.clone().or(recipe.data.validation.take());
         set(&mut recipe.data.normalisation, &self.normalisation);
         recipe.data.size = self.size.or(recipe.data.size);
-        recipe.data.augmentation = self.augment.or(recipe.data.augmentation);
-        if self.no_augment {
-            recipe.data.augmentation = Some(Augmentation::None);
-        }
-        recipe.data.varies_colour |= self.colour;
-        recipe.data.mixup = self.mixup.or(recipe.data.mixup);
-        recipe.data.cutmix = self.cutmix.or(recipe.data.cutmix);
         recipe.data.is_shuffled &= !self.no_shuffle;
         set(&mut recipe.data.unreadable_share, &self.max_unreadable);
     }

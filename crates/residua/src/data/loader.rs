@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use residua_infer::normalisation::Normalisation;
 
 use super::{
-    augmentation::{Augmentation, Variation},
+    augmentation::{Augmentation, AugmentationOptions, Variation},
     batch::{Batch, Mixture},
     dataset::Dataset,
     error::DataError,
@@ -32,10 +32,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch has an order of its own, rather than that of the data set.
     pub is_shuffled: bool,
-    /// How images are cropped and mirrored.
-    pub augmentation: Augmentation,
-    /// Whether brightness, contrast, saturation and lighting of images are varied.
-    pub varies_colour: bool,
+    /// How images are varied.
+    pub augmentation: AugmentationOptions,
     /// How images are mixed in pairs.
     pub mixing: Mixing,
     /// Threads that make batches ahead of time; the batches do not depend on it.
@@ -52,17 +50,16 @@ impl LoaderConfig {
             batch_size: NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN),
             seed,
             is_shuffled: true,
-            augmentation: Augmentation::Shift,
-            varies_colour: false,
+            augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
         }
     }
 
-    /// The same, with images cropped and mirrored in this way.
-    pub fn with_augmentation(self, augmentation: Augmentation) -> Self {
-        Self { augmentation, ..self }
+    /// The same, with images cropped and mirrored in this way, or varied in all these ways.
+    pub fn with_augmentation(self, augmentation: impl Into<AugmentationOptions>) -> Self {
+        Self { augmentation: augmentation.into(), ..self }
     }
 
     /// The same, with so many threads that make batches ahead of time.
@@ -94,14 +91,15 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`DataError::Normalisation`] where the normalisation does not fit the images,
-    /// [`DataError::WorkerNotStarted`] where no thread can be had.
+    /// [`DataError::Normalisation`] where the normalisation does not fit the images, [`DataError::Augmentation`] where they cannot be
+    /// varied like this, [`DataError::WorkerNotStarted`] where no thread can be had.
     pub fn open(
         images: Arc<Images>,
         normalisation: Normalisation,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
         normalisation.check(images.height(), images.width())?;
+        config.augmentation.check(images.height(), images.width())?;
         let (position, workers) = (config.start, config.workers);
         let mut sampler = Sampler::new(images, normalisation, config);
         Ok(Self { batches: Prefetch::start(workers, move |number| sampler.batch(number))?, position })
@@ -138,7 +136,7 @@ struct Sampler {
 
 impl Sampler {
     fn new(images: Arc<Images>, normalisation: Normalisation, config: LoaderConfig) -> Self {
-        let variation = Variation::new(config.augmentation, config.varies_colour);
+        let variation = Variation::new(config.augmentation);
         Self { images, normalisation: Arc::new(normalisation), config, variation, order: None }
     }
 
@@ -252,8 +250,7 @@ mod tests {
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
             seed: 7,
             is_shuffled: true,
-            augmentation: Augmentation::Shift,
-            varies_colour: false,
+            augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
@@ -334,6 +331,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_erased_is_all_that_erasing_changes() {
+        let pixels = (0..6 * 12 * 10 * 3).map(|k| (k % 251) as u8).collect();
+        let dataset = Dataset::new("tiny", vec!["all".into()], (12, 10), pixels, vec![0; 6]).unwrap();
+        let dataset = Arc::new(dataset.into());
+        for crop in Augmentation::ALL {
+            let mut options = AugmentationOptions::from(*crop);
+            options.flips_vertically = true;
+            options.varies_colour = true;
+            let before = take(&mut open(&dataset, config(40).with_augmentation(options)), 1);
+            let whole = |options: AugmentationOptions| {
+                let after = take(&mut open(&dataset, config(40).with_augmentation(options)), 1);
+                let images = before[0].images.chunks(360).zip(after[0].images.chunks(360));
+                let is_whole = images.map(|(before, after)| {
+                    assert!(before.iter().zip(after).all(|(before, after)| *after == 0.0 || before == after));
+                    before == after
+                });
+                is_whole.filter(|&is_whole| is_whole).count()
+            };
+            // Rarely all that is erased is border already.
+            assert!(whole(AugmentationOptions { random_erasing: 1.0, ..options }) < 4);
+            assert!(whole(AugmentationOptions { cutout: 4, ..options }) < 4);
+            assert!((8..32).contains(&whole(AugmentationOptions { random_erasing: 0.5, ..options })));
+        }
+    }
+
+    #[test]
+    fn half_of_the_images_are_turned_upside_down() {
+        let pixels = [vec![0; 4 * 3], vec![255; 4 * 3]].concat();
+        let dataset = Dataset::new("tiny", vec!["all".into()], (2, 4), pixels, vec![0]).unwrap();
+        let mut options = AugmentationOptions::from(Augmentation::None);
+        options.flips_vertically = true;
+        let batch = take(&mut open(&Arc::new(dataset.into()), config(400).with_augmentation(options)), 1);
+        let flipped = batch[0].images.chunks(24).filter(|image| image[0] > image[12]).count();
+        assert!((160..240).contains(&flipped), "{flipped}");
+    }
+
+    #[test]
     fn every_epoch_is_another_permutation() {
         let dataset = dataset(30);
         // 18 batches of 5 are three epochs.
@@ -365,7 +399,7 @@ mod tests {
     #[test]
     fn without_shuffling_the_order_is_that_of_the_data_set() {
         let dataset = dataset(4);
-        let plain = LoaderConfig { is_shuffled: false, augmentation: Augmentation::None, ..config(3) };
+        let plain = LoaderConfig { is_shuffled: false, ..config(3).with_augmentation(Augmentation::None) };
         let mut loader = open(&dataset, plain);
         let labels: Vec<Vec<u16>> = take(&mut loader, 3).into_iter().map(|batch| batch.labels).collect();
         assert_eq!(labels, [[0, 1, 2], [3, 0, 1], [2, 3, 0]]);
@@ -375,8 +409,7 @@ mod tests {
     #[test]
     fn a_batch_may_hold_several_epochs() {
         let dataset = dataset(3);
-        let mut loader =
-            open(&dataset, LoaderConfig { augmentation: Augmentation::None, start: 4, ..config(8) });
+        let mut loader = open(&dataset, config(8).with_augmentation(Augmentation::None).from_sample(4));
         let batch = loader.next_batch().unwrap();
         assert_eq!((batch.len(), batch.images.len(), batch.first_sample, batch.epoch), (8, 8 * 12, 4, 1));
         let mut epoch = batch.labels[2..5].to_vec();
@@ -389,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_a_loader_is_prompt_and_bad_statistics_are_refused() {
+    fn dropping_a_loader_is_prompt_and_what_does_not_fit_is_refused() {
         let dataset = dataset(50);
         let workers = NonZeroUsize::new(4).unwrap();
         let loader = open(&dataset, LoaderConfig { workers, ..config(64) });
@@ -397,6 +430,11 @@ mod tests {
         drop(loader);
         assert!(begin.elapsed() < Duration::from_secs(5));
         let wrong = Normalisation::PerPixelMean { mean: vec![0.0; 3] };
-        assert!(Loader::open(dataset, wrong, config(1)).is_err());
+        assert!(Loader::open(dataset.clone(), wrong, config(1)).is_err());
+        let mut too_large = config(1);
+        too_large.augmentation.cutout = 3;
+        let plain = Normalisation::PerChannel { mean: [0.0; 3], deviation: [1.0; 3] };
+        let message = Loader::open(dataset, plain, too_large).unwrap_err().to_string();
+        assert!(message.starts_with("cutout = 3: must be at most the images' shorter side"), "{message}");
     }
 }

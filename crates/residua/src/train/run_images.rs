@@ -102,10 +102,9 @@ impl RunImages {
     ) -> Result<Loader, RunError> {
         let config = LoaderConfig {
             is_shuffled: recipe.data.is_shuffled,
-            varies_colour: recipe.data.varies_colour,
             mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
             ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
-                .with_augmentation(recipe.augmentation()?)
+                .with_augmentation(recipe.augmentation_options()?)
                 .with_workers(workers)
                 .from_sample(start)
         };
