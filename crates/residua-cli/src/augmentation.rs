@@ -1,7 +1,7 @@
 //! The options that say how training images are varied.
 
 use clap::Args;
-use residua::data::Augmentation;
+use residua::data::{Augmentation, AutoAugment};
 use residua::run::DataOptions;
 
 use crate::usage::whole;
@@ -26,6 +26,9 @@ pub(crate) struct AugmentationArguments {
     /// Turn half of the training images upside down.
     #[arg(long)]
     flip_vertical: bool,
+    /// Change each training image by an operation that this policy chooses [default: none].
+    #[arg(long, value_name = "POLICY", value_parser = words::<AutoAugment>())]
+    auto_augment: Option<AutoAugment>,
     /// Vary brightness, contrast, saturation and lighting of training images.
     #[arg(long)]
     colour: bool,
@@ -55,7 +58,7 @@ impl AugmentationArguments {
     }
 
     pub(crate) fn refine(&self, data: &mut DataOptions) {
-        let Self { augment, no_augment, crop_scale, crop_ratio, flip_vertical, colour, random_erasing, cutout, .. } = *self;
+        let Self { augment, no_augment, crop_scale, crop_ratio, flip_vertical, colour, .. } = *self;
         data.augmentation = augment.or(data.augmentation);
         if no_augment {
             data.augmentation = Some(Augmentation::None);
@@ -64,8 +67,9 @@ impl AugmentationArguments {
         data.crop_ratio = crop_ratio.or(data.crop_ratio);
         data.flips_vertically |= flip_vertical;
         data.varies_colour |= colour;
-        data.random_erasing = random_erasing.unwrap_or(data.random_erasing);
-        data.cutout = cutout.unwrap_or(data.cutout);
+        data.auto_augment = self.auto_augment.unwrap_or(data.auto_augment);
+        data.random_erasing = self.random_erasing.unwrap_or(data.random_erasing);
+        data.cutout = self.cutout.unwrap_or(data.cutout);
         data.mixup = self.mixup.or(data.mixup);
         data.cutmix = self.cutmix.or(data.cutmix);
     }

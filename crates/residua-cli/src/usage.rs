@@ -55,6 +55,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Augmentation => "--augment",
         RecipeOption::CropScale => "--crop-scale",
         RecipeOption::CropRatio => "--crop-ratio",
+        RecipeOption::AutoAugment => "--auto-augment",
         RecipeOption::RandomErasing => "--random-erasing",
         RecipeOption::Cutout => "--cutout",
         RecipeOption::Mixup => "--mixup",

@@ -19,6 +19,7 @@ fn every_word_is_listed_with_what_it_means() {
         "- scale:S,F: S times the signal, F times the branch, such as scale:0.5,0.5",
         "- cifar10: cifar10[:DIR]: from where downloads go",
         "- scale-aspect: a random part of 8 to 100 %",
+        "- trivial: TrivialAugment Wide: one of fourteen operations",
         "- cuda: cuda[:N]: the NVIDIA GPU of index N",
         "- auto: the fastest of the following that fits",
         "- lean: the input of every k-th unit",

@@ -64,10 +64,10 @@ fn every_augmentation_trains_and_resumes_to_the_same_bits() {
     fs::write(sandbox.at("pets/train/dark/3.png"), b"no picture").unwrap();
     for (number, augment) in [
         "none",
-        "shift --flip-vertical --cutout 8",
-        "scale --random-erasing 0.5",
+        "shift --auto-augment trivial --flip-vertical --cutout 8",
+        "scale --auto-augment trivial --random-erasing 0.5",
         "scale-aspect --colour",
-        "scale-aspect --crop-scale 0.25,1 --crop-ratio 0.5,2 --flip-vertical --colour --random-erasing 0.25 --cutout 12",
+        "scale-aspect --crop-scale 0.25,1 --crop-ratio 0.5,2 --flip-vertical --auto-augment trivial --colour --random-erasing 0.25 --cutout 12",
     ]
     .into_iter()
     .enumerate()

@@ -1,5 +1,6 @@
 //! How training images are varied.
 
+mod auto_augment;
 mod colour;
 mod draw;
 mod erasing;
@@ -7,6 +8,7 @@ mod flip;
 mod options;
 mod random_crop;
 mod shift;
+mod trivial;
 
 use std::borrow::Cow;
 
@@ -17,10 +19,12 @@ use self::erasing::{cut_out, erase_at_random};
 use self::flip::flip_vertically;
 use self::random_crop::{RandomCrop, Shape};
 use self::shift::Shift;
+use self::trivial::Operation;
 use residua_infer::normalisation::Normalisation;
 
+pub use self::auto_augment::AutoAugment;
 pub use self::options::{AugmentationOption, AugmentationOptions, InvalidAugmentation};
-use super::{error::DataError, images::Images};
+use super::{dataset::Dataset, error::DataError, images::Images};
 use residua_infer::words;
 
 /// How training images are cropped and mirrored: `none`, `shift`, `scale` or `scale-aspect`. All but the first mirror
@@ -51,19 +55,22 @@ words!(Augmentation, "augmentation", {
 #[derive(Clone, Debug)]
 pub(super) struct Variation {
     options: AugmentationOptions,
-    /// Of the image in hand: as it was cropped, and normalised.
+    /// Of the image in hand: changed by an operation.
+    changed: Vec<u8>,
+    /// Of the image in hand: normalised, before it is shifted.
     values: Vec<f32>,
 }
 
 impl Variation {
     pub(super) fn new(options: AugmentationOptions) -> Self {
-        Self { options, values: Vec::new() }
+        Self { options, changed: Vec::new(), values: Vec::new() }
     }
 
     /// Writes image `index`, varied as `random` says and normalised, `[height, width, channel]`, to `out`.
     ///
-    /// The order of what is drawn is fixed, as runs go on from it: where images are shifted colour, shift and flip; else crop, flip and
-    /// colour; then erasing and cutout.
+    /// The order of what is drawn is fixed, as runs go on from it: where images are shifted operation, colour, shift and flip; else crop,
+    /// flip, operation and colour; then erasing and cutout. So shifted images are padded with their mean, whatever has become of their
+    /// bytes. The authors of TrivialAugment have that order for CIFAR, too.
     pub(super) fn draw(
         &mut self,
         images: &Images,
@@ -77,7 +84,7 @@ impl Variation {
             let pixels = images.image(index)?;
             let mut values = std::mem::take(&mut self.values);
             values.resize(pixels.len(), 0.0);
-            self.normalise(&pixels, normalisation, random, &mut values);
+            self.change(&pixels, width, normalisation, random, &mut values);
             Shift::default().apply(&values, height, width, random, out);
             self.values = values;
             if self.is_flipped(random) {
@@ -88,7 +95,7 @@ impl Variation {
             if self.is_flipped(random) {
                 flip_vertically(pixels.to_mut(), width);
             }
-            self.normalise(&pixels, normalisation, random, out);
+            self.change(&pixels, width, normalisation, random, out);
         }
         let AugmentationOptions { random_erasing, cutout, .. } = self.options;
         if random_erasing > 0.0 && random.random_bool(random_erasing) {
@@ -122,13 +129,24 @@ impl Variation {
         self.options.flips_vertically && random.random_bool(0.5)
     }
 
-    fn normalise(
-        &self,
+    /// Changes the pixels of an image by an operation and in colour, and normalises it.
+    fn change(
+        &mut self,
         pixels: &[u8],
+        width: usize,
         normalisation: &Normalisation,
         random: &mut impl Rng,
         out: &mut [f32],
     ) {
+        let pixels = match self.options.auto_augment {
+            AutoAugment::None => pixels,
+            AutoAugment::Trivial => {
+                self.changed.resize(pixels.len(), 0);
+                let height = pixels.len() / (width * Dataset::CHANNELS);
+                Operation::draw(random).apply(pixels, height, width, &mut self.changed);
+                &self.changed
+            }
+        };
         if !self.options.varies_colour {
             return normalisation.apply(pixels, out);
         }

@@ -29,7 +29,9 @@ mod source;
 mod unreadable;
 mod validation;
 
-pub use augmentation::{Augmentation, AugmentationOption, AugmentationOptions, InvalidAugmentation};
+pub use augmentation::{
+    Augmentation, AugmentationOption, AugmentationOptions, AutoAugment, InvalidAugmentation,
+};
 pub(crate) use batch::evaluation_batch;
 pub use batch::{Batch, Mixture, evaluation_batches};
 pub use cifar::{cifar10, cifar100};

@@ -19,7 +19,7 @@ pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::checkpoint::Best;
 use super::schedule::{Schedule, Warmup};
-use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, Validation, View};
+use crate::data::{Augmentation, AutoAugment, ImageFolder, NormalisationKind, Source, Validation, View};
 use crate::files::{FileError, read_file};
 use crate::nn::{Layout, NetworkOptions};
 use residua_infer::choice::nearest;
@@ -98,6 +98,9 @@ pub struct DataOptions {
     /// Whether training images are turned upside down with probability 1/2.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flips_vertically: bool,
+    /// What chooses an operation for each training image.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub auto_augment: AutoAugment,
     /// Whether brightness, contrast, saturation and lighting of training images are varied.
     #[serde(default)]
     pub varies_colour: bool,
@@ -248,6 +251,7 @@ impl DataOptions {
             crop_scale: None,
             crop_ratio: None,
             flips_vertically: false,
+            auto_augment: AutoAugment::None,
             varies_colour: false,
             random_erasing: 0.0,
             cutout: 0,
@@ -443,6 +447,7 @@ mod tests {
             recipe.data.crop_scale = Some([0.25, 1.0]);
             recipe.data.crop_ratio = Some([0.5, 2.0]);
             recipe.data.flips_vertically = true;
+            recipe.data.auto_augment = AutoAugment::Trivial;
             recipe.data.random_erasing = 0.25;
             recipe.data.cutout = 16;
             recipe.optimiser.decays = DecayScope::Weights;

@@ -140,6 +140,7 @@ fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::AutoAugment;
     use crate::nn::{Block, NetworkOptions, Part};
     use crate::run::recipe::{DecayScope, NamedRecipe};
     use crate::run::schedule::{Schedule, Warmup};
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 26] = [
+        let edits: [(Edit, &str); 27] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),
@@ -190,6 +191,10 @@ mod tests {
                 "data.augmentation was \"shift\", now \"none\"",
             ),
             (|recipe| recipe.data.flips_vertically = true, "data.flips_vertically was not set, now true"),
+            (
+                |recipe| recipe.data.auto_augment = AutoAugment::Trivial,
+                "data.auto_augment was not set, now \"trivial\"",
+            ),
             (|recipe| recipe.data.random_erasing = 0.5, "data.random_erasing was not set, now 0.5"),
             (|recipe| recipe.data.cutout = 8, "data.cutout was not set, now 8"),
             (

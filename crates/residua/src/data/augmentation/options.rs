@@ -5,9 +5,10 @@ use std::fmt;
 use residua_infer::view::View;
 use thiserror::Error;
 
-use super::Augmentation;
+use super::{Augmentation, AutoAugment};
 
-/// How training images are varied, in this order: cropped and mirrored, flipped, changed in colour, normalised, erased in part.
+/// How training images are varied: cropped and mirrored, flipped, changed by an operation and in colour, normalised, erased in part. By
+/// [`Augmentation::Shift`] images are shifted, mirrored and flipped after they are normalised, and padded with zeros.
 ///
 /// Everything follows from the seed and the number of a sample. What is off draws no random number.
 ///
@@ -30,6 +31,8 @@ pub struct AugmentationOptions {
     pub crop_ratio: [f64; 2],
     /// Whether images are turned upside down with probability 1/2.
     pub flips_vertically: bool,
+    /// What chooses an operation for each image.
+    pub auto_augment: AutoAugment,
     /// Whether brightness, contrast, saturation and lighting are varied.
     pub varies_colour: bool,
     /// How probably a random part of an image is erased, from 0 to 1: an area of 2 to 33 % and of an aspect ratio of 0.3 to 3.3 is
@@ -92,6 +95,7 @@ impl From<Augmentation> for AugmentationOptions {
             crop_scale: Self::CROP_SCALE,
             crop_ratio: Self::CROP_RATIO,
             flips_vertically: false,
+            auto_augment: AutoAugment::None,
             varies_colour: false,
             random_erasing: 0.0,
             cutout: 0,
@@ -102,8 +106,9 @@ impl From<Augmentation> for AugmentationOptions {
 /// What is varied, in a word or two each: `shift, random erasing 0.25, cutout 16`.
 impl fmt::Display for AugmentationOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { crop, crop_scale, crop_ratio, flips_vertically, varies_colour, random_erasing, cutout } =
+        let Self { crop, crop_scale, crop_ratio, flips_vertically, varies_colour, random_erasing, .. } =
             *self;
+        let Self { auto_augment, cutout, .. } = *self;
         crop.fmt(formatter)?;
         if crop == Augmentation::ScaleAspect {
             if crop_scale != Self::CROP_SCALE {
@@ -115,6 +120,9 @@ impl fmt::Display for AugmentationOptions {
         }
         if flips_vertically {
             write!(formatter, ", vertical flip")?;
+        }
+        if auto_augment != AutoAugment::None {
+            write!(formatter, ", {auto_augment}")?;
         }
         if varies_colour {
             write!(formatter, ", colour")?;
@@ -216,10 +224,13 @@ mod tests {
         assert_eq!(options.to_string(), "scale-aspect");
         options.crop_scale = [0.25, 1.0];
         options.flips_vertically = true;
+        options.auto_augment = AutoAugment::Trivial;
         options.varies_colour = true;
         options.random_erasing = 0.25;
         options.cutout = 16;
-        let expected = "scale-aspect of areas 0.25,1, vertical flip, colour, random erasing 0.25, cutout 16";
-        assert_eq!(options.to_string(), expected);
+        assert_eq!(
+            options.to_string(),
+            "scale-aspect of areas 0.25,1, vertical flip, trivial, colour, random erasing 0.25, cutout 16"
+        );
     }
 }

@@ -28,6 +28,7 @@ impl Recipe {
             crop_scale: data.crop_scale.unwrap_or(usual.crop_scale),
             crop_ratio: data.crop_ratio.unwrap_or(usual.crop_ratio),
             flips_vertically: data.flips_vertically,
+            auto_augment: data.auto_augment,
             varies_colour: data.varies_colour,
             random_erasing: data.random_erasing,
             cutout: data.cutout,
@@ -39,7 +40,7 @@ impl Recipe {
     ///
     /// # Errors
     /// Names the first option that has an impossible value.
-    pub(crate) fn check_augmentation(&self, height: usize, width: usize) -> Result<(), InvalidOption> {
+    pub fn check_augmentation(&self, height: usize, width: usize) -> Result<(), InvalidOption> {
         self.augmentation_options()?.check(height, width).map_err(invalid)
     }
 

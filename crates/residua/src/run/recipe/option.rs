@@ -47,6 +47,8 @@ pub enum RecipeOption {
     CropRatio,
     /// Whether training images are turned upside down.
     FlipsVertically,
+    /// What chooses an operation for each training image.
+    AutoAugment,
     /// Whether colours of training images are varied.
     VariesColour,
     /// How probably a part of a training image is erased.
@@ -147,6 +149,7 @@ words!(RecipeOption, "option", {
     CropScale => "data.crop_scale",
     CropRatio => "data.crop_ratio",
     FlipsVertically => "data.flips_vertically",
+    AutoAugment => "data.auto_augment",
     VariesColour => "data.varies_colour",
     RandomErasing => "data.random_erasing",
     Cutout => "data.cutout",
@@ -221,6 +224,7 @@ impl RecipeOption {
             | Self::CropScale
             | Self::CropRatio
             | Self::FlipsVertically
+            | Self::AutoAugment
             | Self::VariesColour
             | Self::RandomErasing
             | Self::Cutout
@@ -260,7 +264,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::data::{Augmentation, Validation};
+    use crate::data::{Augmentation, AutoAugment, Validation};
     use crate::nn::{
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
@@ -286,6 +290,7 @@ mod tests {
         recipe.data.crop_scale = Some([0.25, 1.0]);
         recipe.data.crop_ratio = Some([0.5, 2.0]);
         recipe.data.flips_vertically = true;
+        recipe.data.auto_augment = AutoAugment::Trivial;
         recipe.data.random_erasing = 0.25;
         recipe.data.cutout = 8;
         recipe.data.mixup = Some(1.);
