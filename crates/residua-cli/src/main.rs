@@ -4,8 +4,8 @@ mod augmentation;
 mod bench;
 mod completions;
 mod cost;
+mod data;
 mod destination;
-mod download;
 mod evaluate;
 mod explain;
 mod export;
@@ -28,6 +28,7 @@ mod runs;
 mod summary;
 mod table;
 mod train;
+mod training_data;
 mod usage;
 mod watch;
 mod weights;
@@ -74,7 +75,7 @@ enum Action {
     Runs(runs::Arguments),
     Report(report::Arguments),
     Bench(bench::Arguments),
-    Data(download::Arguments),
+    Data(data::Arguments),
     Completions(completions::Arguments),
     /// Run one benchmark, asked for on standard input.
     #[command(hide = true)]
@@ -99,7 +100,7 @@ fn main() -> ExitCode {
         Action::Runs(arguments) => runs::run(&arguments),
         Action::Report(arguments) => report::run(&arguments),
         Action::Bench(arguments) => bench::run(&arguments),
-        Action::Data(arguments) => download::run(&arguments),
+        Action::Data(arguments) => data::run(&arguments),
         Action::Completions(arguments) => completions::run(&arguments),
         Action::Measure => measure::run(),
     };

@@ -12,23 +12,23 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use residua::data::{NormalisationKind, Source, Validation};
+use residua::data::Source;
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::run::{NamedRecipe, Recipe, RunError, saved_recipe};
+use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, saved_recipe};
 use residua::train::{Ending, Machine, Run, Trainer};
 use serde_json::json;
 
 use self::fine_tuning::FineTuningArguments;
 use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
-use crate::augmentation::AugmentationArguments;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
+use crate::training_data::TrainingDataArguments;
 use crate::usage::{UsageError, count, impossible_run, threads, whole};
 use crate::watch::Watch;
 use crate::words::words;
@@ -79,8 +79,6 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
-    augmentation: AugmentationArguments,
-    #[command(flatten)]
     schedule: ScheduleArguments,
     #[command(flatten)]
     loss: LossArguments,
@@ -105,25 +103,8 @@ struct DataArguments {
     /// The data set; `residua data download` gets those that can be downloaded [default: shapes].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
-    /// The images to choose by: so many of the training images (5000), or such a share (0.1), drawn by the seed and not learnt from, or
-    /// pictures in DIR/CLASS. The best checkpoint and --patience go by them, and the test images are looked at once, at the end
-    /// [default: none, the run is tested on the test images as it goes on].
-    #[arg(long, value_name = "N|SHARE|DIR")]
-    validation: Option<Validation>,
-    /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
-    /// ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
-    /// [default: 0.01].
-    #[arg(long, value_name = "SHARE")]
-    max_unreadable: Option<f64>,
-    /// Take training images in the data set's order in every epoch.
-    #[arg(long)]
-    no_shuffle: bool,
-    /// What pixels are shifted and scaled by [default: channel].
-    #[arg(long, value_name = "KIND", value_parser = words::<NormalisationKind>())]
-    normalisation: Option<NormalisationKind>,
+    #[command(flatten)]
+    training_data: TrainingDataArguments,
 }
 
 #[derive(Debug, Args)]
@@ -251,12 +232,8 @@ impl Arguments {
     fn trainer(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Trainer> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
-            (None, Some(RecipeChoice::Named(name))) => Recipe::named(*name),
-            (None, Some(RecipeChoice::File(path))) => Recipe::read(path)?,
-            (None, None) => match self.data.data {
-                None | Some(Source::Shapes) => Recipe::named(NamedRecipe::Quick),
-                Some(_) => Recipe::named(NamedRecipe::PaperCifar),
-            },
+            (None, Some(choice)) => choice.read()?,
+            (None, None) => RecipeChoice::usual(self.data.data.as_ref()),
         };
         if let (Some(weights), None) = (weights, &self.recipe) {
             recipe.network = weights.info()?.network.residual()?.options();
@@ -264,7 +241,6 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
-        self.augmentation.refine(&mut recipe.data);
         self.loss.refine(&mut recipe)?;
         self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
@@ -285,11 +261,7 @@ impl Arguments {
 impl DataArguments {
     fn refine(&self, recipe: &mut Recipe) {
         set(&mut recipe.data.source, &self.data);
-        recipe.data.validation = self.validation.clone().or(recipe.data.validation.take());
-        set(&mut recipe.data.normalisation, &self.normalisation);
-        recipe.data.size = self.size.or(recipe.data.size);
-        recipe.data.is_shuffled &= !self.no_shuffle;
-        set(&mut recipe.data.unreadable_share, &self.max_unreadable);
+        self.training_data.refine(&mut recipe.data);
     }
 }
 
@@ -322,9 +294,26 @@ fn set<T: Clone>(value: &mut T, option: &Option<T>) {
 
 /// A recipe by name or file.
 #[derive(Debug, Clone)]
-enum RecipeChoice {
+pub(crate) enum RecipeChoice {
     Named(NamedRecipe),
     File(PathBuf),
+}
+
+impl RecipeChoice {
+    pub(crate) fn read(&self) -> Result<Recipe, RecipeError> {
+        match self {
+            Self::Named(name) => Ok(Recipe::named(*name)),
+            Self::File(path) => Recipe::read(path),
+        }
+    }
+
+    /// The recipe to start from for these images where none is named.
+    pub(crate) fn usual(data: Option<&Source>) -> Recipe {
+        Recipe::named(match data {
+            None | Some(Source::Shapes) => NamedRecipe::Quick,
+            Some(_) => NamedRecipe::PaperCifar,
+        })
+    }
 }
 
 impl Choices for RecipeChoice {

@@ -35,6 +35,7 @@ fn every_word_is_listed_with_what_it_means() {
     assert!(help("paper list --help").contains("- fig3: Figure 3"));
     assert!(help("eval --help").contains("- 10: the middle and four corners"));
     assert!(help("explain --help").contains("- cam: class activation map"));
+    assert!(help("data preview --help").contains("- trivial: TrivialAugment Wide"));
     assert!(help("features --help").contains("- npy: an array of NumPy"));
 }
 

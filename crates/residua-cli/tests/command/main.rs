@@ -19,6 +19,7 @@ mod kept_runs;
 mod output;
 mod paper;
 mod pictures;
+mod preview;
 mod propagate;
 mod recipes;
 mod reports;
