@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use residua::bench::{BenchmarkMode, Latency, measure_latency, measure_loader};
-use residua::data::{Augmentation, Source};
+use residua::data::Source;
 use residua::nn::{NetworkOptions, Part, Parts, Precision};
 use residua::run::{NamedRecipe, Recipe};
 use residua::study::Compared;
 use serde_json::json;
 
+use crate::augmentation::AugmentationArguments;
 use crate::machine::{InferencePrecision, MachineArguments, MemoryArguments};
 use crate::measure::{Measured, Request, Subject, classifier_options, impossible_inference};
 use crate::network::{ImageArguments, NetworkArguments};
@@ -53,19 +54,14 @@ pub(crate) struct Arguments {
     callers: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArguments,
-    /// Measure how fast training images of this data set are made, without any network. Steps are batches then.
+    #[command(flatten)]
+    augmentation: AugmentationArguments,
+    /// Measure how fast training images of this data set are made, without any network. Steps are batches then. The options of
+    /// augmentation are for this.
     #[arg(
         long, value_name = "DATA", conflicts_with = "mode", help_heading = "Loading", value_parser = words::<Source>()
     )]
     load: Option<Source>,
-    /// How they are cropped [default: as in training].
-    #[arg(
-        long, value_name = "KIND", requires = "load", help_heading = "Loading", value_parser = words::<Augmentation>()
-    )]
-    augment: Option<Augmentation>,
-    /// Vary their colours.
-    #[arg(long, requires = "load", help_heading = "Loading")]
-    colour: bool,
     /// Threads that make them.
     #[arg(long, default_value = "1", value_name = "N", value_parser = threads, help_heading = "Loading")]
     workers: NonZeroUsize,
@@ -84,6 +80,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut options = arguments.network.options("preresnet110");
     if let Some(source) = &arguments.load {
         return load(arguments, source, options);
+    }
+    if arguments.augmentation.are_given() {
+        return Err(UsageError::new("augmentation is for --load, which makes training images").into());
     }
     if arguments.int8 && (*mode != BenchmarkMode::Infer || options.model == Compared::INCEPTION) {
         let given = "--int8 is for --mode infer of residual networks; they are trained in f32 or bf16";
@@ -260,21 +259,21 @@ fn load(arguments: &Arguments, source: &Source, network: NetworkOptions) -> anyh
     recipe.network = network;
     recipe.optimiser.batch = batch.get();
     recipe.data.source = source.clone();
-    recipe.data.augmentation = arguments.augment;
-    recipe.data.varies_colour = arguments.colour;
+    arguments.augmentation.refine(&mut recipe.data);
     if source.is_folder() {
         let (_, [height, _]) = arguments.images.resolve(&recipe.network)?;
         recipe.data.size = Some(height);
     }
     recipe.validate().map_err(UsageError::from)?;
-    let augmentation = recipe.augmentation().map_err(UsageError::from)?;
+    let augmentation = recipe.augmentation_options().map_err(UsageError::from)?;
     let speed = measure_loader(&recipe, *workers, *steps)?;
     if arguments.json {
         print(json!({
             "engine": concat!("residua ", env!("CARGO_PKG_VERSION")),
             "data": source,
-            "augmentation": augmentation,
-            "varies_colour": arguments.colour,
+            "augmentation": augmentation.crop,
+            "varies_colour": augmentation.varies_colour,
+            "variation": augmentation.to_string(),
             "workers": workers,
             "batch": batch,
             "steps": steps,

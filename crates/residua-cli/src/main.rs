@@ -1,12 +1,13 @@
 //! The `residua` command: parses, calls the library, draws progress and reports.
 
+mod augmentation;
 mod bench;
 mod calibrate;
 mod completions;
 mod cost;
 mod csv;
+mod data;
 mod destination;
-mod download;
 mod evaluate;
 mod explain;
 mod export;
@@ -29,6 +30,7 @@ mod runs;
 mod summary;
 mod table;
 mod train;
+mod training_data;
 mod usage;
 mod watch;
 mod weights;
@@ -76,7 +78,7 @@ enum Action {
     Runs(runs::Arguments),
     Report(report::Arguments),
     Bench(bench::Arguments),
-    Data(download::Arguments),
+    Data(data::Arguments),
     Completions(completions::Arguments),
     /// Run one benchmark, asked for on standard input.
     #[command(hide = true)]
@@ -102,7 +104,7 @@ fn main() -> ExitCode {
         Action::Runs(arguments) => runs::run(&arguments),
         Action::Report(arguments) => report::run(&arguments),
         Action::Bench(arguments) => bench::run(&arguments),
-        Action::Data(arguments) => download::run(&arguments),
+        Action::Data(arguments) => data::run(&arguments),
         Action::Completions(arguments) => completions::run(&arguments),
         Action::Measure => measure::run(),
     };

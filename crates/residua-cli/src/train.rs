@@ -12,10 +12,10 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use residua::data::{Augmentation, NormalisationKind, Source, Validation};
+use residua::data::Source;
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::run::{NamedRecipe, Recipe, RunError, saved_recipe};
+use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, saved_recipe};
 use residua::train::{Ending, Machine, Run, Trainer};
 use serde_json::json;
 
@@ -28,6 +28,7 @@ use crate::network::{NetworkArguments, impossible};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
+use crate::training_data::TrainingDataArguments;
 use crate::usage::{UsageError, count, impossible_run, threads, whole};
 use crate::watch::Watch;
 use crate::words::words;
@@ -102,42 +103,8 @@ struct DataArguments {
     /// The data set; `residua data download` gets those that can be downloaded [default: shapes].
     #[arg(long, value_name = "DATA", value_parser = words::<Source>())]
     data: Option<Source>,
-    /// The images to choose by: so many of the training images (5000), or such a share (0.1), drawn by the seed and not learnt from, or
-    /// pictures in DIR/CLASS. The best checkpoint and --patience go by them, and the test images are looked at once, at the end
-    /// [default: none, the run is tested on the test images as it goes on].
-    #[arg(long, value_name = "N|SHARE|DIR")]
-    validation: Option<Validation>,
-    /// Height and width of what the network sees of a folder's pictures [default: 32 for CIFAR networks, 224 for
-    /// ImageNet networks].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    size: Option<usize>,
-    /// How training images are cropped and mirrored at random [default: scale-aspect for a folder and an ImageNet network,
-    /// else shift].
-    #[arg(long, value_name = "KIND", value_parser = words::<Augmentation>())]
-    augment: Option<Augmentation>,
-    /// Take training images as they are, as --augment none does.
-    #[arg(long, conflicts_with = "augment")]
-    no_augment: bool,
-    /// Vary brightness, contrast, saturation and lighting of training images.
-    #[arg(long)]
-    colour: bool,
-    /// Mix pairs of training images and what they are taken for, each share drawn from Beta(A, A), such as 0.2 [default: not].
-    #[arg(long, value_name = "A")]
-    mixup: Option<f64>,
-    /// Exchange a box between pairs of training images, its area drawn from Beta(A, A), such as 1; with --mixup half of the pairs
-    /// each [default: not].
-    #[arg(long, value_name = "A")]
-    cutmix: Option<f64>,
-    /// The share of a folder's pictures that may be unreadable; each is told of and passed over, more end the run
-    /// [default: 0.01].
-    #[arg(long, value_name = "SHARE")]
-    max_unreadable: Option<f64>,
-    /// Take training images in the data set's order in every epoch.
-    #[arg(long)]
-    no_shuffle: bool,
-    /// What pixels are shifted and scaled by [default: channel].
-    #[arg(long, value_name = "KIND", value_parser = words::<NormalisationKind>())]
-    normalisation: Option<NormalisationKind>,
+    #[command(flatten)]
+    training_data: TrainingDataArguments,
 }
 
 #[derive(Debug, Args)]
@@ -266,12 +233,8 @@ impl Arguments {
     fn trainer(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Trainer> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
-            (None, Some(RecipeChoice::Named(name))) => Recipe::named(*name),
-            (None, Some(RecipeChoice::File(path))) => Recipe::read(path)?,
-            (None, None) => match self.data.data {
-                None | Some(Source::Shapes) => Recipe::named(NamedRecipe::Quick),
-                Some(_) => Recipe::named(NamedRecipe::PaperCifar),
-            },
+            (None, Some(choice)) => choice.read()?,
+            (None, None) => RecipeChoice::usual(self.data.data.as_ref()),
         };
         // Of the recipes, fine-tuning is meant for any network.
         let is_for_any = matches!(self.recipe, None | Some(RecipeChoice::Named(NamedRecipe::Finetune)));
@@ -307,18 +270,7 @@ impl Arguments {
 impl DataArguments {
     fn refine(&self, recipe: &mut Recipe) {
         set(&mut recipe.data.source, &self.data);
-        recipe.data.validation = self.validation.clone().or(recipe.data.validation.take());
-        set(&mut recipe.data.normalisation, &self.normalisation);
-        recipe.data.size = self.size.or(recipe.data.size);
-        recipe.data.augmentation = self.augment.or(recipe.data.augmentation);
-        if self.no_augment {
-            recipe.data.augmentation = Some(Augmentation::None);
-        }
-        recipe.data.varies_colour |= self.colour;
-        recipe.data.mixup = self.mixup.or(recipe.data.mixup);
-        recipe.data.cutmix = self.cutmix.or(recipe.data.cutmix);
-        recipe.data.is_shuffled &= !self.no_shuffle;
-        set(&mut recipe.data.unreadable_share, &self.max_unreadable);
+        self.training_data.refine(&mut recipe.data);
     }
 }
 
@@ -351,9 +303,26 @@ fn set<T: Clone>(value: &mut T, option: &Option<T>) {
 
 /// A recipe by name or file.
 #[derive(Debug, Clone)]
-enum RecipeChoice {
+pub(crate) enum RecipeChoice {
     Named(NamedRecipe),
     File(PathBuf),
+}
+
+impl RecipeChoice {
+    pub(crate) fn read(&self) -> Result<Recipe, RecipeError> {
+        match self {
+            Self::Named(name) => Ok(Recipe::named(*name)),
+            Self::File(path) => Recipe::read(path),
+        }
+    }
+
+    /// The recipe to start from for these images where none is named.
+    pub(crate) fn usual(data: Option<&Source>) -> Recipe {
+        Recipe::named(match data {
+            None | Some(Source::Shapes) => NamedRecipe::Quick,
+            Some(_) => NamedRecipe::PaperCifar,
+        })
+    }
 }
 
 impl Choices for RecipeChoice {

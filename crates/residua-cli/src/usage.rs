@@ -53,6 +53,11 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Normalisation => "--normalisation",
         RecipeOption::Size => "--size",
         RecipeOption::Augmentation => "--augment",
+        RecipeOption::CropScale => "--crop-scale",
+        RecipeOption::CropRatio => "--crop-ratio",
+        RecipeOption::AutoAugment => "--auto-augment",
+        RecipeOption::RandomErasing => "--random-erasing",
+        RecipeOption::Cutout => "--cutout",
         RecipeOption::Mixup => "--mixup",
         RecipeOption::Cutmix => "--cutmix",
         RecipeOption::UnreadableShare => "--max-unreadable",
@@ -90,7 +95,10 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Patience => "--patience",
         RecipeOption::NormsInterval => "--log-norms",
         // Their flags only switch them on or off.
-        RecipeOption::VariesColour | RecipeOption::IsShuffled | RecipeOption::IsNesterov => option.as_str(),
+        RecipeOption::FlipsVertically
+        | RecipeOption::VariesColour
+        | RecipeOption::IsShuffled
+        | RecipeOption::IsNesterov => option.as_str(),
     }
 }
 

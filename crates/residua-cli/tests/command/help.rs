@@ -19,6 +19,7 @@ fn every_word_is_listed_with_what_it_means() {
         "- scale:S,F: S times the signal, F times the branch, such as scale:0.5,0.5",
         "- cifar10: cifar10[:DIR]: from where downloads go",
         "- scale-aspect: a random part of 8 to 100 %",
+        "- trivial: TrivialAugment Wide: one of fourteen operations",
         "- cuda: cuda[:N]: the NVIDIA GPU of index N",
         "- auto: the fastest of the following that fits",
         "- lean: the input of every k-th unit",
@@ -34,6 +35,7 @@ fn every_word_is_listed_with_what_it_means() {
     assert!(help("paper list --help").contains("- fig3: Figure 3"));
     assert!(help("eval --help").contains("- 10: the middle and four corners"));
     assert!(help("explain --help").contains("- cam: class activation map"));
+    assert!(help("data preview --help").contains("- trivial: TrivialAugment Wide"));
     assert!(help("features --help").contains("- npy: an array of NumPy"));
 }
 

@@ -21,6 +21,7 @@ mod kept_runs;
 mod output;
 mod paper;
 mod pictures;
+mod preview;
 mod propagate;
 mod recipes;
 mod reports;

@@ -62,8 +62,17 @@ fn every_augmentation_trains_and_resumes_to_the_same_bits() {
     let sandbox = Sandbox::new();
     write_pictures(&sandbox.at("pets"));
     fs::write(sandbox.at("pets/train/dark/3.png"), b"no picture").unwrap();
-    for augment in ["none", "shift", "scale", "scale-aspect --colour"] {
-        let name = augment.replace(" --", "-");
+    for (number, augment) in [
+        "none",
+        "shift --auto-augment trivial --flip-vertical --cutout 8",
+        "scale --auto-augment trivial --random-erasing 0.5",
+        "scale-aspect --colour",
+        "scale-aspect --crop-scale 0.25,1 --crop-ratio 0.5,2 --flip-vertical --auto-augment trivial --colour --random-erasing 0.25 --cutout 12",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = number.to_string();
         let line = format!("{RUN} --size 40 --augment {augment} --max-unreadable 0.05");
         let ended = sandbox.succeed(&format!("{line} --iterations 8 --out whole-{name}"));
         assert_eq!(ended.stderr.matches("skipped: ").count(), 1, "{}", ended.stderr);
@@ -91,6 +100,34 @@ fn bad_folders_and_options_are_answered_in_one_line() {
         ("train --data shapes --size 32", 2, "only pictures in a folder"),
         ("train --data folder:pets --augment shfit", 2, "did you mean 'shift'?"),
         ("train --data folder:pets --augment scale --no-augment", 2, "cannot be used with"),
+        (
+            "train --data folder:pets --crop-scale 0.2,1",
+            2,
+            "--crop-scale = 0.2,1: is for crops of random area",
+        ),
+        ("train --data folder:pets --crop-scale 0.2,1", 2, "set --augment to scale-aspect"),
+        ("train --data folder:pets --augment scale-aspect --crop-scale 0.2", 2, "write two numbers"),
+        (
+            "train --data folder:pets --augment scale-aspect --crop-scale 0,1",
+            2,
+            "--crop-scale = 0,1: must be two",
+        ),
+        (
+            "train --data folder:pets --augment scale-aspect --crop-ratio 2,1",
+            2,
+            "--crop-ratio = 2,1: must be two",
+        ),
+        ("train --data folder:pets --random-erasing 25", 2, "--random-erasing = 25: must be a probability"),
+        ("train --data folder:pets --random-erasing -1", 2, "--random-erasing = -1: must be a probability"),
+        (
+            "train --data folder:pets --cutout 33",
+            2,
+            "--cutout = 33: must be at most the images' shorter side",
+        ),
+        ("train --data shapes --cutout 33", 1, "--cutout = 33: must be at most the images' shorter side"),
+        ("train --data shapes --cutout -1", 2, "write a whole number"),
+        ("train --data shapes --cutout 99999999999999999999", 2, "write a smaller number"),
+        ("bench --cutout 16", 2, "augmentation is for --load"),
         ("train --data folder:pets --max-unreadable 2", 2, "--max-unreadable = 2"),
         ("train --data folder:pets --normalisation pixel-mean", 1, "take `channel` for a folder"),
         ("train --data fodler:pets", 2, "did you mean 'folder:pets'?"),

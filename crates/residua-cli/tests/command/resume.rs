@@ -343,6 +343,9 @@ fn options_that_make_another_run_are_refused_on_resume_by_name() {
         ("--warmup none", "--warmup (iterations) was 4, now not set"),
         ("--nesterov", "is_nesterov was false, now true"),
         ("--no-augment", "--augment was \"shift\", now \"none\""),
+        ("--auto-augment trivial", "--auto-augment was not set, now \"trivial\""),
+        ("--cutout 8", "--cutout was not set, now 8"),
+        ("--flip-vertical", "data.flips_vertically was not set, now true"),
         ("--data shapes", "--data was cifar10, now shapes"),
     ] {
         let ended = sandbox.run(&format!("train --resume run --iterations 30 {option}"));

@@ -1,17 +1,30 @@
 //! How training images are varied.
 
+mod auto_augment;
 mod colour;
+mod draw;
+mod erasing;
+mod flip;
+mod options;
 mod random_crop;
 mod shift;
+mod trivial;
 
 use std::borrow::Cow;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
-use self::{colour::ColourVariation, random_crop::RandomCrop, shift::Shift};
+use self::colour::ColourVariation;
+use self::erasing::{cut_out, erase_at_random};
+use self::flip::flip_vertically;
+use self::random_crop::{RandomCrop, Shape};
+use self::shift::Shift;
+use self::trivial::Operation;
 use residua_infer::normalisation::Normalisation;
 
-use super::{error::DataError, images::Images};
+pub use self::auto_augment::AutoAugment;
+pub use self::options::{AugmentationOption, AugmentationOptions, InvalidAugmentation};
+use super::{dataset::Dataset, error::DataError, images::Images};
 use residua_infer::words;
 
 /// How training images are cropped and mirrored: `none`, `shift`, `scale` or `scale-aspect`. All but the first mirror
@@ -41,18 +54,23 @@ words!(Augmentation, "augmentation", {
 /// Makes training images of pictures.
 #[derive(Clone, Debug)]
 pub(super) struct Variation {
-    augmentation: Augmentation,
-    varies_colour: bool,
-    /// Of the image in hand: as it was cropped, and normalised.
+    options: AugmentationOptions,
+    /// Of the image in hand: changed by an operation.
+    changed: Vec<u8>,
+    /// Of the image in hand: normalised, before it is shifted.
     values: Vec<f32>,
 }
 
 impl Variation {
-    pub(super) fn new(augmentation: Augmentation, varies_colour: bool) -> Self {
-        Self { augmentation, varies_colour, values: Vec::new() }
+    pub(super) fn new(options: AugmentationOptions) -> Self {
+        Self { options, changed: Vec::new(), values: Vec::new() }
     }
 
     /// Writes image `index`, varied as `random` says and normalised, `[height, width, channel]`, to `out`.
+    ///
+    /// The order of what is drawn is fixed, as runs go on from it: where images are shifted operation, colour, shift and flip; else crop,
+    /// flip, operation and colour; then erasing and cutout. So shifted images are padded with their mean, whatever has become of their
+    /// bytes. The authors of TrivialAugment have that order for CIFAR, too.
     pub(super) fn draw(
         &mut self,
         images: &Images,
@@ -62,35 +80,74 @@ impl Variation {
         out: &mut [f32],
     ) -> Result<(), DataError> {
         let (height, width) = (images.height(), images.width());
-        let pixels = match self.augmentation {
-            Augmentation::None | Augmentation::Shift => images.image(index)?,
-            Augmentation::Scale => {
-                Cow::Owned(RandomCrop::Scale.draw(&images.picture(index)?, height, width, random))
+        if self.options.crop == Augmentation::Shift {
+            let pixels = images.image(index)?;
+            let mut values = std::mem::take(&mut self.values);
+            values.resize(pixels.len(), 0.0);
+            self.change(&pixels, width, normalisation, random, &mut values);
+            Shift::default().apply(&values, height, width, random, out);
+            self.values = values;
+            if self.is_flipped(random) {
+                flip_vertically(out, width);
             }
-            Augmentation::ScaleAspect => {
-                Cow::Owned(RandomCrop::ScaleAspect.draw(&images.picture(index)?, height, width, random))
+        } else {
+            let mut pixels = self.crop(images, index, random)?;
+            if self.is_flipped(random) {
+                flip_vertically(pixels.to_mut(), width);
             }
-        };
-        if self.augmentation != Augmentation::Shift {
-            self.normalise(&pixels, normalisation, random, out);
-            return Ok(());
+            self.change(&pixels, width, normalisation, random, out);
         }
-        let mut values = std::mem::take(&mut self.values);
-        values.resize(pixels.len(), 0.0);
-        self.normalise(&pixels, normalisation, random, &mut values);
-        Shift::default().apply(&values, height, width, random, out);
-        self.values = values;
+        let AugmentationOptions { random_erasing, cutout, .. } = self.options;
+        if random_erasing > 0.0 && random.random_bool(random_erasing) {
+            erase_at_random(out, height, width, random);
+        }
+        if cutout > 0 {
+            cut_out(out, height, width, cutout, random);
+        }
         Ok(())
     }
 
-    fn normalise(
+    /// The pixels of an image that is not shifted, cropped and mirrored.
+    fn crop<'a>(
         &self,
+        images: &'a Images,
+        index: usize,
+        random: &mut impl Rng,
+    ) -> Result<Cow<'a, [u8]>, DataError> {
+        let AugmentationOptions { crop, crop_scale, crop_ratio, .. } = self.options;
+        let crop = match crop {
+            Augmentation::None | Augmentation::Shift => return images.image(index),
+            Augmentation::Scale => RandomCrop::Scale,
+            Augmentation::ScaleAspect => {
+                RandomCrop::ScaleAspect(Shape { areas: crop_scale, ratios: crop_ratio })
+            }
+        };
+        Ok(Cow::Owned(crop.draw(&images.picture(index)?, images.height(), images.width(), random)))
+    }
+
+    fn is_flipped(&self, random: &mut impl Rng) -> bool {
+        self.options.flips_vertically && random.random_bool(0.5)
+    }
+
+    /// Changes the pixels of an image by an operation and in colour, and normalises it.
+    fn change(
+        &mut self,
         pixels: &[u8],
+        width: usize,
         normalisation: &Normalisation,
         random: &mut impl Rng,
         out: &mut [f32],
     ) {
-        if !self.varies_colour {
+        let pixels = match self.options.auto_augment {
+            AutoAugment::None => pixels,
+            AutoAugment::Trivial => {
+                self.changed.resize(pixels.len(), 0);
+                let height = pixels.len() / (width * Dataset::CHANNELS);
+                Operation::draw(random).apply(pixels, height, width, &mut self.changed);
+                &self.changed
+            }
+        };
+        if !self.options.varies_colour {
             return normalisation.apply(pixels, out);
         }
         for (out, &pixel) in out.iter_mut().zip(pixels) {

@@ -10,6 +10,8 @@ use residua_infer::normalisation::NormalisationError;
 use residua_infer::pictures::PictureError;
 use residua_infer::view::ViewError;
 
+use super::augmentation::InvalidAugmentation;
+
 /// Why data could not be named, read or made into batches. Every message says which file or option is meant,
 /// what is wrong with it, and what to do.
 #[derive(Debug, Error)]
@@ -26,6 +28,10 @@ pub enum DataError {
     /// A view that no picture can be seen by.
     #[error(transparent)]
     View(#[from] ViewError),
+
+    /// A way to vary images that there is not.
+    #[error(transparent)]
+    Augmentation(#[from] InvalidAugmentation),
 
     /// A picture file that cannot be read.
     #[error(transparent)]

@@ -267,8 +267,8 @@ mod tests {
 
     use super::*;
     use crate::data::{
-        Augmentation, Images, Loader, LoaderConfig, Normalisation, NormalisationKind, evaluation_batches,
-        normalisation_of,
+        Augmentation, AugmentationOptions, Images, Loader, LoaderConfig, Normalisation, NormalisationKind,
+        evaluation_batches, normalisation_of,
     };
 
     /// A folder with classes `cat` and `dog`; picture `k` is 20 wide, 10 high and all of brightness `k`.
@@ -362,12 +362,12 @@ mod tests {
     }
 
     fn config(workers: usize, augmentation: Augmentation) -> LoaderConfig {
+        let augmentation = AugmentationOptions { varies_colour: true, ..augmentation.into() };
         LoaderConfig {
             batch_size: NonZeroUsize::new(5).unwrap(),
             seed: 3,
             is_shuffled: true,
             augmentation,
-            varies_colour: true,
             workers: NonZeroUsize::new(workers).unwrap(),
             start: 0,
             mixing: Default::default(),
@@ -405,8 +405,10 @@ mod tests {
         }
         let images = Arc::new(open(&folder, Split::Train).tolerating(0.2));
         let plain = Normalisation::PerChannel { mean: [0.; 3], deviation: [1.; 3] };
-        let config =
-            LoaderConfig { is_shuffled: false, varies_colour: false, ..config(1, Augmentation::None) };
+        let config = LoaderConfig {
+            is_shuffled: false,
+            ..config(1, Augmentation::None).with_augmentation(Augmentation::None)
+        };
         let mut loader = Loader::open(images.clone(), plain.clone(), config).unwrap();
         let batch = loader.next_batch().unwrap();
         let brightness: Vec<_> =

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use residua_infer::normalisation::Normalisation;
 
 use super::{
-    augmentation::{Augmentation, Variation},
+    augmentation::{Augmentation, AugmentationOptions, Variation},
     batch::{Batch, Mixture},
     dataset::Dataset,
     error::DataError,
@@ -32,10 +32,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch has an order of its own, rather than that of the data set.
     pub is_shuffled: bool,
-    /// How images are cropped and mirrored.
-    pub augmentation: Augmentation,
-    /// Whether brightness, contrast, saturation and lighting of images are varied.
-    pub varies_colour: bool,
+    /// How images are varied.
+    pub augmentation: AugmentationOptions,
     /// How images are mixed in pairs.
     pub mixing: Mixing,
     /// Threads that make batches ahead of time; the batches do not depend on it.
@@ -52,17 +50,16 @@ impl LoaderConfig {
             batch_size: NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN),
             seed,
             is_shuffled: true,
-            augmentation: Augmentation::Shift,
-            varies_colour: false,
+            augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
         }
     }
 
-    /// The same, with images cropped and mirrored in this way.
-    pub fn with_augmentation(self, augmentation: Augmentation) -> Self {
-        Self { augmentation, ..self }
+    /// The same, with images cropped and mirrored in this way, or varied in all these ways.
+    pub fn with_augmentation(self, augmentation: impl Into<AugmentationOptions>) -> Self {
+        Self { augmentation: augmentation.into(), ..self }
     }
 
     /// The same, with so many threads that make batches ahead of time.
@@ -94,16 +91,15 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`DataError::Normalisation`] where the normalisation does not fit the images,
-    /// [`DataError::WorkerNotStarted`] where no thread can be had.
+    /// [`DataError::Normalisation`] where the normalisation does not fit the images, [`DataError::Augmentation`] where they cannot be
+    /// varied like this, [`DataError::WorkerNotStarted`] where no thread can be had.
     pub fn open(
         images: Arc<Images>,
         normalisation: Normalisation,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        normalisation.check(images.height(), images.width())?;
         let (position, workers) = (config.start, config.workers);
-        let mut sampler = Sampler::new(images, normalisation, config);
+        let mut sampler = Sampler::new(images, normalisation, config)?;
         Ok(Self { batches: Prefetch::start(workers, move |number| sampler.batch(number))?, position })
     }
 
@@ -127,7 +123,7 @@ impl Loader {
 
 /// Makes any batch of the stream.
 #[derive(Clone)]
-struct Sampler {
+pub(super) struct Sampler {
     images: Arc<Images>,
     normalisation: Arc<Normalisation>,
     config: LoaderConfig,
@@ -137,9 +133,16 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn new(images: Arc<Images>, normalisation: Normalisation, config: LoaderConfig) -> Self {
-        let variation = Variation::new(config.augmentation, config.varies_colour);
-        Self { images, normalisation: Arc::new(normalisation), config, variation, order: None }
+    /// Refuses a normalisation and an augmentation that do not fit the images.
+    pub(super) fn new(
+        images: Arc<Images>,
+        normalisation: Normalisation,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        normalisation.check(images.height(), images.width())?;
+        config.augmentation.check(images.height(), images.width())?;
+        let variation = Variation::new(config.augmentation);
+        Ok(Self { images, normalisation: Arc::new(normalisation), config, variation, order: None })
     }
 
     fn batch(&mut self, number: u64) -> Result<Batch, DataError> {
@@ -149,7 +152,8 @@ impl Sampler {
         let (mut images, mut labels) = (vec![0.0; batch_size * size], Vec::with_capacity(batch_size));
         for (sample, out) in (first_sample..).zip(images.chunks_exact_mut(size)) {
             let index = self.index_of(sample);
-            labels.push(self.draw(index, sample, out)?);
+            let index = self.draw(index, sample, out)?;
+            labels.push(self.images.labels()[index]);
         }
         let epoch = first_sample / self.images.len() as u64;
         let mixtures = self.mix(first_sample, &mut images, &labels)?;
@@ -157,7 +161,7 @@ impl Sampler {
     }
 
     /// Mixes the images of a batch in pairs, if they are to be; what came into each.
-    fn mix(
+    pub(super) fn mix(
         &mut self,
         first_sample: u64,
         images: &mut [f32],
@@ -183,18 +187,18 @@ impl Sampler {
             let mut other = vec![0.0; size];
             let sample = sample ^ 1;
             let index = self.index_of(sample);
-            let label = self.draw(index, sample, &mut other)?;
+            let index = self.draw(index, sample, &mut other)?;
             match is_first {
                 true => mix.apply(width, Dataset::CHANNELS, own, &mut other),
                 false => mix.apply(width, Dataset::CHANNELS, &mut other, own),
             }
-            mixtures.push(Mixture { label, share });
+            mixtures.push(Mixture { label: self.images.labels()[index], share });
         }
         Ok(mixtures)
     }
 
     /// The image that is sample `sample` of the stream.
-    fn index_of(&mut self, sample: u64) -> usize {
+    pub(super) fn index_of(&mut self, sample: u64) -> usize {
         let images = self.images.len() as u64;
         let (epoch, place) = (sample / images, (sample % images) as usize);
         if !self.config.is_shuffled {
@@ -209,14 +213,14 @@ impl Sampler {
         index
     }
 
-    /// Writes image `index`, varied, to `out`; its label. The place of an unreadable image is taken by the next readable
+    /// Writes image `index`, varied, to `out`; which image that was. The place of an unreadable image is taken by the next readable
     /// one, whoever found it unreadable first: so the stream stays a function of the seed and the files.
-    fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) -> Result<u16, DataError> {
+    pub(super) fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) -> Result<usize, DataError> {
         let images = self.images.len();
         for index in (index..images).chain(0..index) {
             let mut random = random_stream(self.config.seed, Purpose::Augmentation, sample);
             match self.variation.draw(&self.images, index, &self.normalisation, &mut random, out) {
-                Ok(()) => return Ok(self.images.labels()[index]),
+                Ok(()) => return Ok(index),
                 Err(reason) => self.images.note_unreadable(index, reason)?,
             }
         }
@@ -239,6 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::AutoAugment;
 
     /// `images` pictures of 2x2 pixels, picture `k` labelled `k` and all of brightness `k`.
     fn dataset(images: usize) -> Arc<Images> {
@@ -252,8 +257,7 @@ mod tests {
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
             seed: 7,
             is_shuffled: true,
-            augmentation: Augmentation::Shift,
-            varies_colour: false,
+            augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
             start: 0,
@@ -288,9 +292,18 @@ mod tests {
 
         #[test]
         fn a_restarted_loader_goes_on_as_if_never_stopped(
-            images in 1..12usize, batch_size in 1..20usize, start in 0..40u64, workers in 1..4usize,
+            images in 1..12usize, batch_size in 1..20usize, start in 0..40u64, workers in 1..4usize, is_all_varied: bool,
         ) {
             let (dataset, workers) = (dataset(images), NonZeroUsize::new(workers).unwrap());
+            let config = |batch_size| {
+                let mut config = config(batch_size);
+                if is_all_varied {
+                    let more = &mut config.augmentation;
+                    (more.flips_vertically, more.varies_colour, more.auto_augment) = (true, true, AutoAugment::Trivial);
+                    (more.random_erasing, more.cutout) = (0.5, 1);
+                }
+                config
+            };
             let samples = |config, batches| -> (Vec<u16>, Vec<f32>) {
                 let batches = take(&mut open(&dataset, config), batches);
                 (batches.iter().flat_map(|batch| batch.labels.clone()).collect(),
@@ -334,6 +347,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_erased_is_all_that_erasing_changes() {
+        let pixels = (0..6 * 12 * 10 * 3).map(|k| (k % 251) as u8).collect();
+        let dataset = Dataset::new("tiny", vec!["all".into()], (12, 10), pixels, vec![0; 6]).unwrap();
+        let dataset = Arc::new(dataset.into());
+        for crop in Augmentation::ALL {
+            let mut options = AugmentationOptions::from(*crop);
+            options.flips_vertically = true;
+            options.auto_augment = AutoAugment::Trivial;
+            options.varies_colour = true;
+            let before = take(&mut open(&dataset, config(40).with_augmentation(options)), 1);
+            let whole = |options: AugmentationOptions| {
+                let after = take(&mut open(&dataset, config(40).with_augmentation(options)), 1);
+                let images = before[0].images.chunks(360).zip(after[0].images.chunks(360));
+                let is_whole = images.map(|(before, after)| {
+                    assert!(before.iter().zip(after).all(|(before, after)| *after == 0.0 || before == after));
+                    before == after
+                });
+                is_whole.filter(|&is_whole| is_whole).count()
+            };
+            // All that is erased may be border already.
+            assert!(whole(AugmentationOptions { random_erasing: 1.0, ..options }) < 20);
+            assert!(whole(AugmentationOptions { cutout: 4, ..options }) < 20);
+            assert!((8..36).contains(&whole(AugmentationOptions { random_erasing: 0.5, ..options })));
+        }
+    }
+
+    #[test]
+    fn half_of_the_images_are_turned_upside_down() {
+        let pixels = [vec![0; 4 * 3], vec![255; 4 * 3]].concat();
+        let dataset = Dataset::new("tiny", vec!["all".into()], (2, 4), pixels, vec![0]).unwrap();
+        let mut options = AugmentationOptions::from(Augmentation::None);
+        options.flips_vertically = true;
+        let batch = take(&mut open(&Arc::new(dataset.into()), config(400).with_augmentation(options)), 1);
+        let flipped = batch[0].images.chunks(24).filter(|image| image[0] > image[12]).count();
+        assert!((160..240).contains(&flipped), "{flipped}");
+    }
+
+    #[test]
     fn every_epoch_is_another_permutation() {
         let dataset = dataset(30);
         // 18 batches of 5 are three epochs.
@@ -365,7 +416,7 @@ mod tests {
     #[test]
     fn without_shuffling_the_order_is_that_of_the_data_set() {
         let dataset = dataset(4);
-        let plain = LoaderConfig { is_shuffled: false, augmentation: Augmentation::None, ..config(3) };
+        let plain = LoaderConfig { is_shuffled: false, ..config(3).with_augmentation(Augmentation::None) };
         let mut loader = open(&dataset, plain);
         let labels: Vec<Vec<u16>> = take(&mut loader, 3).into_iter().map(|batch| batch.labels).collect();
         assert_eq!(labels, [[0, 1, 2], [3, 0, 1], [2, 3, 0]]);
@@ -375,8 +426,7 @@ mod tests {
     #[test]
     fn a_batch_may_hold_several_epochs() {
         let dataset = dataset(3);
-        let mut loader =
-            open(&dataset, LoaderConfig { augmentation: Augmentation::None, start: 4, ..config(8) });
+        let mut loader = open(&dataset, config(8).with_augmentation(Augmentation::None).from_sample(4));
         let batch = loader.next_batch().unwrap();
         assert_eq!((batch.len(), batch.images.len(), batch.first_sample, batch.epoch), (8, 8 * 12, 4, 1));
         let mut epoch = batch.labels[2..5].to_vec();
@@ -389,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_a_loader_is_prompt_and_bad_statistics_are_refused() {
+    fn dropping_a_loader_is_prompt_and_what_does_not_fit_is_refused() {
         let dataset = dataset(50);
         let workers = NonZeroUsize::new(4).unwrap();
         let loader = open(&dataset, LoaderConfig { workers, ..config(64) });
@@ -397,6 +447,11 @@ mod tests {
         drop(loader);
         assert!(begin.elapsed() < Duration::from_secs(5));
         let wrong = Normalisation::PerPixelMean { mean: vec![0.0; 3] };
-        assert!(Loader::open(dataset, wrong, config(1)).is_err());
+        assert!(Loader::open(dataset.clone(), wrong, config(1)).is_err());
+        let mut too_large = config(1);
+        too_large.augmentation.cutout = 3;
+        let plain = Normalisation::PerChannel { mean: [0.0; 3], deviation: [1.0; 3] };
+        let message = Loader::open(dataset, plain, too_large).unwrap_err().to_string();
+        assert!(message.starts_with("cutout = 3: must be at most the images' shorter side"), "{message}");
     }
 }

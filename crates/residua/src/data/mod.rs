@@ -23,13 +23,16 @@ mod loader;
 mod mixing;
 mod normalisation;
 mod prefetch;
+mod preview;
 mod random_stream;
 mod shapes;
 mod source;
 mod unreadable;
 mod validation;
 
-pub use augmentation::Augmentation;
+pub use augmentation::{
+    Augmentation, AugmentationOption, AugmentationOptions, AutoAugment, InvalidAugmentation,
+};
 pub use batch::{Batch, Mixture, evaluation_batches};
 pub(crate) use batch::{NumberedBatch, evaluation_batch};
 pub use cifar::{cifar10, cifar100};
@@ -43,6 +46,7 @@ pub use images::Images;
 pub use loader::{Loader, LoaderConfig};
 pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
+pub use preview::{Preview, PreviewedImage};
 pub use random_stream::drawn;
 pub use residua_infer::normalisation::{Normalisation, NormalisationKind};
 pub use residua_infer::pictures::read_image;

@@ -120,7 +120,7 @@ const GRID: RGBColor = RGBColor(0xe2, 0xe2, 0xe2);
 const DASH: u32 = 5 * DOTS;
 const GAP: u32 = 3 * DOTS;
 /// The first comes with the program; a reader of the SVG who lacks it sees another.
-const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
+pub(super) const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 fn draw_on<Backend: DrawingBackend>(
     area: &DrawingArea<Backend, Shift>,

@@ -1,5 +1,6 @@
 //! Everything that determines a training run's numbers, as a TOML file.
 
+mod augmentation;
 mod fine_tuning;
 mod loss;
 mod option;
@@ -18,7 +19,7 @@ pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::checkpoint::Best;
 use super::schedule::{Schedule, ScheduleKind, Warmup};
-use crate::data::{Augmentation, ImageFolder, NormalisationKind, Source, Validation, View};
+use crate::data::{Augmentation, AutoAugment, ImageFolder, NormalisationKind, Source, Validation, View};
 use crate::files::{FileError, read_file};
 use crate::nn::{Layout, NetworkOptions};
 use residua_infer::choice::nearest;
@@ -88,9 +89,27 @@ pub struct DataOptions {
     /// ImageNet network, else `shift`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
+    /// Areas of crops by `scale-aspect`, from which to which, as shares of the picture's; if left out, 0.08 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_scale: Option<[f64; 2]>,
+    /// Aspect ratios of crops by `scale-aspect`, from which to which, width over height; if left out, 3/4 to 4/3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_ratio: Option<[f64; 2]>,
+    /// Whether training images are turned upside down with probability 1/2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub flips_vertically: bool,
+    /// What chooses an operation for each training image.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub auto_augment: AutoAugment,
     /// Whether brightness, contrast, saturation and lighting of training images are varied.
     #[serde(default)]
     pub varies_colour: bool,
+    /// How probably a random part of a training image is erased.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub random_erasing: f64,
+    /// Side of the square that is cut out of every training image, in pixels; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cutout: usize,
     /// The `alpha` of mixup, where images are mixed so ([`Mixing`](crate::data::Mixing)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixup: Option<f64>,
@@ -292,7 +311,13 @@ impl DataOptions {
             normalisation: NormalisationKind::default(),
             size: None,
             augmentation: None,
+            crop_scale: None,
+            crop_ratio: None,
+            flips_vertically: false,
+            auto_augment: AutoAugment::None,
             varies_colour: false,
+            random_erasing: 0.0,
+            cutout: 0,
             mixup: None,
             cutmix: None,
             is_shuffled: true,
@@ -386,18 +411,6 @@ impl Recipe {
         toml::to_string(self).expect("tables with text keys can be written as TOML")
     }
 
-    /// How training images are cropped and mirrored.
-    ///
-    /// # Errors
-    /// When the network is impossible.
-    pub fn augmentation(&self) -> Result<Augmentation, InvalidOption> {
-        let usual = match self.layout()? {
-            Layout::ImageNet if self.data.source.is_folder() => Augmentation::ScaleAspect,
-            _ => Augmentation::Shift,
-        };
-        Ok(self.data.augmentation.unwrap_or(usual))
-    }
-
     /// What a network sees of a picture in a folder in tests.
     ///
     /// # Errors
@@ -460,6 +473,10 @@ fn is_one(number: &usize) -> bool {
     *number == 1
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn yes() -> bool {
     true
 }
@@ -507,11 +524,19 @@ mod tests {
             let mut recipe = Recipe::named(name);
             recipe.validate().unwrap();
             assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+            assert!(!recipe.to_toml().contains("cutout"), "what is off is not written");
 
             recipe.seed = u64::MAX;
             recipe.network.ordering = Some(Ordering::BnAfterAddition);
             recipe.network.bn_group = Some(64);
             recipe.data.source = "cifar10:/data/c".parse().unwrap();
+            recipe.data.augmentation = Some(Augmentation::ScaleAspect);
+            recipe.data.crop_scale = Some([0.25, 1.0]);
+            recipe.data.crop_ratio = Some([0.5, 2.0]);
+            recipe.data.flips_vertically = true;
+            recipe.data.auto_augment = AutoAugment::Trivial;
+            recipe.data.random_erasing = 0.25;
+            recipe.data.cutout = 16;
             recipe.optimiser.decays = DecayScope::Weights;
             recipe.schedule.learning_rate = 0.1 + 0.2;
             recipe.schedule.warmup = Some(Warmup::gradual(5, 0.));

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::recipe::{Recipe, RecipeOption};
 use super::schedule::ScheduleKind;
+use crate::data::Augmentation;
 
 impl Recipe {
     /// Whether a run of this recipe may be resumed with `new`: the run's length (where its learning rate falls in steps) and the
@@ -108,8 +109,11 @@ fn options(recipe: &Recipe) -> BTreeMap<String, String> {
     if let Ok(network) = recipe.network.written_out() {
         recipe.network = network;
     }
-    if let (Ok(augmentation), Ok(view)) = (recipe.augmentation(), recipe.view()) {
-        recipe.data.augmentation = Some(augmentation);
+    if let (Ok(augmentation), Ok(view)) = (recipe.augmentation_options(), recipe.view()) {
+        recipe.data.augmentation = Some(augmentation.crop);
+        let has_shape = augmentation.crop == Augmentation::ScaleAspect;
+        recipe.data.crop_scale = has_shape.then_some(augmentation.crop_scale);
+        recipe.data.crop_ratio = has_shape.then_some(augmentation.crop_ratio);
         recipe.data.size = recipe.data.source.is_folder().then_some(view.height);
     }
     let mut options = BTreeMap::new();
@@ -136,7 +140,7 @@ fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Augmentation;
+    use crate::data::AutoAugment;
     use crate::nn::{Block, NetworkOptions, Part};
     use crate::run::recipe::{DecayScope, NamedRecipe};
     use crate::run::schedule::{Schedule, Warmup};
@@ -167,7 +171,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 22] = [
+        let edits: [(Edit, &str); 27] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),
@@ -185,6 +189,20 @@ mod tests {
             (
                 |recipe| recipe.data.augmentation = Some(Augmentation::None),
                 "data.augmentation was \"shift\", now \"none\"",
+            ),
+            (|recipe| recipe.data.flips_vertically = true, "data.flips_vertically was not set, now true"),
+            (
+                |recipe| recipe.data.auto_augment = AutoAugment::Trivial,
+                "data.auto_augment was not set, now \"trivial\"",
+            ),
+            (|recipe| recipe.data.random_erasing = 0.5, "data.random_erasing was not set, now 0.5"),
+            (|recipe| recipe.data.cutout = 8, "data.cutout was not set, now 8"),
+            (
+                |recipe| {
+                    recipe.data.augmentation = Some(Augmentation::ScaleAspect);
+                    recipe.data.crop_scale = Some([0.25, 1.0]);
+                },
+                "data.crop_scale was not set, now [0.25,1.0]",
             ),
             (|recipe| recipe.data.is_shuffled = false, "data.is_shuffled"),
             (|recipe| recipe.optimiser.batch = 64, "optimiser.batch was 128, now 64"),

@@ -32,7 +32,7 @@ pub use observer::{Observer, Progress};
 pub use optimiser::Optimiser;
 pub(crate) use precision::check_precision;
 pub use run::{Ending, Run};
-pub use run_images::RunImages;
+pub use run_images::{RunImages, preview, training_images};
 pub use sgd::Sgd;
 pub use step::{backward, backward_of, step};
 pub use trainer::Trainer;

@@ -37,6 +37,7 @@ impl Ready {
         if recipe.data.source.is_folder() && training.view() != recipe.view()? {
             return Err(RunError::OtherImages { difference: "sizes" });
         }
+        recipe.check_augmentation(training.height(), training.width())?;
         let normalisation = normalisation_of(recipe.data.normalisation, training)?;
         let config = recipe.network.resolve(training.classes().len())?;
         let plan = config.plan()?;

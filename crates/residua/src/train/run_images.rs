@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::data::{DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Source, Split};
+use crate::data::{
+    DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Preview, Source, Split, normalisation_of,
+};
 use crate::run::{Recipe, RunError};
 
 /// Training images, images held out of them if a recipe asks for any, and test images, loaded or made once; clones share them.
@@ -34,13 +36,9 @@ impl RunImages {
     /// # Errors
     /// When they cannot be read, or are a program's [own](Self::own).
     pub fn load(recipe: &Recipe) -> Result<Self, RunError> {
-        let (source, view) = (&recipe.data.source, recipe.view()?);
-        let load = |split| -> Result<_, DataError> {
-            let images = source.load(split)?.seen_by(view)?;
-            Ok(Arc::new(images.tolerating(recipe.data.unreadable_share)))
-        };
-        let (training, test) = (load(Split::Train)?, load(Split::Test)?);
-        Self { source: source.clone(), training, validation: None, test }.holding_out(recipe)
+        let source = recipe.data.source.clone();
+        let (training, test) = (load(recipe, Split::Train)?, load(recipe, Split::Test)?);
+        Self { source, training, validation: None, test }.holding_out(recipe)
     }
 
     /// The same, with images held out of the training images as a recipe says, unless that has been done.
@@ -100,15 +98,47 @@ impl RunImages {
         workers: NonZeroUsize,
         start: u64,
     ) -> Result<Loader, RunError> {
-        let config = LoaderConfig {
-            is_shuffled: recipe.data.is_shuffled,
-            varies_colour: recipe.data.varies_colour,
-            mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
-            ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
-                .with_augmentation(recipe.augmentation()?)
-                .with_workers(workers)
-                .from_sample(start)
-        };
+        let config = loader_config(recipe)?.with_workers(workers).from_sample(start);
         Ok(Loader::open(self.training.clone(), normalisation, config)?)
     }
+}
+
+/// The training images that a recipe names, seen as it says, without those that it holds out.
+///
+/// # Errors
+/// When they cannot be read, or are a program's [own](RunImages::own).
+pub fn training_images(recipe: &Recipe) -> Result<Arc<Images>, RunError> {
+    let training = load(recipe, Split::Train)?;
+    Ok(match &recipe.data.validation {
+        Some(validation) => Arc::new(validation.hold_out(&training, recipe.seed)?.0),
+        None => training,
+    })
+}
+
+/// The first images of a recipe's stream of training images, as [`Preview::of`] shows them.
+///
+/// # Errors
+/// When they cannot be read or varied as the recipe says.
+pub fn preview(
+    recipe: &Recipe,
+    training: &Arc<Images>,
+    count: usize,
+    variations: usize,
+) -> Result<Preview, RunError> {
+    let normalisation = normalisation_of(recipe.data.normalisation, training)?;
+    Ok(Preview::of(training, &normalisation, &loader_config(recipe)?, count, variations)?)
+}
+
+fn load(recipe: &Recipe, split: Split) -> Result<Arc<Images>, RunError> {
+    let images = recipe.data.source.load(split)?.seen_by(recipe.view()?)?;
+    Ok(Arc::new(images.tolerating(recipe.data.unreadable_share)))
+}
+
+fn loader_config(recipe: &Recipe) -> Result<LoaderConfig, RunError> {
+    Ok(LoaderConfig {
+        is_shuffled: recipe.data.is_shuffled,
+        mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
+        ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
+            .with_augmentation(recipe.augmentation_options()?)
+    })
 }

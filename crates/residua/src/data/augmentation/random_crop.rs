@@ -6,6 +6,7 @@ use rand::{Rng, RngExt};
 use residua_infer::pictures::{Part, resize_part, resize_window};
 use residua_infer::view::View;
 
+use super::draw::{Draw, drawing};
 use crate::data::dataset::Dataset;
 
 /// How a part is chosen.
@@ -14,16 +15,19 @@ pub(super) enum RandomCrop {
     /// The picture is scaled at random, the crop has a random place in it.
     Scale,
     /// The part has a random area, aspect ratio and place.
-    ScaleAspect,
+    ScaleAspect(Shape),
+}
+
+/// From which to which the area of a part is, as a share of the picture's, and its aspect ratio (width over height).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) areas: [f64; 2],
+    pub(super) ratios: [f64; 2],
 }
 
 /// Shorter sides of a scaled picture, where a crop has 224 pixels.
 const SHORTER_SIDES: [usize; 2] = [256, 480];
 const OF_CROP: usize = 224;
-
-/// Areas and aspect ratios (width over height) of a part.
-const AREAS: [f64; 2] = [0.08, 1.0];
-const RATIOS: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// How often an area and a ratio are drawn until the part fits into the picture.
 const TRIES: usize = 10;
@@ -48,11 +52,8 @@ impl RandomCrop {
                 let left = random.random_range(0..=wide - width);
                 resize_window(picture, (tall, wide), Part { left, top, width, height })
             }
-            Self::ScaleAspect => {
-                let part = draw_part(picture.width(), picture.height(), &mut |range| match range {
-                    Draw::Real(from, to) => random.random_range(from..=to),
-                    Draw::UpTo(last) => f64::from(random.random_range(0..=last)),
-                });
+            Self::ScaleAspect(shape) => {
+                let part = draw_part(picture.width(), picture.height(), shape, &mut drawing(random));
                 resize_part(picture, part, height, width)
             }
         };
@@ -63,22 +64,14 @@ impl RandomCrop {
     }
 }
 
-/// A random number that is asked for.
-#[derive(Clone, Copy, Debug)]
-enum Draw {
-    /// A real number between two.
-    Real(f64, f64),
-    /// A whole number from 0 to this one.
-    UpTo(u32),
-}
-
 /// A part of a picture of `width` x `height`, as torchvision's `RandomResizedCrop` chooses it: area and logarithm of the
 /// ratio until both sides fit, then top and left; after ten misfits the middle, as large as the ratios allow.
-fn draw_part(width: u32, height: u32, draw: &mut impl FnMut(Draw) -> f64) -> Part {
+fn draw_part(width: u32, height: u32, shape: Shape, draw: &mut impl FnMut(Draw) -> f64) -> Part {
+    let Shape { areas, ratios } = shape;
     let area = f64::from(width) * f64::from(height);
     for _ in 0..TRIES {
-        let target = area * draw(Draw::Real(AREAS[0], AREAS[1]));
-        let ratio = libm::exp(draw(Draw::Real(libm::log(RATIOS[0]), libm::log(RATIOS[1]))));
+        let target = area * draw(Draw::Real(areas[0], areas[1]));
+        let ratio = libm::exp(draw(Draw::Real(libm::log(ratios[0]), libm::log(ratios[1]))));
         let [wide, tall] =
             [target * ratio, target / ratio].map(|square| square.sqrt().round_ties_even() as u32);
         if (1..=width).contains(&wide) && (1..=height).contains(&tall) {
@@ -89,10 +82,10 @@ fn draw_part(width: u32, height: u32, draw: &mut impl FnMut(Draw) -> f64) -> Par
     }
     let ratio = f64::from(width) / f64::from(height);
     let side = |length: f64| length.round_ties_even().max(1.0) as u32;
-    let (wide, tall) = if ratio < RATIOS[0] {
-        (width, side(f64::from(width) / RATIOS[0]))
-    } else if ratio > RATIOS[1] {
-        (side(f64::from(height) * RATIOS[1]), height)
+    let (wide, tall) = if ratio < ratios[0] {
+        (width, side(f64::from(width) / ratios[0]))
+    } else if ratio > ratios[1] {
+        (side(f64::from(height) * ratios[1]), height)
     } else {
         (width, height)
     };
@@ -114,7 +107,12 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::data::augmentation::AugmentationOptions;
     use crate::data::random_stream::{Purpose, random_stream};
+
+    const USUAL: Shape =
+        Shape { areas: AugmentationOptions::CROP_SCALE, ratios: AugmentationOptions::CROP_RATIO };
+    const CROPS: [RandomCrop; 2] = [RandomCrop::Scale, RandomCrop::ScaleAspect(USUAL)];
 
     /// What torchvision chose, and the numbers it had drawn; see `residua-infer/tests/fixtures/augmentation/make.py`.
     #[derive(Deserialize)]
@@ -140,7 +138,7 @@ mod tests {
                 Draw::Real(..) => *reals.next().unwrap(),
                 Draw::UpTo(last) => f64::from(places.next().filter(|place| *place <= last).unwrap()),
             };
-            let part = draw_part(chosen.width, chosen.height, &mut draw);
+            let part = draw_part(chosen.width, chosen.height, USUAL, &mut draw);
             let expected = Part {
                 left: chosen.left,
                 top: chosen.top,
@@ -157,7 +155,7 @@ mod tests {
             full_width in 1..90u32, full_height in 1..90u32, height in 1..40usize, width in 1..40usize, seed: u64,
         ) {
             let picture = RgbImage::from_fn(full_width, full_height, |x, y| Rgb([x as u8, y as u8, 7]));
-            for crop in [RandomCrop::Scale, RandomCrop::ScaleAspect] {
+            for crop in CROPS {
                 let pixels = crop.draw(&picture, height, width, &mut random_stream(seed, Purpose::Augmentation, 0));
                 prop_assert_eq!(pixels.len(), height * width * 3);
                 let is_from = |pixel: &[u8]| {
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn crops_differ_in_place_size_and_direction() {
         let picture = RgbImage::from_fn(100, 80, |x, y| Rgb([2 * x as u8, 3 * y as u8, 0]));
-        for crop in [RandomCrop::Scale, RandomCrop::ScaleAspect] {
+        for crop in CROPS {
             let mut corners = BTreeSet::new();
             let mut mirrored = 0;
             for sample in 0..400 {
@@ -185,6 +183,26 @@ mod tests {
                 "{crop:?} {} {mirrored}",
                 corners.len()
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_have_the_shape_that_is_asked_for(
+            width in 1..400u32, height in 1..400u32, area in 0.01..1.0f64, ratio in 0.02..50.0f64, seed: u64,
+        ) {
+            let shape = Shape { areas: [area, (2.0 * area).min(1.0)], ratios: [ratio, 1.5 * ratio] };
+            let mut random = random_stream(seed, Purpose::Augmentation, 0);
+            let part = draw_part(width, height, shape, &mut drawing(&mut random));
+            prop_assert!(part.width > 0 && part.left + part.width <= width);
+            prop_assert!(part.height > 0 && part.top + part.height <= height);
+            // A part that did not fit has all of one side.
+            if part.width < width && part.height < height {
+                // Both sides are rounded.
+                let (wide, tall) = (f64::from(part.width), f64::from(part.height));
+                prop_assert!((wide - 0.5) / (tall + 0.5) <= 1.5 * ratio, "{:?}", part);
+                prop_assert!((wide + 0.5) / (tall - 0.5) >= ratio, "{:?}", part);
+            }
         }
     }
 

@@ -41,8 +41,20 @@ pub enum RecipeOption {
     Size,
     /// How training images are cropped and mirrored.
     Augmentation,
+    /// Areas of random crops.
+    CropScale,
+    /// Aspect ratios of random crops.
+    CropRatio,
+    /// Whether training images are turned upside down.
+    FlipsVertically,
+    /// What chooses an operation for each training image.
+    AutoAugment,
     /// Whether colours of training images are varied.
     VariesColour,
+    /// How probably a part of a training image is erased.
+    RandomErasing,
+    /// Side of the square that is cut out of training images.
+    Cutout,
     /// How much images are mixed as a whole.
     Mixup,
     /// How much they are mixed by boxes.
@@ -140,7 +152,13 @@ words!(RecipeOption, "option", {
     Normalisation => "data.normalisation",
     Size => "data.size",
     Augmentation => "data.augmentation",
+    CropScale => "data.crop_scale",
+    CropRatio => "data.crop_ratio",
+    FlipsVertically => "data.flips_vertically",
+    AutoAugment => "data.auto_augment",
     VariesColour => "data.varies_colour",
+    RandomErasing => "data.random_erasing",
+    Cutout => "data.cutout",
     Mixup => "data.mixup",
     Cutmix => "data.cutmix",
     IsShuffled => "data.is_shuffled",
@@ -212,7 +230,13 @@ impl RecipeOption {
             | Self::Normalisation
             | Self::Size
             | Self::Augmentation
+            | Self::CropScale
+            | Self::CropRatio
+            | Self::FlipsVertically
+            | Self::AutoAugment
             | Self::VariesColour
+            | Self::RandomErasing
+            | Self::Cutout
             | Self::Mixup
             | Self::Cutmix
             | Self::IsShuffled
@@ -252,7 +276,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::data::{Augmentation, Validation};
+    use crate::data::{Augmentation, AutoAugment, Validation};
     use crate::nn::{
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
@@ -274,7 +298,13 @@ mod tests {
         recipe.network.trunk = Some(Trunk::F32);
         recipe.network.precision = Some(Precision::F32);
         recipe.data.size = Some(32);
-        recipe.data.augmentation = Some(Augmentation::Shift);
+        recipe.data.augmentation = Some(Augmentation::ScaleAspect);
+        recipe.data.crop_scale = Some([0.25, 1.0]);
+        recipe.data.crop_ratio = Some([0.5, 2.0]);
+        recipe.data.flips_vertically = true;
+        recipe.data.auto_augment = AutoAugment::Trivial;
+        recipe.data.random_erasing = 0.25;
+        recipe.data.cutout = 8;
         recipe.data.mixup = Some(1.);
         recipe.data.cutmix = Some(1.);
         recipe.optimiser.kind = OptimiserKind::AdamW;

@@ -39,6 +39,7 @@ impl Recipe {
             let fits = network.resolve(1).and_then(|config| config.check_input(size, size));
             fits.map_err(|error| impossible(OptionProblem::Network(error)))?;
         }
+        self.validate_augmentation()?;
         let share = data.unreadable_share;
         require(
             (0.0..=1.0).contains(&share),
@@ -261,6 +262,8 @@ pub enum OptionProblem {
         /// Images of a group.
         group: usize,
     },
+    /// Only random parts of pictures have areas and aspect ratios: `scale-aspect` of [`RecipeOption::Augmentation`].
+    NeedsScaleAspect,
     /// The classifier's learning rate is in proportion to a [`RecipeOption::LearningRate`] above 0.
     NeedsLearningRate,
     /// A schedule of this [`RecipeOption::ScheduleKind`] has no such thing.
@@ -288,6 +291,12 @@ impl InvalidOption {
             OptionProblem::Groups { group } => {
                 let option = name(RecipeOption::BnGroup);
                 format!("cannot be cut into groups of {option} = {group}; use a multiple of it")
+            }
+            OptionProblem::NeedsScaleAspect => {
+                let option = name(RecipeOption::Augmentation);
+                format!(
+                    "is for crops of random area and aspect ratio; set {option} to scale-aspect or leave it out"
+                )
             }
             OptionProblem::NeedsLearningRate => {
                 let option = name(RecipeOption::LearningRate);
@@ -333,6 +342,7 @@ impl Error for InvalidOption {
             OptionProblem::View(error) => Some(error),
             OptionProblem::Rule(_)
             | OptionProblem::Groups { .. }
+            | OptionProblem::NeedsScaleAspect
             | OptionProblem::NeedsLearningRate
             | OptionProblem::OtherSchedule { .. }
             | OptionProblem::NeedsValidation
@@ -357,6 +367,7 @@ fn require_magnitude(option: RecipeOption, value: f64) -> Result<(), InvalidOpti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Augmentation;
     use crate::nn::Parts;
     use crate::run::{NamedRecipe, Warmup};
 
@@ -370,6 +381,29 @@ mod tests {
     fn impossible_values_are_refused_by_name() {
         for (message, beginning) in [
             (error(|recipe| recipe.optimiser.batch = 0), "optimiser.batch = 0"),
+            (
+                error(|recipe| recipe.data.random_erasing = -0.5),
+                "data.random_erasing = -0.5: must be a probability",
+            ),
+            (error(|recipe| recipe.data.cutout = 20_000), "data.cutout = 20000: must be at most"),
+            (
+                error(|recipe| recipe.data.crop_scale = Some([0.25, 1.0])),
+                "data.crop_scale = 0.25,1: is for crops of random area and aspect ratio; set data.augmentation to",
+            ),
+            (
+                error(|recipe| {
+                    recipe.data.augmentation = Some(Augmentation::ScaleAspect);
+                    recipe.data.crop_ratio = Some([2.0, 1.0]);
+                }),
+                "data.crop_ratio = 2,1: must be two ratios",
+            ),
+            (
+                error(|recipe| {
+                    recipe.data.source = "folder:pets".parse().unwrap();
+                    recipe.data.cutout = 33;
+                }),
+                "data.cutout = 33: must be at most the images' shorter side",
+            ),
             (
                 error(|recipe| recipe.network.bn_group = Some(96)),
                 "optimiser.batch = 128: cannot be cut into groups of network.bn_group = 96",

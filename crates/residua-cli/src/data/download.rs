@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residua::data::{Download, DownloadObserver, Downloadable, Patience, Remote, data_folder};
 
@@ -17,25 +17,13 @@ const EXAMPLES: &str = "Examples:
   residua data download cifar10
   residua data download cifar100 --to data";
 
-/// Get data sets.
-#[derive(Debug, Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    Download(DownloadArguments),
-}
-
 /// Download a data set, check it and unpack it.
 ///
 /// Afterwards `--data cifar10` finds it without a folder. A download that was interrupted, in whichever way, goes on when the
 /// same command is run again. Prints the folder for --data NAME:DIR.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
-struct DownloadArguments {
+pub(super) struct DownloadArguments {
     /// The data set.
     #[arg(value_name = "NAME", value_parser = words::<Downloadable>())]
     name: Downloadable,
@@ -51,8 +39,8 @@ struct DownloadArguments {
     keep_archive: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Action::Download(DownloadArguments { name, to, url, keep_archive }) = &arguments.action;
+pub(super) fn run(arguments: &DownloadArguments) -> anyhow::Result<ExitCode> {
+    let DownloadArguments { name, to, url, keep_archive } = arguments;
     let to =
         to.clone().or_else(data_folder).context("there is no folder for data here; name one with --to")?;
     let official = name.remote();
