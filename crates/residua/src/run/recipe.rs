@@ -528,7 +528,7 @@ mod tests {
 
             recipe.seed = u64::MAX;
             recipe.network.ordering = Some(Ordering::BnAfterAddition);
-            recipe.network.bn_group = Some(64);
+            recipe.network.bn_group = Some(16);
             recipe.data.source = "cifar10:/data/c".parse().unwrap();
             recipe.data.augmentation = Some(Augmentation::ScaleAspect);
             recipe.data.crop_scale = Some([0.25, 1.0]);
