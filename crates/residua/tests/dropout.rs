@@ -30,7 +30,7 @@ fn batch() -> Batch {
     let value = |index: usize| (index * 7919 % 1009) as f32 / 504.5 - 1.;
     let labels = (0..BATCH as u16).map(|index| index * 3 % FEATURES as u16).collect();
     let images = (0..BATCH * SIZE * SIZE * 3).map(value).collect();
-    Batch { images, labels, height: SIZE, width: SIZE, crops: 1, first_sample: 0, epoch: 0 }
+    Batch::new(images, labels, SIZE, SIZE)
 }
 
 fn images(network: &ResNet) -> Tensor<4> {
@@ -105,6 +105,26 @@ fn evaluation_and_a_frozen_classifier_drop_nothing() {
     assert_eq!(logits(&network, train().with_dropout(0.)), logits(&network, train()));
     let frozen = network.freeze(&["classifier".parse().unwrap()].into_iter().collect()).unwrap();
     assert_eq!(logits(&frozen, pass(0)), logits(&frozen, train()));
+}
+
+/// Passes over the parts of a batch, as accumulated gradients take them, drop what one over all of it drops; branches too.
+#[test]
+fn parts_of_a_batch_are_dropped_as_the_whole() {
+    let options = NetworkOptions { bn_group: Some(BATCH / 2), ..NetworkOptions::named("preresnet14") };
+    let network = ResNet::init(&options.resolve(FEATURES).unwrap(), 5, &Device::flex().autodiff()).unwrap();
+    let images = images(&network);
+    let pass = |iteration| pass(iteration).with_stochastic_depth(0.5);
+    for iteration in 0..4 {
+        let whole = logits(&network, pass(iteration));
+        let halves = [0, BATCH / 2].map(|first| {
+            let half = images.clone().narrow(0, first, BATCH / 2);
+            to_host(network.forward(half, &mut pass(iteration).behind(first)).unwrap().inner())
+        });
+        let largest = whole.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+        for (half, whole) in halves.concat().iter().zip(&whole) {
+            assert!((half - whole).abs() < 1e-5 * largest, "{half}, not {whole}");
+        }
+    }
 }
 
 #[test]

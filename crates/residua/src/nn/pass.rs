@@ -123,7 +123,7 @@ impl Pass {
         Self { masks: Some(masks), ..self }
     }
 
-    /// For images of a step behind these many that other passes take: dropout masks are as in one pass over all.
+    /// For images of a step behind these many that other passes take: what is dropped is as in one pass over all.
     pub fn behind(self, images: usize) -> Self {
         Self { images_before: images, ..self }
     }
@@ -223,6 +223,7 @@ impl Pass {
     pub(super) fn of_features(&self, shape: [usize; 2], device: &Device) -> Option<Tensor<2>> {
         let keep = 1. - self.dropout.filter(|_| self.is_training)?;
         let mut random = self.random(BEHIND_UNITS);
+        random.set_word_pos((self.images_before * shape[1]) as u128);
         let mut factor = || if is_kept(&mut random, keep) { (1. / keep) as f32 } else { 0. };
         let factors: Vec<f32> = (0..shape.iter().product()).map(|_| factor()).collect();
         Some(Tensor::from_data(TensorData::new(factors, shape), device))
