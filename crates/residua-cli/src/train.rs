@@ -114,6 +114,10 @@ struct RegularisationArguments {
     /// divided by the probability that they are. A branch that is dropped is not computed [default: 0].
     #[arg(long, value_name = "P")]
     stochastic_depth: Option<f64>,
+    /// Drop each feature in front of the classifier with this probability, and divide the others by the probability that they are
+    /// there [default: 0].
+    #[arg(long, value_name = "P")]
+    dropout: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +284,8 @@ impl RegularisationArguments {
         let regularisation = &mut recipe.regularisation;
         let stochastic_depth = self.stochastic_depth.or(regularisation.stochastic_depth);
         regularisation.stochastic_depth = stochastic_depth.filter(|&probability| probability != 0.);
+        let dropout = self.dropout.or(regularisation.dropout);
+        regularisation.dropout = dropout.filter(|&probability| probability != 0.);
     }
 }
 

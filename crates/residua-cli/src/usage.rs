@@ -85,6 +85,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::LabelSmoothing => "--label-smoothing",
         RecipeOption::ClassWeights => "--class-weights",
         RecipeOption::StochasticDepth => "--stochastic-depth",
+        RecipeOption::Dropout => "--dropout",
         RecipeOption::Frozen => "--freeze",
         RecipeOption::ClassifierLearningRate => "--head-lr",
         RecipeOption::LayerDecay => "--layer-decay",

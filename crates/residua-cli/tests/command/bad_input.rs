@@ -79,7 +79,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ),
         (
             "train --model wrn-28-100 --memory 4GiB",
-            ["--memory: training on batches of 128 does not fit in 4.3GB", "lean "],
+            ["--memory: training on batches of 128 does not fit in 4.29GB", "lean "],
         ),
         ("cost preresnet20/width:x", ["preresnet20/width:x: width:x: ", "1 or more"]),
         ("train --model resnet50 --block basic", ["--model resnet50", "leave the block out"]),
@@ -127,6 +127,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --lr -1", ["--lr = -1", "finite number, at least 0"]),
         ("train --lr fast", ["'fast' for '--lr", "float"]),
         ("train --stochastic-depth 1", ["--stochastic-depth = 1", "below 1, usually up to 0.5"]),
+        ("train --dropout 1.5", ["--dropout = 1.5", "at least 0 and below 1"]),
         ("train --stochastic-depth nan", ["--stochastic-depth = NaN", "at least 0 and below 1"]),
         (
             "train --stochastic-depth 0.5 --shortcut scale:0.5,1",

@@ -274,10 +274,11 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
     let wide = RUN.replace("preresnet8", "wrn-10-2");
     let original = format!("{RUN} --ordering original --dimensions b");
     for (name, run) in [("wide", wide), ("original", original)] {
-        let run = format!("{run} --stochastic-depth 0.6");
+        let run = format!("{run} --stochastic-depth 0.6 --dropout 0.3");
         sandbox.succeed(&format!("{run} --checkpoint-every 8 --keep 9 --out {name}"));
         let recipe = fs::read_to_string(sandbox.at(name).join("recipe.toml")).unwrap();
-        assert!(recipe.contains("[regularisation]\nstochastic_depth = 0.6\n"), "{recipe}");
+        let section = "[regularisation]\nstochastic_depth = 0.6\ndropout = 0.3\n";
+        assert!(recipe.contains(section), "{recipe}");
         let undisturbed = Outcome::of(&sandbox.at(name));
         for checkpoint in checkpoints(&sandbox.at(name)).into_iter().filter(|path| iteration(path) > 8) {
             fs::remove_dir_all(checkpoint).unwrap();
@@ -287,6 +288,7 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
         for (option, named) in [
             ("--stochastic-depth 0.5", "--stochastic-depth was 0.6, now 0.5"),
             ("--stochastic-depth 0", "--stochastic-depth was 0.6, now not set"),
+            ("--dropout 0.2", "--dropout was 0.3, now 0.2"),
         ] {
             let ended = sandbox.run(&format!("train --resume {name} --iterations 30 {option}"));
             assert!(ended.code == Some(2) && ended.stderr.contains(named), "{}", ended.stderr);
@@ -294,7 +296,8 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
     }
     let recipe = fs::read_to_string(sandbox.at("wide/recipe.toml")).unwrap();
     assert!(recipe.contains("model = \"wrn-10-2\"\n") && recipe.contains("width = 2\n"), "{recipe}");
-    let summary = sandbox.succeed("summary --checkpoint wide --json").json();
+    let summary = sandbox.succeed("summary --checkpoint wide --json").stdout;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
     assert_eq!((&summary["model"], &summary["network"]["width"]), (&"wrn-10-2".into(), &2.into()));
     sandbox.succeed("eval --checkpoint wide --data cifar10:data");
 }

@@ -33,6 +33,8 @@ pub struct Pass {
     images_before: usize,
     /// The probability that the last unit's branch is dropped.
     stochastic_depth: Option<f64>,
+    /// The probability that a feature is dropped.
+    dropout: Option<f64>,
     units_passed: u64,
     /// Units of the network that runs.
     pub(super) units: u64,
@@ -83,6 +85,7 @@ impl Pass {
             masks: None,
             images_before: 0,
             stochastic_depth: None,
+            dropout: None,
             units_passed: 0,
             units: 0,
             traces: None,
@@ -120,7 +123,7 @@ impl Pass {
         Self { masks: Some(masks), ..self }
     }
 
-    /// For images of a step behind these many that other passes take: dropout masks are as in one pass over all.
+    /// For images of a step behind these many that other passes take: what is dropped is as in one pass over all.
     pub fn behind(self, images: usize) -> Self {
         Self { images_before: images, ..self }
     }
@@ -133,6 +136,13 @@ impl Pass {
     /// Networks whose shortcuts are scaled, gated or dropped refuse it.
     pub fn with_stochastic_depth(self, probability: f64) -> Self {
         Self { stochastic_depth: Some(probability).filter(|probability| *probability > 0.), ..self }
+    }
+
+    /// Drops what the classifier reads in training (Srivastava et al., *Dropout*, 2014): each feature of each image is zero with this
+    /// probability, and else divided by the probability that it is not, so that evaluation is the same with and without. What is
+    /// dropped is a function of seed, iteration and element alone. `probability` is at least 0 and below 1.
+    pub fn with_dropout(self, probability: f64) -> Self {
+        Self { dropout: Some(probability).filter(|probability| *probability > 0.), ..self }
     }
 
     /// Keeps a [`UnitTrace`] of every unit, those without a branch left out; the branch and the addition then run apart.
@@ -209,6 +219,16 @@ impl Pass {
         }
     }
 
+    /// What features are multiplied by, if some are dropped.
+    pub(super) fn of_features(&self, shape: [usize; 2], device: &Device) -> Option<Tensor<2>> {
+        let keep = 1. - self.dropout.filter(|_| self.is_training)?;
+        let mut random = self.random(BEHIND_UNITS);
+        random.set_word_pos((self.images_before * shape[1]) as u128);
+        let mut factor = || if is_kept(&mut random, keep) { (1. / keep) as f32 } else { 0. };
+        let factors: Vec<f32> = (0..shape.iter().product()).map(|_| factor()).collect();
+        Some(Tensor::from_data(TensorData::new(factors, shape), device))
+    }
+
     /// What is drawn for a unit, counted from 1.
     fn random(&self, unit: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
@@ -232,6 +252,9 @@ impl Pass {
         Tensor::from_data(TensorData::new(mask, shape), device)
     }
 }
+
+/// The number, as one of a unit, of what is behind the units.
+const BEHIND_UNITS: u64 = 0;
 
 /// One draw, true with this probability.
 fn is_kept(random: &mut ChaCha8Rng, probability: f64) -> bool {

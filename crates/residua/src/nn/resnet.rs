@@ -154,7 +154,7 @@ impl ResNet {
     /// When the images do not fit the network, or the batch does not fit the pass.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Result<Tensor<2>, NetworkError> {
         let features = self.features(images, pass)?;
-        Ok(self.classifier.forward(features, pass.engine()))
+        Ok(self.forward_classifier(features, pass))
     }
 
     /// What the classifier reads of a batch, the means of the last map: `[batch, 3, height, width]` to `[batch, features]`.
@@ -203,7 +203,18 @@ impl ResNet {
     /// The last unit's output to class scores `[batch, classes]`.
     pub(crate) fn forward_head(&self, x: FeatureMap, pass: &mut Pass) -> Tensor<2> {
         let features = self.forward_pooling(x, pass);
-        self.classifier.forward(features, pass.engine())
+        self.forward_classifier(features, pass)
+    }
+
+    /// Features `[batch, features]` to class scores `[batch, classes]`.
+    fn forward_classifier(&self, features: Tensor<2>, pass: &mut Pass) -> Tensor<2> {
+        self.pass_part(Part::Classifier, pass, |pass| {
+            let features = match pass.of_features(features.dims(), &features.device()) {
+                Some(factors) => features * factors,
+                None => features,
+            };
+            self.classifier.forward(features, pass.engine())
+        })
     }
 
     /// The last unit's output to features `[batch, features]`: the means of [`forward_activation`](Self::forward_activation).

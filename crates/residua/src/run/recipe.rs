@@ -543,6 +543,7 @@ mod tests {
             recipe.fine_tuning.frozen = [Part::Stem, Part::Stage(1)].into_iter().collect();
             recipe.fine_tuning.layer_decay = Some(0.75);
             recipe.regularisation.stochastic_depth = Some(0.5);
+            recipe.regularisation.dropout = Some(0.3);
             let text = recipe.to_toml();
             assert!(
                 text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),

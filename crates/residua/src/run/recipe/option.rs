@@ -113,6 +113,8 @@ pub enum RecipeOption {
     ClassWeights,
     /// The probability that the last unit's branch is dropped.
     StochasticDepth,
+    /// The probability that a feature is dropped in front of the classifier.
+    Dropout,
     /// The parts of the network that are left as they are.
     Frozen,
     /// The classifier's learning rate.
@@ -188,6 +190,7 @@ words!(RecipeOption, "option", {
     LabelSmoothing => "loss.label_smoothing",
     ClassWeights => "loss.class_weights",
     StochasticDepth => "regularisation.stochastic_depth",
+    Dropout => "regularisation.dropout",
     Frozen => "fine_tuning.frozen",
     ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
     LayerDecay => "fine_tuning.layer_decay",
@@ -264,6 +267,7 @@ impl RecipeOption {
             | Self::LabelSmoothing
             | Self::ClassWeights
             | Self::StochasticDepth
+            | Self::Dropout
             | Self::Frozen
             | Self::ClassifierLearningRate
             | Self::LayerDecay => false,
@@ -319,6 +323,7 @@ mod tests {
         recipe.loss.label_smoothing = 0.1;
         recipe.loss.class_weights = Some(ClassWeights::Balanced);
         recipe.regularisation.stochastic_depth = Some(0.5);
+        recipe.regularisation.dropout = Some(0.3);
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

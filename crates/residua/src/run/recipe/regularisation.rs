@@ -13,6 +13,9 @@ pub struct Regularisation {
     /// ([`Pass::with_stochastic_depth`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stochastic_depth: Option<f64>,
+    /// The probability that a feature is dropped in front of the classifier ([`Pass::with_dropout`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
 }
 
 impl Regularisation {
@@ -22,6 +25,8 @@ impl Regularisation {
 
     /// A training pass that drops what is to be dropped.
     pub(crate) fn of_pass(&self, pass: Pass) -> Pass {
-        pass.with_stochastic_depth(self.stochastic_depth.unwrap_or_default())
+        let Self { stochastic_depth, dropout } = *self;
+        pass.with_stochastic_depth(stochastic_depth.unwrap_or_default())
+            .with_dropout(dropout.unwrap_or_default())
     }
 }

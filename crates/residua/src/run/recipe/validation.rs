@@ -202,10 +202,13 @@ impl Recipe {
     }
 
     fn check_regularisation(&self) -> Result<(), InvalidOption> {
-        let Regularisation { stochastic_depth } = self.regularisation;
+        let Regularisation { stochastic_depth, dropout } = self.regularisation;
+        let rule = "must be at least 0 and below 1, usually up to 0.5";
+        if let Some(probability) = dropout {
+            require((0.0..1.0).contains(&probability), RecipeOption::Dropout, probability, rule)?;
+        }
         let Some(probability) = stochastic_depth else { return Ok(()) };
         let option = RecipeOption::StochasticDepth;
-        let rule = "must be at least 0 and below 1, usually up to 0.5";
         require((0.0..1.0).contains(&probability), option, probability, rule)?;
         let shortcut = self.network.shortcut.unwrap_or(Shortcut::Identity);
         if probability > 0. && shortcut.weighting() != Weighting::None {
@@ -425,6 +428,10 @@ mod tests {
             (
                 error(|recipe| recipe.regularisation.stochastic_depth = Some(1.)),
                 "regularisation.stochastic_depth = 1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| recipe.regularisation.dropout = Some(-0.1)),
+                "regularisation.dropout = -0.1: must be at least 0 and below 1",
             ),
             (
                 error(|recipe| recipe.regularisation.stochastic_depth = Some(f64::NAN)),
