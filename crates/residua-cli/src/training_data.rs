@@ -1,7 +1,7 @@
 //! The options that say what training makes of a data set.
 
 use clap::Args;
-use residua::data::{NormalisationKind, Validation};
+use residua::data::{NormalisationKind, Sampling, Validation};
 use residua::run::DataOptions;
 
 use crate::augmentation::AugmentationArguments;
@@ -24,6 +24,9 @@ pub(crate) struct TrainingDataArguments {
     /// [default: 0.01].
     #[arg(long, value_name = "SHARE")]
     max_unreadable: Option<f64>,
+    /// Which images an epoch has [default: once].
+    #[arg(long, value_name = "HOW", value_parser = words::<Sampling>())]
+    sampling: Option<Sampling>,
     /// Take training images in the data set's order in every epoch.
     #[arg(long)]
     no_shuffle: bool,
@@ -39,6 +42,7 @@ impl TrainingDataArguments {
         data.validation = self.validation.clone().or(data.validation.take());
         data.size = self.size.or(data.size);
         data.unreadable_share = self.max_unreadable.unwrap_or(data.unreadable_share);
+        data.sampling = self.sampling.unwrap_or(data.sampling);
         data.is_shuffled &= !self.no_shuffle;
         data.normalisation = self.normalisation.unwrap_or(data.normalisation);
         self.augmentation.refine(data);

@@ -58,6 +58,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::AutoAugment => "--auto-augment",
         RecipeOption::RandomErasing => "--random-erasing",
         RecipeOption::Cutout => "--cutout",
+        RecipeOption::Sampling => "--sampling",
         RecipeOption::Mixup => "--mixup",
         RecipeOption::Cutmix => "--cutmix",
         RecipeOption::UnreadableShare => "--max-unreadable",

@@ -166,6 +166,7 @@ fn impossible_values_are_named_by_their_option_with_what_is_possible() {
         ("train --optimiser adamw --nesterov", ["nesterov", "leave one of them out"]),
         ("train --betas 0.9", ["--betas", "such as 0.9,0.999"]),
         ("train --betas 0.9,1", ["--betas (second) = 1", "below 1"]),
+        ("train --sampling balanced --no-shuffle", ["--sampling = balanced", "leave one of them out"]),
         ("train --mixup 0", ["--mixup = 0", "at least 0.01"]),
         ("train --cutmix nan", ["--cutmix = NaN", "usually 0.2 or 1"]),
         ("train --freeze stem,stge1", ["--freeze", "did you mean 'stage1'?"]),

@@ -252,7 +252,7 @@ fn averages_accumulated_gradients_and_rates_without_steps_resume_exactly() {
     let sandbox = Sandbox::new();
     let run = RUN.replace("--decay-at 10,18", "--schedule cosine --min-lr 0.001");
     let run = format!(
-        "{run} --accumulate 2 --ema 0.9 --clip-norm 1 --label-smoothing 0.1 --class-weights balanced --mixup 0.2 --cutmix 1 \
+        "{run} --accumulate 2 --ema 0.9 --clip-norm 1 --label-smoothing 0.1 --class-weights balanced --sampling balanced --mixup 0.2 --cutmix 1 \
          --shortcut dropout:0.5"
     );
     let mut running = sandbox.start(&format!("{run} --checkpoint-every 7 --out run"));

@@ -367,6 +367,7 @@ mod tests {
             batch_size: NonZeroUsize::new(5).unwrap(),
             seed: 3,
             is_shuffled: true,
+            sampling: Default::default(),
             augmentation,
             workers: NonZeroUsize::new(workers).unwrap(),
             start: 0,

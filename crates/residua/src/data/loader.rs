@@ -12,7 +12,8 @@ use super::{
     images::Images,
     mixing::Mixing,
     prefetch::Prefetch,
-    random_stream::{Purpose, permutation, random_stream},
+    random_stream::{Purpose, random_stream},
+    sampling::Sampling,
 };
 
 /// How a [`Loader`] makes batches.
@@ -32,6 +33,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch has an order of its own, rather than that of the data set.
     pub is_shuffled: bool,
+    /// Which images an epoch has; where the order is that of the data set, every image once.
+    pub sampling: Sampling,
     /// How images are varied.
     pub augmentation: AugmentationOptions,
     /// How images are mixed in pairs.
@@ -50,6 +53,7 @@ impl LoaderConfig {
             batch_size: NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN),
             seed,
             is_shuffled: true,
+            sampling: Sampling::default(),
             augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
@@ -206,7 +210,7 @@ impl Sampler {
         }
         let order = match self.order.take() {
             Some((drawn, order)) if drawn == epoch => order,
-            _ => order_of(self.config.seed, epoch, self.images.len()),
+            _ => self.config.sampling.order(self.config.seed, epoch, self.images.labels()),
         };
         let index = order[place] as usize;
         self.order = Some((epoch, order));
@@ -231,11 +235,6 @@ impl Sampler {
     }
 }
 
-/// The order of an epoch.
-fn order_of(seed: u64, epoch: u64, images: usize) -> Vec<u32> {
-    permutation(seed, Purpose::Order, epoch, images)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -244,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::data::AutoAugment;
+    use crate::data::random_stream::permutation;
 
     /// `images` pictures of 2x2 pixels, picture `k` labelled `k` and all of brightness `k`.
     fn dataset(images: usize) -> Arc<Images> {
@@ -257,6 +257,7 @@ mod tests {
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
             seed: 7,
             is_shuffled: true,
+            sampling: Sampling::default(),
             augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
             workers: NonZeroUsize::MIN,
@@ -402,10 +403,10 @@ mod tests {
     #[test]
     fn orders_are_uniform_and_stay_what_they_are() {
         // Resuming an old run depends on these never changing.
-        assert_eq!(order_of(1, 0, 8), ORDER_OF_SEED_1);
+        assert_eq!(permutation(1, Purpose::Order, 0, 8), ORDER_OF_SEED_1);
         let mut counts = [0; 6];
         for epoch in 0..6000 {
-            let order = order_of(3, epoch, 3);
+            let order = permutation(3, Purpose::Order, epoch, 3);
             counts[(order[0] * 2 + u32::from(order[1] > order[2])) as usize] += 1;
         }
         assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");

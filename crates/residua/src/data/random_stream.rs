@@ -20,6 +20,8 @@ pub(super) enum Purpose {
     Validation = 6,
     /// Which of some images are looked at.
     Choice = 7,
+    /// The order of an epoch in which all classes come equally often.
+    BalancedOrder = 8,
 }
 
 /// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.

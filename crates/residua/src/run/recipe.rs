@@ -19,7 +19,9 @@ pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::checkpoint::Best;
 use super::schedule::{Schedule, ScheduleKind, Warmup};
-use crate::data::{Augmentation, AutoAugment, ImageFolder, NormalisationKind, Source, Validation, View};
+use crate::data::{
+    Augmentation, AutoAugment, ImageFolder, NormalisationKind, Sampling, Source, Validation, View,
+};
 use crate::files::{FileError, read_file};
 use crate::nn::{Layout, NetworkOptions};
 use residua_infer::choice::nearest;
@@ -116,6 +118,9 @@ pub struct DataOptions {
     /// The `alpha` of CutMix likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutmix: Option<f64>,
+    /// Which images an epoch has.
+    #[serde(default, skip_serializing_if = "is_once")]
+    pub sampling: Sampling,
     /// Whether every epoch has an order of its own.
     #[serde(default = "yes")]
     pub is_shuffled: bool,
@@ -320,6 +325,7 @@ impl DataOptions {
             cutout: 0,
             mixup: None,
             cutmix: None,
+            sampling: Sampling::Once,
             is_shuffled: true,
             unreadable_share: ImageFolder::UNREADABLE_SHARE,
         }
@@ -475,6 +481,10 @@ fn is_one(number: &usize) -> bool {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn is_once(sampling: &Sampling) -> bool {
+    *sampling == Sampling::Once
 }
 
 fn yes() -> bool {

@@ -137,6 +137,7 @@ fn load(recipe: &Recipe, split: Split) -> Result<Arc<Images>, RunError> {
 fn loader_config(recipe: &Recipe) -> Result<LoaderConfig, RunError> {
     Ok(LoaderConfig {
         is_shuffled: recipe.data.is_shuffled,
+        sampling: recipe.data.sampling,
         mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
         ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
             .with_augmentation(recipe.augmentation_options()?)

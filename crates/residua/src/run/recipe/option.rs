@@ -59,6 +59,8 @@ pub enum RecipeOption {
     Mixup,
     /// How much they are mixed by boxes.
     Cutmix,
+    /// Which images an epoch has.
+    Sampling,
     /// Whether every epoch has an order of its own.
     IsShuffled,
     /// The share of a folder's pictures that may be unreadable.
@@ -163,6 +165,7 @@ words!(RecipeOption, "option", {
     Cutout => "data.cutout",
     Mixup => "data.mixup",
     Cutmix => "data.cutmix",
+    Sampling => "data.sampling",
     IsShuffled => "data.is_shuffled",
     UnreadableShare => "data.unreadable_share",
     OptimiserKind => "optimiser.kind",
@@ -242,6 +245,7 @@ impl RecipeOption {
             | Self::Cutout
             | Self::Mixup
             | Self::Cutmix
+            | Self::Sampling
             | Self::IsShuffled
             | Self::OptimiserKind
             | Self::Batch
@@ -280,7 +284,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::data::{Augmentation, AutoAugment, Validation};
+    use crate::data::{Augmentation, AutoAugment, Sampling, Validation};
     use crate::nn::{
         Block, DimensionChange, Layout, Ordering, Part, Precision, Shortcut, StemPooling, StridePlacement,
         Trunk,
@@ -309,6 +313,7 @@ mod tests {
         recipe.data.auto_augment = AutoAugment::Trivial;
         recipe.data.random_erasing = 0.25;
         recipe.data.cutout = 8;
+        recipe.data.sampling = Sampling::Balanced;
         recipe.data.mixup = Some(1.);
         recipe.data.cutmix = Some(1.);
         recipe.optimiser.kind = OptimiserKind::AdamW;

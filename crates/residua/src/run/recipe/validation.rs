@@ -10,6 +10,7 @@ use super::{
     ClassWeights, FineTuning, Intervals, LossOptions, OptimiserKind, OptimiserOptions, Recipe, RecipeOption,
     Regularisation,
 };
+use crate::data::Sampling;
 use crate::nn::Part;
 use crate::run::schedule::{Schedule, ScheduleKind};
 
@@ -48,6 +49,9 @@ impl Recipe {
             "must be at least 0 and at most 1",
         )?;
 
+        let is_possible = data.is_shuffled || data.sampling == Sampling::Once;
+        let rule = "draws an order for each epoch, so images cannot come in that of the data set; leave one of them out";
+        require(is_possible, RecipeOption::Sampling, data.sampling, rule)?;
         for (option, alpha) in [(RecipeOption::Mixup, data.mixup), (RecipeOption::Cutmix, data.cutmix)] {
             let Some(alpha) = alpha else { continue };
             let rule = "must be at least 0.01 and at most 100, usually 0.2 or 1";
