@@ -100,11 +100,21 @@ const TRAINING_LOSS: Axis =
 
 /// Test error on the left, training loss dashed on the right, as the paper's figures have them.
 pub(crate) fn learning(title: impl Into<String>, runs: &[Named<'_>]) -> Chart {
-    let mut chart = Chart::new(title, TEST_ERROR, Some(TRAINING_LOSS));
+    let is_validated = runs.iter().any(|(_, run)| run.recipe.data.validation.is_some());
+    let errors = Axis { label: if is_validated { "error, %" } else { TEST_ERROR.label }, ..TEST_ERROR };
+    let mut chart = Chart::new(title, errors, Some(TRAINING_LOSS));
     chart.add(runs, "test error", false, false, test_error);
-    chart.add(runs, "test error of the average", false, false, average_test_error);
-    chart.add(runs, "validation error", false, false, validation_error);
-    chart.add(runs, "validation error of the average", false, false, average_validation_error);
+    // Beside each other runs have a colour each, and one line.
+    if let [(_, run)] = runs {
+        let others: [(&str, Value); 3] = [
+            ("test error of the average", average_test_error),
+            ("validation error", validation_error),
+            ("validation error of the average", average_validation_error),
+        ];
+        for (colour, (label, value)) in (1..).zip(others) {
+            chart.add_curve(label.to_owned(), colour, false, false, &run.records, value);
+        }
+    }
     chart.add(runs, "training loss", true, true, training_loss);
     chart
 }
@@ -117,6 +127,9 @@ pub(crate) fn learning_apart(runs: &[Named<'_>]) -> [Chart; 2] {
     losses.add(runs, "", false, false, training_loss);
     [errors, losses]
 }
+
+/// What a curve shows of a record.
+type Value = fn(&Record) -> Option<f64>;
 
 fn test_error(record: &Record) -> Option<f64> {
     match record {
