@@ -178,7 +178,7 @@ fn plan_row(plan: &MemoryPlan) -> [String; 6] {
         keeps,
         bytes(plan.feature_map_bytes),
         bytes(plan.gradient_map_bytes),
-        bytes(plan.parameter_bytes + plan.image_bytes + plan.process_bytes),
+        bytes(plan.parameter_bytes + plan.image_bytes + plan.workspace_bytes + plan.process_bytes),
         bytes(plan.peak_bytes),
     ]
 }

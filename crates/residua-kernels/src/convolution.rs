@@ -53,6 +53,13 @@ impl Convolution {
         self.outputs * self.input.channels * self.size * self.size
     }
 
+    /// Numbers that a backward pass works in besides what it is given: packed weights, and a gradient of the weights for each run of
+    /// images.
+    pub fn workspace_len(&self) -> usize {
+        let plan = self.plan();
+        plan.packed_len() + plan.gradient_len() * plan.chunks(self.input.batch).count()
+    }
+
     /// `output = weights * input + addend`; with `moments` (`[groups, 2, outputs]`) also mean and biased variance of the
     /// output for each group of consecutive images.
     ///

@@ -195,7 +195,11 @@ fn scale(schedule: &mut Schedule, before: u64, now: u64) {
     decay_at.retain(|&at| at > 0);
     decay_at.dedup();
     schedule.decay_at = decay_at;
-    let warmup = schedule.warmup.map(|warmup| Warmup { iterations: scaled(warmup.iterations), ..warmup });
+    // To the nearest, so that a twentieth of twenty iterations is one.
+    let nearest = |length: u64| {
+        ((2 * u128::from(length) * u128::from(now) + u128::from(before)) / (2 * u128::from(before))) as u64
+    };
+    let warmup = schedule.warmup.map(|warmup| Warmup { iterations: nearest(warmup.iterations), ..warmup });
     schedule.warmup = warmup.filter(|warmup| warmup.iterations > 0);
 }
 

@@ -228,3 +228,31 @@ fn validation_images_that_cannot_be_had_are_refused() {
         assert!(!sandbox.at("run").exists());
     }
 }
+
+#[test]
+fn recipes_in_epochs_fit_the_images() {
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{RUN} --out first"));
+    sandbox.succeed(
+        "train --recipe finetune --data cifar10:data --init first --batch 8 --epochs 2 --threads 1 --out tuned",
+    );
+    let text = recipe(&sandbox, "tuned");
+    for part in [
+        "model = \"preresnet8\"",
+        "kind = \"cosine\"",
+        "iterations = 20\n",
+        "[schedule.warmup]\niterations = 1\nlearning_rate = 0.001\nkind = \"gradual\"",
+        "evaluate = 10\ncheckpoint = 10\n",
+        "label_smoothing = 0.1",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let options = "--model preresnet8 --batch 8 --accumulate 2 --epochs 3 --augment shift --threads 1";
+    sandbox.succeed(&format!("train --recipe paper-imagenet --data cifar10:data {options} --out paper"));
+    let text = recipe(&sandbox, "paper");
+    for part in
+        ["iterations = 15\n", "decay_at = [5, 10]", "accumulate = 2", "evaluate = 5\ncheckpoint = 5\n"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}

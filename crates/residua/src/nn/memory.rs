@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::ops;
 use residua_infer::network::{
-    Entry, LayerSummary, NetworkError, Part, Parts, Plan, ResNetConfig, Summary, Trunk, UnitPlan,
-    VALUE_BYTES, is_trained,
+    ConvolutionPlan, Entry, LayerSummary, NetworkError, Part, Parts, Plan, ResNetConfig, Summary, Trunk,
+    UnitPlan, VALUE_BYTES, is_trained,
 };
 use residua_infer::words;
 
@@ -43,6 +44,8 @@ pub struct MemoryPlan {
     pub parameter_bytes: u64,
     /// The batch, as it is read and as a tensor.
     pub image_bytes: u64,
+    /// What the largest convolution works in: packed weights, and a gradient of the weights for each run of images.
+    pub workspace_bytes: u64,
     /// The process itself: program, threads, allocator.
     pub process_bytes: u64,
     /// The sum.
@@ -109,6 +112,7 @@ impl MemoryPlan {
         let trained = summary.parameters - parameters_of(network, frozen)?;
         let parameter_bytes = VALUE_BYTES * (summary.parameters + (PARAMETER_COPIES - 1) * trained);
         let image_bytes = IMAGE_COPIES * VALUE_BYTES * (batch * height * width * 3) as u64;
+        let workspace_bytes = workspace_bytes(network, plan, batch, [height, width]);
         Ok(Self {
             memory,
             segment,
@@ -116,8 +120,9 @@ impl MemoryPlan {
             gradient_map_bytes: in_flight,
             parameter_bytes,
             image_bytes,
+            workspace_bytes,
             process_bytes: PROCESS_BYTES,
-            peak_bytes: kept + in_flight + parameter_bytes + image_bytes + PROCESS_BYTES,
+            peak_bytes: kept + in_flight + parameter_bytes + image_bytes + workspace_bytes + PROCESS_BYTES,
         })
     }
 }
@@ -133,6 +138,28 @@ pub(crate) fn lean_segment(
 ) -> Result<usize, NetworkError> {
     let summary = network.summary_of(plan, height, width)?;
     Ok(Maps::of(network, plan, frozen, &summary, batch)?.leanest_segment())
+}
+
+/// What the convolution that needs most works in, on the CPU; frozen ones are counted as well.
+fn workspace_bytes(network: &ResNetConfig, plan: &Plan, batch: usize, size: [usize; 2]) -> u64 {
+    let mut largest = 0;
+    let mut see = |convolution: &ConvolutionPlan, [height, width]: [usize; 2]| {
+        let ConvolutionPlan { inputs, outputs, size, stride } = *convolution;
+        let map = [batch, height, width, inputs];
+        largest = largest.max(ops::workspace_bytes(map, outputs, size, stride, network.precision));
+        [height.div_ceil(stride), width.div_ceil(stride)]
+    };
+    let mut size = see(&plan.stem.convolution, size);
+    if plan.stem.has_pooling {
+        size = size.map(|side| side.div_ceil(2));
+    }
+    for unit in plan.stages.iter().flatten() {
+        if let Some((projection, _)) = &unit.projection {
+            see(projection, size);
+        }
+        size = unit.convolutions.iter().fold(size, |size, convolution| see(convolution, size));
+    }
+    largest
 }
 
 /// The values of these parts that would be trained.

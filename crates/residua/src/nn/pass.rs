@@ -6,6 +6,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::memory::Memory;
 use crate::ops::Engine;
@@ -243,18 +244,24 @@ impl Pass {
             let mask = masks[self.units_passed as usize - 1].clone();
             return mask.narrow(0, self.images_before, shape[0]);
         }
-        let mut random = self.random(self.units_passed);
+        let random = self.random(self.units_passed);
         let before = self.images_before * shape[1..].iter().product::<usize>();
-        random.set_word_pos(before as u128);
-        let mask = (0..shape.iter().product::<usize>())
-            .map(|_| if is_kept(&mut random, keep) { 1f32 } else { 0. })
-            .collect::<Vec<_>>();
+        let mut mask = vec![0f32; shape.iter().product()];
+        // Every element has a word of the stream, so pieces can begin anywhere.
+        mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
+            let mut random = random.clone();
+            random.set_word_pos((before + piece * PIECE) as u128);
+            mask.iter_mut().for_each(|kept| *kept = if is_kept(&mut random, keep) { 1. } else { 0. });
+        });
         Tensor::from_data(TensorData::new(mask, shape), device)
     }
 }
 
 /// The number, as one of a unit, of what is behind the units.
 const BEHIND_UNITS: u64 = 0;
+
+/// Elements of a mask that a thread draws at a time.
+const PIECE: usize = 1 << 14;
 
 /// One draw, true with this probability.
 fn is_kept(random: &mut ChaCha8Rng, probability: f64) -> bool {

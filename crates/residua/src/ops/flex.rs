@@ -18,6 +18,7 @@ use residua_kernels::{
     ValuesMut,
 };
 
+pub(crate) use self::layer::workspace_bytes;
 use super::composed;
 use super::extension::ResidualBackend;
 use super::memory::{Buffer, IntoTensor};

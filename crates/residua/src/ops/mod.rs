@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use backward::backward;
 pub use extension::ResidualBackend;
+pub(crate) use flex::workspace_bytes;
 /// What the extension's methods take and give, for those who write one.
 #[doc(hidden)]
 pub use operands::{

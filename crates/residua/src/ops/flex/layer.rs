@@ -3,8 +3,8 @@
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use residua_kernels::{
-    Algorithm, Convolution, Input, InputGradient, Instructions, Normalisation, NormalisationGradient,
-    OutputGradient, Values, ValuesMut, finish_gradient, finish_gradient_in_place,
+    Algorithm, Convolution, Input, InputGradient, Instructions, MapShape, Normalisation,
+    NormalisationGradient, OutputGradient, Values, ValuesMut, finish_gradient, finish_gradient_in_place,
 };
 
 use super::tensors::{self, MapBuffer, ParameterBuffer, contiguous, map_shape, shape, small, values};
@@ -133,11 +133,35 @@ pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, options: &Convolv
         outputs,
         size,
         stride: options.stride,
-        algorithm: match options.precision {
-            Precision::F32 => Algorithm::current(),
-            Precision::Bf16 => Algorithm::Bf16,
-        },
+        algorithm: algorithm(options.precision),
         instructions: Instructions::current(),
+    }
+}
+
+/// Bytes that a convolution of a map `[batch, height, width, channels]` works in.
+pub(crate) fn workspace_bytes(
+    [batch, height, width, channels]: [usize; 4],
+    outputs: usize,
+    size: usize,
+    stride: usize,
+    precision: Precision,
+) -> u64 {
+    let convolution = Convolution {
+        input: MapShape { batch, height, width, channels },
+        outputs,
+        size,
+        stride,
+        // What a processor does not compute in is predicted for one that does as in f32.
+        algorithm: algorithm(if precision.check().is_ok() { precision } else { Precision::F32 }),
+        instructions: Instructions::current(),
+    };
+    (convolution.workspace_len() * size_of::<f32>()) as u64
+}
+
+fn algorithm(precision: Precision) -> Algorithm {
+    match precision {
+        Precision::F32 => Algorithm::current(),
+        Precision::Bf16 => Algorithm::Bf16,
     }
 }
 
