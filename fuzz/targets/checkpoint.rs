@@ -42,7 +42,8 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
     };
     let checkpoint = Checkpoint {
         weights_metadata: info.to_metadata(),
-        momentum: weights.clone(),
+        optimiser: weights.clone(),
+        average: None,
         weights,
         recipe: Recipe::named(NamedRecipe::Quick),
         state: State::new(1),
