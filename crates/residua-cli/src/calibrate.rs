@@ -146,6 +146,10 @@ impl Arguments {
             Some(out) => Ok(out.clone()),
             // A checkpoint's folder is none.
             None if checkpoint.join("checkpoints").is_dir() => Ok(checkpoint.join("calibrated.safetensors")),
+            None if !checkpoint.exists() => Err(UsageError::new(format_args!(
+                "{}: there is no such file or folder; give a run's folder or a weight file",
+                checkpoint.display()
+            ))),
             None => Err(UsageError::new(format_args!(
                 "{} is no run's folder; name the weight file to write with --out",
                 checkpoint.display()

@@ -166,6 +166,7 @@ fn mistakes_are_answered_with_what_helps() {
             "is no run's folder; name the weight file to write with --out",
         ),
         (WEIGHTS, 2, "is no run's folder"),
+        ("runs/nowhere", 2, "runs/nowhere: there is no such file or folder"),
         (&format!("run --out {WEIGHTS}"), 2, "holds the weights to calibrate"),
         ("run --out nowhere/a.safetensors", 1, "cannot write nowhere/a.safetensors"),
         ("run --images 0", 2, "--images"),
