@@ -5,6 +5,7 @@ use std::fs;
 use residua::run::stored_weights;
 use serde_json::{Value, json};
 
+use crate::evaluate::{assert_near, number};
 use crate::sandbox::Sandbox;
 use crate::tiny_cifar::TEST;
 
@@ -16,15 +17,6 @@ fn trained() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.succeed(RUN);
     sandbox
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
-}
-
-#[track_caller]
-fn assert_near(found: f64, expected: f64) {
-    assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.), "{found} {expected}");
 }
 
 #[test]

@@ -34,12 +34,12 @@ fn read_csv(path: &Path) -> Vec<Vec<String>> {
     lines
 }
 
-fn number(value: &Value) -> f64 {
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is a number"))
 }
 
 #[track_caller]
-fn assert_near(found: f64, expected: f64) {
+pub(crate) fn assert_near(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.), "{found} {expected}");
 }
 

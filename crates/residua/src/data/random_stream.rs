@@ -1,6 +1,6 @@
 //! Independent streams of random numbers, each found by its key.
 
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What a stream of random numbers is for; streams of different purposes never share numbers.
@@ -33,14 +33,18 @@ pub(super) fn random_stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8R
     ChaCha8Rng::from_seed(key)
 }
 
-/// A uniform permutation of the numbers below `count` (Fisher and Yates), by the `index`-th stream of a `purpose`.
+/// A uniform permutation of the numbers below `count`, by the `index`-th stream of a `purpose`.
 pub(super) fn permutation(seed: u64, purpose: Purpose, index: u64, count: usize) -> Vec<u32> {
-    let mut random = random_stream(seed, purpose, index);
     let mut order: Vec<u32> = (0..count as u32).collect();
-    for last in (1..count as u32).rev() {
-        order.swap(last as usize, random.random_range(0..=last) as usize);
-    }
+    shuffle(&mut order, &mut random_stream(seed, purpose, index));
     order
+}
+
+/// Brings numbers, fewer than 2^32, into any order, each as likely as any other (Fisher and Yates).
+pub(super) fn shuffle(numbers: &mut [u32], random: &mut impl Rng) {
+    for last in (1..numbers.len() as u32).rev() {
+        numbers.swap(last as usize, random.random_range(0..=last) as usize);
+    }
 }
 
 /// So many of the numbers of some images, all if there are not as many: drawn at random without repetition, and put in their order.
@@ -53,8 +57,6 @@ pub fn drawn(images: usize, count: usize, seed: u64) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use rand::Rng;
-
     use super::*;
 
     #[test]

@@ -1,8 +1,6 @@
 //! Which images an epoch has, and in which order.
 
-use rand::RngExt;
-
-use super::random_stream::{Purpose, permutation, random_stream};
+use super::random_stream::{Purpose, permutation, random_stream, shuffle};
 use residua_infer::words;
 
 /// Which images an epoch of as many samples as there are images has.
@@ -37,25 +35,20 @@ fn balanced(seed: u64, epoch: u64, labels: &[u16]) -> Vec<u32> {
     (0..).zip(labels).for_each(|(image, &label)| classes[usize::from(label)].push(image));
     classes.retain(|images| !images.is_empty());
     let mut random = random_stream(seed, Purpose::BalancedOrder, epoch);
-    let mut shuffle = |images: &mut [u32]| {
-        for last in (1..images.len()).rev() {
-            images.swap(last, random.random_range(0..=last as u64) as usize);
-        }
-    };
     // What is left over when samples are shared out among classes goes to some of them, others in each epoch.
     let mut places: Vec<u32> = (0..classes.len() as u32).collect();
-    shuffle(&mut places);
+    shuffle(&mut places, &mut random);
     let (share, left) = (labels.len() / classes.len(), labels.len() % classes.len());
     let mut order = Vec::with_capacity(labels.len());
     for (images, place) in classes.iter_mut().zip(places) {
         let end = order.len() + share + usize::from((place as usize) < left);
         while order.len() < end {
-            shuffle(images);
+            shuffle(images, &mut random);
             let missing = end - order.len();
             order.extend(images.iter().take(missing));
         }
     }
-    shuffle(&mut order);
+    shuffle(&mut order, &mut random);
     order
 }
 

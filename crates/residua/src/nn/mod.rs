@@ -27,4 +27,4 @@ pub use residua_infer::network::{
 pub use resnet::{ResNet, Stem};
 pub use unit::ResidualUnit;
 pub use weights::NamedVisitor;
-pub(crate) use weights::{NamedMapper, values_of};
+pub(crate) use weights::{NamedMapper, flat_tensor, values_of};

@@ -223,11 +223,7 @@ impl Pass {
     /// What features are multiplied by, if some are dropped.
     pub(super) fn of_features(&self, shape: [usize; 2], device: &Device) -> Option<Tensor<2>> {
         let keep = 1. - self.dropout.filter(|_| self.is_training)?;
-        let mut random = self.random(BEHIND_UNITS);
-        random.set_word_pos((self.images_before * shape[1]) as u128);
-        let mut factor = || if is_kept(&mut random, keep) { (1. / keep) as f32 } else { 0. };
-        let factors: Vec<f32> = (0..shape.iter().product()).map(|_| factor()).collect();
-        Some(Tensor::from_data(TensorData::new(factors, shape), device))
+        Some(self.dropped(BEHIND_UNITS, shape, keep, (1. / keep) as f32, device))
     }
 
     /// What is drawn for a unit, counted from 1.
@@ -244,16 +240,30 @@ impl Pass {
             let mask = masks[self.units_passed as usize - 1].clone();
             return mask.narrow(0, self.images_before, shape[0]);
         }
-        let random = self.random(self.units_passed);
+        self.dropped(self.units_passed, shape, keep, 1., device)
+    }
+
+    /// Elements of a batch, the first axis its images: `kept` with probability `keep`, else zero, as drawn for a unit.
+    fn dropped<const D: usize>(
+        &self,
+        unit: u64,
+        shape: [usize; D],
+        keep: f64,
+        kept: f32,
+        device: &Device,
+    ) -> Tensor<D> {
+        let random = self.random(unit);
         let before = self.images_before * shape[1..].iter().product::<usize>();
-        let mut mask = vec![0f32; shape.iter().product()];
+        let mut elements = vec![0f32; shape.iter().product()];
         // Every element has a word of the stream, so pieces can begin anywhere.
-        mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
+        elements.par_chunks_mut(PIECE).enumerate().for_each(|(piece, elements)| {
             let mut random = random.clone();
             random.set_word_pos((before + piece * PIECE) as u128);
-            mask.iter_mut().for_each(|kept| *kept = if is_kept(&mut random, keep) { 1. } else { 0. });
+            elements
+                .iter_mut()
+                .for_each(|element| *element = if is_kept(&mut random, keep) { kept } else { 0. });
         });
-        Tensor::from_data(TensorData::new(mask, shape), device)
+        Tensor::from_data(TensorData::new(elements, shape), device)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use super::resnet::ResNet;
 use residua_infer::network::{NamedTensors, NetworkError, TensorValues, check_tensors, is_trained};
@@ -13,6 +13,12 @@ pub(crate) fn values_of<const D: usize>(tensor: Tensor<D>) -> TensorValues {
     let shape = tensor.dims().to_vec();
     let data = tensor.into_data().convert::<f32>();
     TensorValues { shape, values: data.try_into_vec().expect("the data has just been converted to f32") }
+}
+
+/// The values as a tensor of one axis on `device`, without autodiff.
+pub(crate) fn flat_tensor(values: &TensorValues, device: &Device) -> Tensor<1> {
+    let data = TensorData::new(values.values.clone(), [values.values.len()]);
+    Tensor::from_data(data, &device.clone().inner())
 }
 
 /// Looks at the tensors of a network, one after the other.
@@ -57,6 +63,17 @@ impl ResNet {
         let mut shapes = Shapes(BTreeMap::new());
         self.visit_named(&mut shapes);
         shapes.0
+    }
+
+    /// The values of flat tensors that belong to the network's own of the same names, in the shapes of those.
+    pub(crate) fn shaped(&self, tensors: &BTreeMap<String, Tensor<1>>) -> NamedTensors {
+        let shapes = self.tensor_shapes();
+        let values = |(name, tensor): (&String, &Tensor<1>)| {
+            let values = values_of(tensor.clone());
+            let shape = shapes.get(name).cloned().unwrap_or_else(|| values.shape.clone());
+            (name.clone(), TensorValues { shape, ..values })
+        };
+        tensors.iter().map(values).collect()
     }
 
     /// Trained values of the network: weights, biases, gammas and betas; running statistics do not count.

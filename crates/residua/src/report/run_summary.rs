@@ -121,15 +121,6 @@ impl RunSummary {
         self.records.iter().filter_map(test).collect()
     }
 
-    /// Iteration and error in percent of every look at the validation images.
-    pub fn validations(&self) -> Vec<(u64, f64)> {
-        let validation = |record: &Record| match *record {
-            Record::Validation { iteration, validation_error, .. } => Some((iteration, validation_error)),
-            _ => None,
-        };
-        self.records.iter().filter_map(validation).collect()
-    }
-
     /// The lowest error that the run chose by, the first of equals; of the average of weights, if it keeps one.
     pub fn best(&self) -> Option<BestError> {
         let chosen_on = match self.recipe.data.validation {

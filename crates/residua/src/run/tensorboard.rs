@@ -54,8 +54,6 @@ impl EventFile {
 }
 
 fn event(record: &Record, otherwise: f64) -> Event {
-    let number =
-        |tag: String, value: f64| Value { tag, metadata: None, content: Some(Content::Number(value as f32)) };
     let values = match record {
         Record::Training {
             loss, error, learning_rate, images_per_second, peak_memory_bytes, epoch, ..
@@ -73,30 +71,20 @@ fn event(record: &Record, otherwise: f64) -> Event {
             .map(|(tag, value)| number(tag.to_owned(), value))
             .collect()
         }
-        Record::Evaluation { test_loss, test_error, average_test_loss, average_test_error, .. } => [
-            ("test/loss", Some(*test_loss)),
-            ("test/error", Some(*test_error)),
-            ("test/average_loss", *average_test_loss),
-            ("test/average_error", *average_test_error),
-        ]
-        .into_iter()
-        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
-        .collect(),
+        Record::Evaluation { test_loss, test_error, average_test_loss, average_test_error, .. } => {
+            reached("test", [*test_loss, *test_error], [*average_test_loss, *average_test_error])
+        }
         Record::Validation {
             validation_loss,
             validation_error,
             average_validation_loss,
             average_validation_error,
             ..
-        } => [
-            ("validation/loss", Some(*validation_loss)),
-            ("validation/error", Some(*validation_error)),
-            ("validation/average_loss", *average_validation_loss),
-            ("validation/average_error", *average_validation_error),
-        ]
-        .into_iter()
-        .filter_map(|(tag, value)| Some(number(tag.to_owned(), value?)))
-        .collect(),
+        } => reached(
+            "validation",
+            [*validation_loss, *validation_error],
+            [*average_validation_loss, *average_validation_error],
+        ),
         Record::Norms { weight_norms, gradient_norms, .. } => {
             let weights = weight_norms.iter().map(|(stage, norm)| (format!("norms/weights/{stage}"), norm));
             let gradients =
@@ -115,6 +103,26 @@ fn event(record: &Record, otherwise: f64) -> Event {
         step: record.iteration() as i64,
         what: Some(What::Summary(Summary { values })),
     }
+}
+
+fn number(tag: String, value: f64) -> Value {
+    Value { tag, metadata: None, content: Some(Content::Number(value as f32)) }
+}
+
+/// Loss and error on some images, and those of the average of weights if there is one.
+fn reached(
+    images: &str,
+    [loss, error]: [f64; 2],
+    [average_loss, average_error]: [Option<f64>; 2],
+) -> Vec<Value> {
+    let values = [
+        ("loss", Some(loss)),
+        ("error", Some(error)),
+        ("average_loss", average_loss),
+        ("average_error", average_error),
+    ];
+    let named = |(name, value): (&str, Option<f64>)| Some(number(format!("{images}/{name}"), value?));
+    values.into_iter().filter_map(named).collect()
 }
 
 /// The recipe, as a text that TensorBoard shows in a fixed-width font: indented, as its Markdown wants it.

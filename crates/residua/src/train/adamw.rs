@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Param;
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
-use super::sgd::{decays, rates_of_parts};
-use crate::nn::{NamedMapper, NamedTensors, Part, ResNet, TensorValues, values_of};
-use crate::run::{LearningRates, OptimiserOptions};
+use super::stepper::{Rule, Stepper};
+use crate::nn::{NamedTensors, ResNet, TensorValues, flat_tensor};
+use crate::run::OptimiserOptions;
 
 /// Adam with weight decay of its own (Loshchilov and Hutter, 2019, algorithm 2; PyTorch's `AdamW`).
 ///
 /// The t-th step of a tensor is `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2` and
 /// `w = w - lr weight_decay w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + 1e-8)`; `m` and `v` start at zero. What has no gradient
-/// makes no step.
-#[derive(Debug, Clone)]
-pub struct AdamW {
-    optimiser: OptimiserOptions,
-    learning_rates: LearningRates,
-    states: BTreeMap<String, State>,
-}
+/// makes no step. Its [tensors](Stepper::tensors) are `.exp_avg`, `.exp_avg_sq` and `.step` behind each name.
+pub type AdamW = Stepper<Means>;
+
+/// What is kept of each trained tensor.
+#[derive(Debug, Clone, Default)]
+pub struct Means(BTreeMap<String, State>);
 
 /// What is kept of a tensor, flattened.
 #[derive(Debug, Clone)]
@@ -39,47 +37,35 @@ const STEPS: &str = ".step";
 const MEAN: &str = ".exp_avg";
 const SQUARE: &str = ".exp_avg_sq";
 
-impl AdamW {
-    /// An optimiser before its first step.
-    pub fn new(optimiser: &OptimiserOptions) -> Self {
-        let learning_rates = LearningRates::default();
-        Self { optimiser: optimiser.clone(), learning_rates, states: BTreeMap::new() }
+impl Rule for Means {
+    fn step<const D: usize>(
+        &mut self,
+        name: String,
+        weight: Tensor<D>,
+        gradient: Tensor<D>,
+        options: &OptimiserOptions,
+        weight_decay: f64,
+        learning_rate: f64,
+    ) -> Tensor<D> {
+        let state = self.0.entry(name).or_insert_with(|| State::new(&weight));
+        state.step(weight, gradient, options, weight_decay, learning_rate)
     }
 
-    /// The optimiser with a learning rate of its own for each part of the network, following from that of the step.
-    pub fn with_learning_rates(self, learning_rates: LearningRates) -> Self {
-        Self { learning_rates, ..self }
-    }
-
-    /// The network after a step against the gradients, which are used up.
-    pub fn step(&mut self, network: ResNet, gradients: &mut Gradients, learning_rate: f64) -> ResNet {
-        let learning_rates = rates_of_parts(&self.learning_rates, &network, learning_rate);
-        network.map_named(&mut Step { adamw: self, gradients, learning_rates })
-    }
-
-    /// What is kept of every tensor, by its name and what it is: `.exp_avg`, `.exp_avg_sq` and `.step`.
-    pub fn tensors(&self, network: &ResNet) -> NamedTensors {
-        let shapes = network.tensor_shapes();
-        let mut tensors = NamedTensors::new();
-        for (name, State { steps, mean, square }) in &self.states {
-            for (what, values) in [(MEAN, mean), (SQUARE, square)] {
-                let values = values_of(values.clone());
-                let shape = shapes.get(name).cloned().unwrap_or_else(|| values.shape.clone());
-                tensors.insert(format!("{name}{what}"), TensorValues { shape, ..values });
-            }
-            let steps = TensorValues { shape: vec![1], values: vec![*steps as f32] };
-            tensors.insert(format!("{name}{STEPS}"), steps);
-        }
-        tensors
-    }
-
-    /// The optimiser with these tensors, on `device`.
-    pub fn with_tensors(mut self, tensors: &NamedTensors, device: &Device) -> Self {
-        let device = device.clone().inner();
-        let flat = |name: String| {
-            let values = &tensors.get(&name)?.values;
-            Some(Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &device))
+    fn tensors(&self, network: &ResNet) -> NamedTensors {
+        let of = |what: &'static str, tensor: fn(&State) -> &Tensor<1>| {
+            let tensors = self.0.iter().map(|(name, state)| (name.clone(), tensor(state).clone())).collect();
+            let named = move |(name, values)| (format!("{name}{what}"), values);
+            network.shaped(&tensors).into_iter().map(named)
         };
+        let steps = |(name, state): (&String, &State)| {
+            (format!("{name}{STEPS}"), TensorValues { shape: vec![1], values: vec![state.steps as f32] })
+        };
+        let means = of(MEAN, |state| &state.mean).chain(of(SQUARE, |state| &state.square));
+        means.chain(self.0.iter().map(steps)).collect()
+    }
+
+    fn of_tensors(tensors: &NamedTensors, device: &Device) -> Self {
+        let flat = |name: String| Some(flat_tensor(tensors.get(&name)?, device));
         let state = |name: &str| {
             Some(State {
                 steps: *tensors.get(&format!("{name}{STEPS}"))?.values.first()? as u32,
@@ -88,12 +74,17 @@ impl AdamW {
             })
         };
         let names = tensors.keys().filter_map(|name| name.strip_suffix(STEPS));
-        self.states = names.filter_map(|name| Some((name.to_owned(), state(name)?))).collect();
-        self
+        Self(names.filter_map(|name| Some((name.to_owned(), state(name)?))).collect())
     }
 }
 
 impl State {
+    /// That of a tensor before its first step.
+    fn new<const D: usize>(weight: &Tensor<D>) -> Self {
+        let zeros = weight.zeros_like().reshape([-1]);
+        Self { steps: 0, mean: zeros.clone(), square: zeros }
+    }
+
     /// A step of a tensor that decays by `weight_decay`.
     fn step<const D: usize>(
         &mut self,
@@ -113,30 +104,6 @@ impl State {
         let deviation = self.square.clone().sqrt() * (1. / correction(beta2).sqrt()) + EPSILON;
         let step = self.mean.clone() / deviation * (learning_rate / correction(beta1));
         weight * (1. - learning_rate * weight_decay) - step.reshape(shape)
-    }
-}
-
-struct Step<'a> {
-    adamw: &'a mut AdamW,
-    gradients: &'a mut Gradients,
-    learning_rates: BTreeMap<Part, f64>,
-}
-
-impl NamedMapper for Step<'_> {
-    fn map<const D: usize>(&mut self, name: String, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = parameter.val().grad_remove(self.gradients) else { return parameter };
-        let part = Part::of_tensor(&name).expect("a tensor of a network lies in one of its parts");
-        let AdamW { optimiser, states, .. } = &mut *self.adamw;
-        let weight_decay = if decays::<D>(optimiser.decays) { optimiser.weight_decay } else { 0. };
-        parameter.map(|weight| {
-            let weight = weight.inner();
-            let state = states.entry(name).or_insert_with(|| {
-                let zeros = weight.zeros_like().reshape([-1]);
-                State { steps: 0, mean: zeros.clone(), square: zeros }
-            });
-            let weight = state.step(weight, gradient, optimiser, weight_decay, self.learning_rates[&part]);
-            Tensor::from_inner(weight).require_grad()
-        })
     }
 }
 
@@ -168,8 +135,7 @@ mod tests {
                 Tensor::<1>::from_floats(values, &Device::flex()).reshape([2, values.len() / 2])
             };
             let mut weight: Tensor<2> = tensor(&fixture.weight);
-            let zeros = weight.zeros_like().reshape([-1]);
-            let mut state = State { steps: 0, mean: zeros.clone(), square: zeros };
+            let mut state = State::new(&weight);
             for (gradient, expected) in fixture.gradients.iter().zip(&fixture.weights) {
                 weight = state.step(weight, tensor(gradient), &options, weight_decay, learning_rate);
                 for (found, expected) in to_host(weight.clone()).into_iter().zip(expected) {

@@ -20,6 +20,7 @@ mod run_images;
 mod segments;
 mod sgd;
 mod step;
+mod stepper;
 mod trainer;
 mod weight_average;
 
@@ -35,5 +36,6 @@ pub use run::{Ending, Run};
 pub use run_images::{RunImages, preview, training_images};
 pub use sgd::Sgd;
 pub use step::{backward, backward_of, step};
+pub use stepper::Stepper;
 pub use trainer::Trainer;
 pub use weight_average::WeightAverage;

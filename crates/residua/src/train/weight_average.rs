@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
-use crate::nn::{NamedMapper, NamedTensors, NamedVisitor, ResNet, TensorValues, values_of};
+use crate::nn::{NamedMapper, NamedTensors, NamedVisitor, ResNet, flat_tensor};
 
 /// `average = average + (1 - d) (weights - average)` after every step, of parameters and running statistics alike (timm's `ModelEmaV2`).
 /// After the n-th step `d` is the least of the decay and `(1 + n) / (10 + n)`, so that short runs do not keep the random weights
@@ -27,11 +27,8 @@ impl WeightAverage {
 
     /// The average that was saved as these tensors.
     pub fn with_tensors(tensors: &NamedTensors, decay: f64, device: &Device) -> Self {
-        let flat = |values: &TensorValues| {
-            let data = TensorData::new(values.values.clone(), [values.values.len()]);
-            Tensor::from_data(data, &device.clone().inner())
-        };
-        Self { decay, tensors: tensors.iter().map(|(name, values)| (name.clone(), flat(values))).collect() }
+        let flat = |(name, values): (&String, _)| (name.clone(), flat_tensor(values, device));
+        Self { decay, tensors: tensors.iter().map(flat).collect() }
     }
 
     /// Moves it to the weights after the `step`-th step, counted from 1.
@@ -48,13 +45,7 @@ impl WeightAverage {
 
     /// The average, by the names of the weights.
     pub fn tensors(&self, network: &ResNet) -> NamedTensors {
-        let shapes = network.tensor_shapes();
-        let values = |(name, tensor): (&String, &Tensor<1>)| {
-            let values = values_of(tensor.clone());
-            let shape = shapes.get(name).cloned().unwrap_or_else(|| values.shape.clone());
-            (name.clone(), TensorValues { shape, ..values })
-        };
-        self.tensors.iter().map(values).collect()
+        network.shaped(&self.tensors)
     }
 }
 
