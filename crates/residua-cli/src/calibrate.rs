@@ -184,7 +184,7 @@ impl FittedTo {
     fn load(&self) -> Result<Images, DataError> {
         match &self.held_out {
             None => self.source.load(Split::Test),
-            Some((validation, seed)) => Ok(validation.hold_out(&self.source.load(Split::Train)?, *seed)?.1),
+            Some((validation, seed)) => Ok(validation.hold_out(self.source.load(Split::Train)?, *seed)?.1),
         }
     }
 

@@ -58,15 +58,31 @@ impl Dataset {
         }
     }
 
-    /// The images of these numbers, of which there is one at least.
-    pub(super) fn only(&self, images: &[usize]) -> Self {
-        Self {
+    /// Those that are not held, and those that are; of both there is one at least. The former stay in the memory of all.
+    pub(super) fn divided(mut self, is_held: &[bool]) -> (Self, Self) {
+        let size = self.image_size();
+        let mut held = Self {
             name: self.name.clone(),
             classes: self.classes.clone(),
-            pixels: images.iter().flat_map(|&image| self.image(image)).copied().collect(),
-            labels: images.iter().map(|&image| self.labels[image]).collect(),
-            ..*self
+            pixels: Vec::new(),
+            labels: Vec::new(),
+            ..self
+        };
+        let mut left = 0;
+        for (image, &is_held) in is_held.iter().enumerate() {
+            let pixels = image * size..(image + 1) * size;
+            if is_held {
+                held.labels.push(self.labels[image]);
+                held.pixels.extend_from_slice(&self.pixels[pixels]);
+            } else {
+                self.labels[left] = self.labels[image];
+                self.pixels.copy_within(pixels, left * size);
+                left += 1;
+            }
         }
+        self.labels.truncate(left);
+        self.pixels.truncate(left * size);
+        (self, held)
     }
 
     /// The data set's name, for messages and reports.

@@ -26,7 +26,7 @@ use super::{dataset::Split, error::DataError, unreadable::Unreadable};
 ///
 /// A file that cannot be read is left out of tests; in training the next picture takes its place. As long as such
 /// files are few each is only told of ([`super::Images::take_newly_unreadable`]).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ImageFolder {
     name: String,
     folder: PathBuf,

@@ -9,7 +9,7 @@ use residua_infer::view::View;
 use super::{dataset::Dataset, error::DataError, folder::ImageFolder};
 
 /// Labelled images: at least one, and every label names a class.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Images {
     /// All of one size, in memory.
     InMemory(Dataset),
@@ -87,11 +87,21 @@ impl Images {
         }
     }
 
-    /// The images of these numbers, of which there is one at least.
-    pub(super) fn only(&self, images: &[usize]) -> Self {
+    /// Those that are not held, and those that are; of both there is one at least.
+    pub(super) fn divided(self, is_held: &[bool]) -> (Self, Self) {
         match self {
-            Self::InMemory(dataset) => Self::InMemory(dataset.only(images)),
-            Self::Files(folder) => Self::Files(folder.only(images)),
+            Self::InMemory(dataset) => {
+                let (left, held) = dataset.divided(is_held);
+                (Self::InMemory(left), Self::InMemory(held))
+            }
+            Self::Files(folder) => {
+                let of = |held: bool| {
+                    let numbers: Vec<usize> =
+                        (0..is_held.len()).filter(|&number| is_held[number] == held).collect();
+                    Self::Files(folder.only(&numbers))
+                };
+                (of(false), of(true))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Unreadable(Mutex<Noted>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Noted {
     /// By image: why it cannot be read, and whether anybody has been told.
     files: BTreeMap<usize, (String, bool)>,
@@ -42,6 +42,12 @@ impl Unreadable {
     fn lock(&self) -> MutexGuard<'_, Noted> {
         // A list of messages is whole whatever a panicking thread did.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Unreadable {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.lock().clone()))
     }
 }
 

@@ -30,33 +30,29 @@ impl Validation {
     /// # Errors
     ///
     /// [`DataError::HeldOut`] where none or all of the images would be held out; those of [`ImageFolder::open`] for a folder.
-    pub fn hold_out(&self, training: &Images, seed: u64) -> Result<(Images, Images), DataError> {
+    pub fn hold_out(&self, training: Images, seed: u64) -> Result<(Images, Images), DataError> {
         let images = training.len();
         let held = match self {
             Self::Images(held) => *held as usize,
             Self::Share(share) => (share * images as f64).round() as usize,
             Self::Folder(folder) => {
-                let Images::Files(pictures) = training else {
+                let Images::Files(pictures) = &training else {
                     return Err(DataError::ValidationFolder {
                         name: training.name().into(),
                         folder: folder.clone(),
                     });
                 };
-                let all: Vec<usize> = (0..images).collect();
-                return Ok((training.only(&all), Images::Files(ImageFolder::beside(pictures, folder)?)));
+                let held = Images::Files(ImageFolder::beside(pictures, folder)?);
+                return Ok((training, held));
             }
         };
         if held == 0 || held >= images {
             return Err(DataError::HeldOut { name: training.name().into(), held, images });
         }
-        let mut order = permutation(seed, Purpose::Validation, 0, images);
-        let mut left = order.split_off(held);
-        order.sort_unstable();
-        left.sort_unstable();
-        let only = |numbers: &[u32]| {
-            training.only(&numbers.iter().map(|&number| number as usize).collect::<Vec<_>>())
-        };
-        Ok((only(&left), only(&order)))
+        let order = permutation(seed, Purpose::Validation, 0, images);
+        let mut is_held = vec![false; images];
+        order[..held].iter().for_each(|&image| is_held[image as usize] = true);
+        Ok(training.divided(&is_held))
     }
 }
 
@@ -118,9 +114,10 @@ mod tests {
     fn every_image_is_learnt_from_or_held_out() {
         let classes = (0..20).map(|class| class.to_string()).collect();
         let pixels = (0..20u8).flat_map(|image| [image; 3]).collect();
-        let images: Images = Dataset::new("tiny", classes, (1, 1), pixels, (0..20).collect()).unwrap().into();
+        let images = Dataset::new("tiny", classes, (1, 1), pixels, (0..20).collect()).unwrap();
+        let images = || Images::from(images.clone());
         let split = |validation: Validation, seed| {
-            let (training, held) = validation.hold_out(&images, seed).unwrap();
+            let (training, held) = validation.hold_out(images(), seed).unwrap();
             assert_eq!(training.classes().len(), 20);
             for part in [&training, &held] {
                 assert!(
@@ -138,10 +135,10 @@ mod tests {
         assert_eq!(split(Validation::Share(0.25), 1).1, held);
         assert_ne!(split(Validation::Images(5), 2).1, held);
         for held in [0, 20, 4_000_000_000] {
-            let message = Validation::Images(held).hold_out(&images, 1).unwrap_err().to_string();
+            let message = Validation::Images(held).hold_out(images(), 1).unwrap_err().to_string();
             assert!(message.contains(&format!("{held} of the 20 training images")), "{message}");
         }
-        let message = Validation::Folder("val".into()).hold_out(&images, 1).unwrap_err().to_string();
+        let message = Validation::Folder("val".into()).hold_out(images(), 1).unwrap_err().to_string();
         assert!(message.contains("tiny") && message.contains("val"), "{message}");
     }
 }

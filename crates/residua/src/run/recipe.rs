@@ -1,8 +1,11 @@
 //! Everything that determines a training run's numbers, as a TOML file.
 
 mod augmentation;
+mod data;
 mod fine_tuning;
 mod loss;
+mod named;
+mod optimiser;
 mod option;
 mod regularisation;
 mod validation;
@@ -12,20 +15,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::data::DataOptions;
 pub use self::fine_tuning::{FineTuning, LearningRates};
 pub use self::loss::{ClassWeights, LossKind, LossOptions};
+pub use self::named::NamedRecipe;
+pub use self::optimiser::{DecayScope, OptimiserKind, OptimiserOptions};
 pub use self::option::RecipeOption;
 pub use self::regularisation::Regularisation;
 pub use self::validation::{InvalidOption, OptionProblem};
 use super::checkpoint::Best;
-use super::schedule::{Schedule, ScheduleKind, Warmup};
-use crate::data::{
-    Augmentation, AutoAugment, ImageFolder, NormalisationKind, Sampling, Source, Validation, View,
-};
+use super::schedule::Schedule;
+use crate::data::View;
 use crate::files::{FileError, read_file};
 use crate::nn::{Layout, NetworkOptions};
 use residua_infer::choice::nearest;
-use residua_infer::words;
 
 /// A training run: two runs of one recipe give the same weights, bit by bit, whatever the number of threads.
 ///
@@ -50,195 +53,24 @@ pub struct Recipe {
     pub network: NetworkOptions,
     /// The images.
     pub data: DataOptions,
-    /// Stochastic gradient descent.
+    /// How steps are made of gradients.
     #[serde(default)]
     pub optimiser: OptimiserOptions,
     /// Length and learning rate.
     pub schedule: Schedule,
     /// What training makes small.
-    #[serde(default, skip_serializing_if = "LossOptions::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub loss: LossOptions,
     /// What is dropped at random.
-    #[serde(default, skip_serializing_if = "Regularisation::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub regularisation: Regularisation,
     /// How training differs from part to part of the network.
-    #[serde(default, skip_serializing_if = "FineTuning::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub fine_tuning: FineTuning,
     /// How often to look at the run and to save it.
     #[serde(default)]
     pub intervals: Intervals,
 }
-
-/// The images to train and test on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct DataOptions {
-    /// The data set: `shapes`, `cifar10:DIR`, `cifar100:DIR` or `folder:DIR`; `own:NAME` are images that the program which began
-    /// the run holds or makes itself.
-    pub source: Source,
-    /// The images to choose by, usually held out of the training images; if left out, the run is tested on the test images as it goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<Validation>,
-    /// How pixels become inputs.
-    #[serde(default)]
-    pub normalisation: NormalisationKind,
-    /// Height and width of what a network sees of pictures in a folder; if left out, 32 for CIFAR networks and 224 for
-    /// ImageNet networks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<usize>,
-    /// How training images are cropped and mirrored; if left out, `scale-aspect` for pictures in a folder and an
-    /// ImageNet network, else `shift`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub augmentation: Option<Augmentation>,
-    /// Areas of crops by `scale-aspect`, from which to which, as shares of the picture's; if left out, 0.08 to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop_scale: Option<[f64; 2]>,
-    /// Aspect ratios of crops by `scale-aspect`, from which to which, width over height; if left out, 3/4 to 4/3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop_ratio: Option<[f64; 2]>,
-    /// Whether training images are turned upside down with probability 1/2.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub flips_vertically: bool,
-    /// What chooses an operation for each training image.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub auto_augment: AutoAugment,
-    /// Whether brightness, contrast, saturation and lighting of training images are varied.
-    #[serde(default)]
-    pub varies_colour: bool,
-    /// How probably a random part of a training image is erased.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub random_erasing: f64,
-    /// Side of the square that is cut out of every training image, in pixels; 0 for none.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cutout: usize,
-    /// The `alpha` of mixup, where images are mixed so ([`Mixing`](crate::data::Mixing)).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mixup: Option<f64>,
-    /// The `alpha` of CutMix likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cutmix: Option<f64>,
-    /// Which images an epoch has.
-    #[serde(default, skip_serializing_if = "is_once")]
-    pub sampling: Sampling,
-    /// Whether every epoch has an order of its own.
-    #[serde(default = "yes")]
-    pub is_shuffled: bool,
-    /// The share of a folder's pictures that may be unreadable; more end the run.
-    #[serde(default = "unreadable_share")]
-    pub unreadable_share: f64,
-}
-
-/// How steps are made of gradients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct OptimiserOptions {
-    /// Which optimiser.
-    #[serde(skip_serializing_if = "OptimiserKind::is_sgd")]
-    pub kind: OptimiserKind,
-    /// Images of a mini-batch.
-    pub batch: usize,
-    /// Mini-batches whose gradients are added for one step: the step of a batch so many times as large with batch statistics of
-    /// `batch` images, in the memory of one.
-    #[serde(skip_serializing_if = "is_one")]
-    pub accumulate: usize,
-    /// Of SGD: how much of the last step goes into the next; at least 0 and below 1.
-    pub momentum: f64,
-    /// Whether the gradient is taken where the momentum leads (Nesterov).
-    pub is_nesterov: bool,
-    /// Of AdamW: what is left of the mean of gradients at a step.
-    #[serde(skip_serializing_if = "is_beta1")]
-    pub beta1: f64,
-    /// Of AdamW: what is left of the mean of their squares.
-    #[serde(skip_serializing_if = "is_beta2")]
-    pub beta2: f64,
-    /// Times each weight, what is added to its gradient; of AdamW, what it loses at a step with learning rate 1.
-    pub weight_decay: f64,
-    /// Which parameters decay.
-    pub decays: DecayScope,
-    /// The largest Euclidean norm of all gradients together, to which longer ones are shortened (Pascanu, Mikolov and Bengio, 2013,
-    /// algorithm 1); if left out, they stay as they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<f64>,
-    /// The decay `d` of the exponential average of weights that is kept beside them: after each step
-    /// `average = d * average + (1 - d) * weights`, running statistics included; if left out, there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub average_decay: Option<f64>,
-}
-
-impl OptimiserOptions {
-    /// Images of a step.
-    pub fn images(&self) -> usize {
-        self.batch.saturating_mul(self.accumulate)
-    }
-}
-
-/// The paper's values.
-impl Default for OptimiserOptions {
-    fn default() -> Self {
-        Self {
-            kind: OptimiserKind::Sgd,
-            batch: 128,
-            accumulate: 1,
-            momentum: 0.9,
-            is_nesterov: false,
-            beta1: BETA1,
-            beta2: BETA2,
-            weight_decay: 1e-4,
-            decays: DecayScope::All,
-            clip_norm: None,
-            average_decay: None,
-        }
-    }
-}
-
-/// Which optimiser a run steps by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OptimiserKind {
-    /// Stochastic gradient descent with momentum ([`Sgd`](crate::train::Sgd)), as in the paper.
-    #[default]
-    Sgd,
-    /// Adam with weight decay of its own ([`AdamW`](crate::train::AdamW)).
-    AdamW,
-}
-
-words!(OptimiserKind, "optimiser", {
-    Sgd => "sgd": "stochastic gradient descent with momentum",
-    AdamW => "adamw": "Adam with weight decay of its own",
-});
-
-impl OptimiserKind {
-    fn is_sgd(&self) -> bool {
-        *self == Self::Sgd
-    }
-}
-
-/// PyTorch's, and what a recipe need not say.
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-
-fn is_beta1(beta: &f64) -> bool {
-    *beta == BETA1
-}
-
-fn is_beta2(beta: &f64) -> bool {
-    *beta == BETA2
-}
-
-/// Which parameters weight decay shrinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecayScope {
-    /// Every parameter, as in the paper.
-    All,
-    /// The weights of convolutions and the classifier; neither BN's parameters nor biases.
-    Weights,
-}
-
-words!(DecayScope, "decay scope", {
-    All => "all": "all parameters",
-    Weights => "weights": "neither parameters of BN nor biases",
-});
 
 /// How often to look at the run and to save it. None of these changes the weights; `patience` says when there are enough steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -268,70 +100,6 @@ impl Default for Intervals {
     }
 }
 
-/// The recipes that come with Residua.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NamedRecipe {
-    /// The paper's CIFAR training (appendix on implementation), of `preresnet20` on the built-in images unless
-    /// another network and CIFAR's folder are given.
-    PaperCifar,
-    /// A few minutes' training on the built-in images.
-    Quick,
-    /// Some epochs on a folder of some hundred or thousand pictures, usually from trained weights.
-    Finetune,
-    /// The paper's ImageNet training, of `preresnet200`: 90 epochs in batches of 256, with batch statistics of 32 images as on its
-    /// eight GPUs (the batches of 32 are taken one behind the other), the scale, aspect ratio and colour of images varied.
-    PaperImagenet,
-}
-
-words!(NamedRecipe, "recipe", {
-    PaperCifar => "paper-cifar": "the paper's training on CIFAR",
-    Quick => "quick": "a few minutes on the built-in images",
-    Finetune => "finetune": "20 epochs on a folder of pictures, usually with --init",
-    PaperImagenet => "paper-imagenet": "the paper's training on ImageNet",
-});
-
-impl NamedRecipe {
-    /// How many passes over the training set it is meant to make; none where it counts iterations.
-    pub const fn epochs(self) -> Option<u32> {
-        match self {
-            Self::PaperCifar | Self::Quick => None,
-            Self::Finetune => Some(20),
-            Self::PaperImagenet => Some(90),
-        }
-    }
-}
-
-impl Default for DataOptions {
-    fn default() -> Self {
-        Self::of(Source::Shapes)
-    }
-}
-
-impl DataOptions {
-    /// Images from there, in an order of their own in every epoch, normalised, cropped and mirrored as usual.
-    pub fn of(source: Source) -> Self {
-        Self {
-            source,
-            validation: None,
-            normalisation: NormalisationKind::default(),
-            size: None,
-            augmentation: None,
-            crop_scale: None,
-            crop_ratio: None,
-            flips_vertically: false,
-            auto_augment: AutoAugment::None,
-            varies_colour: false,
-            random_erasing: 0.0,
-            cutout: 0,
-            mixup: None,
-            cutmix: None,
-            sampling: Sampling::Once,
-            is_shuffled: true,
-            unreadable_share: ImageFolder::UNREADABLE_SHARE,
-        }
-    }
-}
-
 impl Recipe {
     /// Training of this network by this schedule, on the built-in images unless others are named in `data` or given to the
     /// trainer; with seed 1, the paper's optimiser and the usual intervals.
@@ -347,45 +115,6 @@ impl Recipe {
             fine_tuning: FineTuning::default(),
             intervals: Intervals::default(),
         }
-    }
-
-    /// The recipe of this name. Where its length is in [`epochs`](NamedRecipe::epochs), it is written for ImageNet's 1,281,167 images, or
-    /// for 1,000.
-    pub fn named(name: NamedRecipe) -> Self {
-        let (schedule, intervals) = match name {
-            NamedRecipe::Finetune => return Self::finetune(),
-            NamedRecipe::PaperImagenet => return Self::paper_imagenet(),
-            NamedRecipe::PaperCifar => {
-                let schedule = Schedule::new(64_000, 0.1).with_decay_at([32_000, 48_000]);
-                (schedule.with_warmup(Warmup::constant(400, 0.01)), Intervals::default())
-            }
-            NamedRecipe::Quick => {
-                let intervals = Intervals { evaluate: 40, checkpoint: 40, ..Intervals::default() };
-                (Schedule::new(120, 0.1).with_decay_at([80, 105]), intervals)
-            }
-        };
-        Self { intervals, ..Self::new(NetworkOptions::named("preresnet20"), schedule) }
-    }
-
-    fn finetune() -> Self {
-        const STEPS: u64 = 20 * 1000 / 32;
-        let schedule = Schedule::new(STEPS, 0.01).with_kind(ScheduleKind::Cosine);
-        let warmup = Warmup::gradual(STEPS / 20, 0.001);
-        let mut recipe = Self::new(NetworkOptions::named("preresnet18"), schedule.with_warmup(warmup));
-        recipe.optimiser.batch = 32;
-        recipe.optimiser.is_nesterov = true;
-        recipe.loss.label_smoothing = 0.1;
-        recipe
-    }
-
-    fn paper_imagenet() -> Self {
-        const STEPS: u64 = (90u64 * 1_281_167).div_ceil(256);
-        let schedule = Schedule::new(STEPS, 0.1).with_decay_at([STEPS / 3, STEPS * 2 / 3]);
-        let mut recipe = Self::new(NetworkOptions::named("preresnet200"), schedule);
-        (recipe.optimiser.batch, recipe.optimiser.accumulate) = (32, 8);
-        recipe.data.augmentation = Some(Augmentation::ScaleAspect);
-        recipe.data.varies_colour = true;
-        recipe
     }
 
     /// Reads and checks a recipe's file.
@@ -475,24 +204,9 @@ pub enum RecipeError {
     },
 }
 
-fn is_one(number: &usize) -> bool {
-    *number == 1
-}
-
+/// Whether an option need not be written.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-fn is_once(sampling: &Sampling) -> bool {
-    *sampling == Sampling::Once
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn unreadable_share() -> f64 {
-    ImageFolder::UNREADABLE_SHARE
 }
 
 /// The nearest of the options that serde's "unknown field `a`, expected one of `b`, `c`" lists.
@@ -508,7 +222,9 @@ fn suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Augmentation, AutoAugment};
     use crate::nn::{Ordering, Part};
+    use crate::run::schedule::Warmup;
 
     fn parse(text: &str) -> Result<Recipe, RecipeError> {
         Recipe::parse(text, Path::new("run/recipe.toml"))

@@ -37,15 +37,20 @@ impl RunImages {
     /// When they cannot be read, or are a program's [own](Self::own).
     pub fn load(recipe: &Recipe) -> Result<Self, RunError> {
         let source = recipe.data.source.clone();
-        let (training, test) = (load(recipe, Split::Train)?, load(recipe, Split::Test)?);
-        Self { source, training, validation: None, test }.holding_out(recipe)
+        let (training, test) = (load(recipe, Split::Train)?, Arc::new(load(recipe, Split::Test)?));
+        let (training, validation) = held_out(training, recipe)?;
+        Ok(Self { source, training: Arc::new(training), validation: validation.map(Arc::new), test })
     }
 
     /// The same, with images held out of the training images as a recipe says, unless that has been done.
     pub(super) fn holding_out(self, recipe: &Recipe) -> Result<Self, RunError> {
-        let (None, Some(validation)) = (&self.validation, &recipe.data.validation) else { return Ok(self) };
-        let (training, held) = validation.hold_out(&self.training, recipe.seed)?;
-        Ok(Self { training: Arc::new(training), validation: Some(Arc::new(held)), ..self })
+        if self.validation.is_some() || recipe.data.validation.is_none() {
+            return Ok(self);
+        }
+        // Others may go on with all of them.
+        let training = Arc::unwrap_or_clone(self.training);
+        let (training, validation) = held_out(training, recipe)?;
+        Ok(Self { training: Arc::new(training), validation: validation.map(Arc::new), ..self })
     }
 
     /// A program's own, whatever it holds in memory or makes: usually two [`Dataset`](crate::data::Dataset)s, in the recipe of
@@ -108,11 +113,7 @@ impl RunImages {
 /// # Errors
 /// When they cannot be read, or are a program's [own](RunImages::own).
 pub fn training_images(recipe: &Recipe) -> Result<Arc<Images>, RunError> {
-    let training = load(recipe, Split::Train)?;
-    Ok(match &recipe.data.validation {
-        Some(validation) => Arc::new(validation.hold_out(&training, recipe.seed)?.0),
-        None => training,
-    })
+    Ok(Arc::new(held_out(load(recipe, Split::Train)?, recipe)?.0))
 }
 
 /// The first images of a recipe's stream of training images, as [`Preview::of`] shows them.
@@ -129,9 +130,20 @@ pub fn preview(
     Ok(Preview::of(training, &normalisation, &loader_config(recipe)?, count, variations)?)
 }
 
-fn load(recipe: &Recipe, split: Split) -> Result<Arc<Images>, RunError> {
+fn load(recipe: &Recipe, split: Split) -> Result<Images, RunError> {
     let images = recipe.data.source.load(split)?.seen_by(recipe.view()?)?;
-    Ok(Arc::new(images.tolerating(recipe.data.unreadable_share)))
+    Ok(images.tolerating(recipe.data.unreadable_share))
+}
+
+/// The training images that a recipe leaves, and those that it holds out of them.
+fn held_out(training: Images, recipe: &Recipe) -> Result<(Images, Option<Images>), RunError> {
+    Ok(match &recipe.data.validation {
+        None => (training, None),
+        Some(validation) => {
+            let (training, held) = validation.hold_out(training, recipe.seed)?;
+            (training, Some(held))
+        }
+    })
 }
 
 fn loader_config(recipe: &Recipe) -> Result<LoaderConfig, RunError> {

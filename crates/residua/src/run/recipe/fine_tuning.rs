@@ -21,12 +21,6 @@ pub struct FineTuning {
     pub layer_decay: Option<f64>,
 }
 
-impl FineTuning {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The learning rate of each part of a network, given the run's, `rate`:
 ///
 /// - of the classifier `rate`, or in proportion to it `classifier_learning_rate * (rate / learning_rate)`, `learning_rate` being the

@@ -114,12 +114,6 @@ impl From<ClassWeights> for StoredWeights {
     }
 }
 
-impl LossOptions {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

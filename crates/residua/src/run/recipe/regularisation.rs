@@ -19,10 +19,6 @@ pub struct Regularisation {
 }
 
 impl Regularisation {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// A training pass that drops what is to be dropped.
     pub(crate) fn of_pass(&self, pass: Pass) -> Pass {
         let Self { stochastic_depth, dropout } = *self;
