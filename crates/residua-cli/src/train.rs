@@ -118,6 +118,10 @@ struct RegularisationArguments {
     /// there [default: 0].
     #[arg(long, value_name = "P")]
     dropout: Option<f64>,
+    /// Drop each value that a unit's last convolution reads with this probability, and divide the others by the probability that they
+    /// are there, as wide networks do; 0.3 is usual there for CIFAR [default: 0].
+    #[arg(long, value_name = "P")]
+    unit_dropout: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -282,10 +286,12 @@ impl RegularisationArguments {
     /// Nothing is dropped with probability zero, and recipes do not say so.
     fn refine(&self, recipe: &mut Recipe) {
         let regularisation = &mut recipe.regularisation;
-        let stochastic_depth = self.stochastic_depth.or(regularisation.stochastic_depth);
-        regularisation.stochastic_depth = stochastic_depth.filter(|&probability| probability != 0.);
-        let dropout = self.dropout.or(regularisation.dropout);
-        regularisation.dropout = dropout.filter(|&probability| probability != 0.);
+        let refine = |known: &mut Option<f64>, asked: Option<f64>| {
+            *known = asked.or(*known).filter(|&probability| probability != 0.);
+        };
+        refine(&mut regularisation.stochastic_depth, self.stochastic_depth);
+        refine(&mut regularisation.dropout, self.dropout);
+        refine(&mut regularisation.unit_dropout, self.unit_dropout);
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::ClassWeights => "--class-weights",
         RecipeOption::StochasticDepth => "--stochastic-depth",
         RecipeOption::Dropout => "--dropout",
+        RecipeOption::UnitDropout => "--unit-dropout",
         RecipeOption::Frozen => "--freeze",
         RecipeOption::ClassifierLearningRate => "--head-lr",
         RecipeOption::LayerDecay => "--layer-decay",

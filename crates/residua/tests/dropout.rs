@@ -1,9 +1,9 @@
-//! Dropout in front of the classifier.
+//! Dropout in front of the classifier, and between the convolutions of units.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use residua::data::Batch;
 use residua::evaluate::to_host;
-use residua::nn::{Memory, NetworkOptions, Pass, ResNet};
+use residua::nn::{Block, Memory, NetworkError, NetworkOptions, Ordering, Pass, ResNet};
 use residua::ops::Engine;
 use residua::run::OptimiserOptions;
 use residua::train::{Sgd, backward, step};
@@ -107,13 +107,100 @@ fn evaluation_and_a_frozen_classifier_drop_nothing() {
     assert_eq!(logits(&frozen, pass(0)), logits(&frozen, train()));
 }
 
+/// Where a unit's last convolution copies what it reads, the branch is what has been dropped from.
+#[test]
+fn values_in_front_of_a_units_last_convolution_are_zero_or_divided_by_the_probability_that_they_are_not() {
+    for (model, block, last) in
+        [("preresnet8", Block::Basic, "conv2"), ("preresnet11", Block::Bottleneck, "conv3")]
+    {
+        let options = NetworkOptions { block: Some(block), ..NetworkOptions::named(model) };
+        let network = ResNet::init(&options.resolve(10).unwrap(), 5, &Device::flex().autodiff()).unwrap();
+        let mut tensors = network.tensors();
+        let weight = tensors.get_mut(&format!("stages.0.0.{last}.weight")).unwrap();
+        let [outputs, inputs, size] = [weight.shape[0], weight.shape[1], weight.shape[2]];
+        weight.values.fill(0.);
+        for channel in 0..inputs.min(outputs) {
+            weight.values[((channel * inputs + channel) * size + size / 2) * size + size / 2] = 1.;
+        }
+        let network = network.with_tensors(&tensors).unwrap();
+        for engine in [Engine::Fused, Engine::Composed] {
+            let branch = |pass: Pass| {
+                let mut pass = pass.with_engine(engine).with_traces();
+                network.forward(images(&network), &mut pass).unwrap();
+                let residual = pass.traces()[0].residual.clone().narrow(3, 0, inputs.min(outputs));
+                to_host(residual.inner())
+            };
+            let (mut dropped, mut draws) = (0, 0);
+            for iteration in 0..4 {
+                let pass = || Pass::train(5, iteration);
+                let (whole, found) = (branch(pass()), branch(pass().with_unit_dropout(PROBABILITY)));
+                // Convolutions round.
+                let rounding = 1e-5 * whole.iter().fold(0f32, |largest, value| largest.max(*value));
+                for (found, whole) in found.iter().zip(&whole).filter(|(_, whole)| **whole > 100. * rounding)
+                {
+                    let expected = whole / (1. - PROBABILITY) as f32;
+                    let is_kept = (found - expected).abs() < rounding;
+                    assert!(is_kept || found.abs() < rounding, "{model}: {found} of {whole}");
+                    dropped += u64::from(!is_kept);
+                    draws += 1;
+                }
+            }
+            assert!(draws > 10_000, "{draws}");
+            let draws = f64::from(draws);
+            let deviation = (draws * PROBABILITY * (1. - PROBABILITY)).sqrt();
+            assert!((dropped as f64 - draws * PROBABILITY).abs() < 5. * deviation, "{dropped} of {draws}");
+        }
+    }
+}
+
+#[test]
+fn gradients_through_dropped_values_are_those_of_composed_operations() {
+    for ordering in Ordering::ALL {
+        let options = NetworkOptions { ordering: Some(*ordering), ..NetworkOptions::named("wrn-10-2") };
+        let network =
+            ResNet::init(&options.resolve(FEATURES).unwrap(), 5, &Device::flex().autodiff()).unwrap();
+        let gradients = |engine| {
+            let mut pass = Pass::train(5, 3).with_unit_dropout(PROBABILITY).with_engine(engine);
+            network.gradients(&backward(&network, &batch(), &mut pass).unwrap().gradients)
+        };
+        let (fused, composed) = (gradients(Engine::Fused), gradients(Engine::Composed));
+        assert_eq!(fused.len(), composed.len());
+        for (name, composed) in composed {
+            let largest = composed.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+            for (fused, composed) in fused[&name].values.iter().zip(&composed.values) {
+                assert!(
+                    (fused - composed).abs() <= 1e-3 * largest,
+                    "{ordering}, {name}: {fused}, not {composed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluation_drops_no_values_and_units_of_one_convolution_refuse() {
+    let network = network();
+    let dropping = |pass: Pass| pass.with_unit_dropout(PROBABILITY);
+    assert_eq!(logits(&network, dropping(Pass::evaluate())), logits(&network, Pass::evaluate()));
+    assert_eq!(
+        logits(&network, Pass::train(5, 0).with_unit_dropout(0.)),
+        logits(&network, Pass::train(5, 0))
+    );
+    assert_ne!(logits(&network, dropping(Pass::train(5, 0))), logits(&network, Pass::train(5, 0)));
+    assert_ne!(logits(&network, dropping(Pass::train(5, 0))), logits(&network, dropping(Pass::train(5, 1))));
+    let options = NetworkOptions { block: Some(Block::Single), ..NetworkOptions::named("preresnet8") };
+    let network = ResNet::init(&options.resolve(FEATURES).unwrap(), 5, &Device::flex().autodiff()).unwrap();
+    let refused = network.forward(images(&network), &mut dropping(Pass::train(5, 0)));
+    assert!(matches!(refused, Err(NetworkError::UnitDropout)));
+}
+
 /// Passes over the parts of a batch, as accumulated gradients take them, drop what one over all of it drops; branches too.
 #[test]
 fn parts_of_a_batch_are_dropped_as_the_whole() {
     let options = NetworkOptions { bn_group: Some(BATCH / 2), ..NetworkOptions::named("preresnet14") };
     let network = ResNet::init(&options.resolve(FEATURES).unwrap(), 5, &Device::flex().autodiff()).unwrap();
     let images = images(&network);
-    let pass = |iteration| pass(iteration).with_stochastic_depth(0.5);
+    let pass = |iteration| pass(iteration).with_stochastic_depth(0.5).with_unit_dropout(PROBABILITY);
     for iteration in 0..4 {
         let whole = logits(&network, pass(iteration));
         let halves = [0, BATCH / 2].map(|first| {
@@ -134,7 +221,8 @@ fn it_trains_the_same_in_every_mode_of_memory_and_by_any_number_of_threads() {
         pool.install(|| {
             let (mut network, mut sgd) = (network(), Sgd::new(&OptimiserOptions::default()));
             for iteration in 0..3 {
-                let pass = pass(iteration).with_stochastic_depth(0.5).with_memory(memory);
+                let pass = pass(iteration).with_stochastic_depth(0.5).with_unit_dropout(PROBABILITY);
+                let pass = pass.with_memory(memory);
                 (network, _) = step(network, &mut sgd, &batch(), pass, 0.05).unwrap();
             }
             let tensors = network.tensors();

@@ -143,6 +143,9 @@ fn products_of_bfloat16_train_the_same_in_every_mode() {
             options.precision = Some(Precision::Bf16);
         });
         assert_modes_agree(model, &config, SIZE, |iteration| Pass::train(5, iteration));
+        assert_modes_agree(model, &config, SIZE, |iteration| {
+            Pass::train(5, iteration).with_unit_dropout(0.3)
+        });
     }
 }
 

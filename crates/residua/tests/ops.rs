@@ -3,6 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
+use residua::nn::Precision;
 use residua::ops::{
     Addition, Engine, MomentsSource, Normalise, convolve, linear, max_pool, merge, moments, pool,
 };
@@ -176,7 +177,16 @@ impl Leaves {
     fn convolve(&self, case: &Case, engine: Engine) -> Tensor<4> {
         let addend = case.adds.then(|| self.addend.clone());
         let norm = self.norm(case, engine);
-        convolve(engine, self.x.clone(), norm, case.is_activated[0], self.weight.clone(), case.stride, addend)
+        convolve(
+            engine,
+            Precision::F32,
+            self.x.clone(),
+            norm,
+            case.is_activated[0],
+            self.weight.clone(),
+            case.stride,
+            addend,
+        )
     }
 
     fn merge(&self, case: &Case, engine: Engine) -> Tensor<4> {

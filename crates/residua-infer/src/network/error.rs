@@ -216,6 +216,11 @@ pub enum NetworkError {
         /// What stands on the shortcuts.
         shortcut: String,
     },
+    /// Dropout between the convolutions of units that have one.
+    #[error(
+        "dropout between a unit's convolutions wants basic or bottleneck units, which have several; leave one of the two out"
+    )]
+    UnitDropout,
     /// The processor does not compute in the precision that the network is trained in.
     #[error(transparent)]
     Unavailable(#[from] UnavailablePrecision),

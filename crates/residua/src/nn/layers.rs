@@ -8,6 +8,7 @@ use super::pass::Pass;
 use crate::ops::{
     self, Addition, Engine, MomentsSource, Normalise, RunningStatisticsOptions, Seam, UnitNorm,
 };
+use residua_infer::Precision;
 use residua_infer::network::ConvolutionPlan;
 
 /// How far one batch moves the running statistics.
@@ -64,8 +65,14 @@ impl Convolution {
         Self { weight: initialiser.convolution(&format!("{name}.weight"), shape), stride: plan.stride }
     }
 
-    /// `weight * relu(norm(x)) + addend`, each part but the convolution optional; see [`ops::convolve`].
-    pub(super) fn forward(
+    /// `weight * x`, in f32.
+    pub(super) fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        ops::convolve(pass.engine(), Precision::F32, x, None, false, self.weight.val(), self.stride, None)
+    }
+
+    /// `weight * relu(norm(x)) + addend`, each part but the convolution optional, as [units](Pass::precision_of_units) multiply; see
+    /// [`ops::convolve`].
+    pub(super) fn forward_in_unit(
         &self,
         x: Tensor<4>,
         norm: Option<&BatchNorm>,
@@ -74,7 +81,8 @@ impl Convolution {
         pass: &mut Pass,
     ) -> Tensor<4> {
         let norm = norm.map(|norm| norm.prepare(&x, pass));
-        ops::convolve(pass.engine(), x, norm, is_activated, self.weight.val(), self.stride, addend)
+        let (precision, weight) = (pass.precision_of_units(), self.weight.val());
+        ops::convolve(pass.engine(), precision, x, norm, is_activated, weight, self.stride, addend)
     }
 }
 
@@ -182,7 +190,7 @@ pub struct Projection {
 
 impl Projection {
     pub(super) fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        let x = self.conv.forward(x, None, false, None, pass);
+        let x = self.conv.forward_in_unit(x, None, false, None, pass);
         match &self.norm {
             None => x,
             Some(norm) => norm.merge(x, false, Addition::None, false, pass),
@@ -209,7 +217,7 @@ impl Gate {
 
     /// `W x`: what is left to do is the merge's.
     pub(super) fn logits(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        ops::convolve(pass.engine(), x, None, false, self.weight.val(), self.stride, None)
+        ops::convolve(pass.engine(), Precision::F32, x, None, false, self.weight.val(), self.stride, None)
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Memory {
     #[default]
     Fast,
     /// All but the output of each unit's first convolution, which is computed again; units whose paths are weighted (scaled,
-    /// gated, dropped) keep it.
+    /// gated, dropped) or that drop values between convolutions keep it.
     Balanced,
     /// The input of every k-th unit; the maps between are computed again, k units at a time.
     Lean,
@@ -52,14 +52,37 @@ pub struct MemoryPlan {
     pub peak_bytes: u64,
 }
 
-/// Copies of each trained parameter: weight, gradient, momentum.
-const PARAMETER_COPIES: u64 = 3;
+/// Copies of each trained parameter in every training, besides itself: gradient, momentum.
+const PARAMETER_COPIES: u64 = 2;
 
 /// Copies of a batch's images: the loader's and the tensor.
 const IMAGE_COPIES: u64 = 2;
 
 /// Resident memory of a process that trains next to nothing.
 const PROCESS_BYTES: u64 = 40_000_000;
+
+/// What is trained with, as far as it takes memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Workload {
+    /// Parts that are not trained.
+    pub(crate) frozen: Parts,
+    /// Images of a mini-batch.
+    pub(crate) batch: usize,
+    /// Height and width of images, in pixels.
+    pub(crate) size: [usize; 2],
+    /// Copies of each trained parameter besides itself, its gradient and its momentum: what else an optimiser keeps, an average,
+    /// gradients that are added up.
+    pub(crate) more_copies: u64,
+    /// Whether values are dropped between the convolutions of units.
+    pub(crate) drops_in_units: bool,
+}
+
+impl Workload {
+    /// The training of all parts on such batches, and nothing besides.
+    pub(crate) fn new(batch: usize, height: usize, width: usize) -> Self {
+        Self { batch, size: [height, width], ..Self::default() }
+    }
+}
 
 impl MemoryPlan {
     /// Predicts the peak memory of training a network on batches of `batch` images of `height` x `width` pixels, on the CPU.
@@ -88,29 +111,28 @@ impl MemoryPlan {
         width: usize,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
-        Self::of_plan(network, &network.plan()?, frozen, batch, height, width, memory)
+        let workload = Workload { frozen: frozen.clone(), ..Workload::new(batch, height, width) };
+        Self::of_plan(network, &network.plan()?, &workload, memory)
     }
 
     /// As [`of_frozen`](Self::of_frozen), of layers that are planned already.
     pub(crate) fn of_plan(
         network: &ResNetConfig,
         plan: &Plan,
-        frozen: &Parts,
-        batch: usize,
-        height: usize,
-        width: usize,
+        workload: &Workload,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
+        let Workload { batch, size: [height, width], more_copies, .. } = *workload;
         let summary = network.summary_of(plan, height, width)?;
-        let maps = Maps::of(network, plan, frozen, &summary, batch)?;
+        let maps = Maps::of(network, plan, workload, &summary)?;
         let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
         let Peak { kept, in_flight } = match memory {
             Memory::Fast => maps.peak(maps.units.len()),
             Memory::Balanced => maps.without_first_convolutions().peak(maps.units.len()),
             Memory::Lean => maps.peak(maps.leanest_segment()),
         };
-        let trained = summary.parameters - parameters_of(network, frozen)?;
-        let parameter_bytes = VALUE_BYTES * (summary.parameters + (PARAMETER_COPIES - 1) * trained);
+        let trained = summary.parameters - parameters_of(network, &workload.frozen)?;
+        let parameter_bytes = VALUE_BYTES * (summary.parameters + (PARAMETER_COPIES + more_copies) * trained);
         let image_bytes = IMAGE_COPIES * VALUE_BYTES * (batch * height * width * 3) as u64;
         let workspace_bytes = workspace_bytes(network, plan, batch, [height, width]);
         Ok(Self {
@@ -131,13 +153,11 @@ impl MemoryPlan {
 pub(crate) fn lean_segment(
     network: &ResNetConfig,
     plan: &Plan,
-    frozen: &Parts,
-    batch: usize,
-    height: usize,
-    width: usize,
+    workload: &Workload,
 ) -> Result<usize, NetworkError> {
+    let [height, width] = workload.size;
     let summary = network.summary_of(plan, height, width)?;
-    Ok(Maps::of(network, plan, frozen, &summary, batch)?.leanest_segment())
+    Ok(Maps::of(network, plan, workload, &summary)?.leanest_segment())
 }
 
 /// What the convolution that needs most works in, on the CPU; frozen ones are counted as well.
@@ -219,15 +239,15 @@ impl Maps {
     fn of(
         config: &ResNetConfig,
         plan: &Plan,
-        frozen: &Parts,
+        workload: &Workload,
         summary: &Summary,
-        batch: usize,
     ) -> Result<Self, NetworkError> {
         let layers = &summary.layers;
-        let per_batch = |bytes: u64| bytes * batch as u64;
+        let per_batch = |bytes: u64| bytes * workload.batch as u64;
         let units = layers.windows(2).zip(plan.stages.iter().flatten()).map(|(layers, plan)| {
             let [input, unit] = layers else { unreachable!("windows of two") };
-            UnitMaps::of(plan, input, unit, config.trunk).times(batch as u64)
+            UnitMaps::of(plan, input, unit, config.trunk, workload.drops_in_units)
+                .times(workload.batch as u64)
         });
         let whole = Self {
             stem: per_batch(layers[0].activation_bytes),
@@ -235,7 +255,7 @@ impl Maps {
             head: per_batch(layers[layers.len() - 1].activation_bytes),
             in_front: 0,
         };
-        let first = frozen.first_besides(plan)?;
+        let first = workload.frozen.first_besides(plan)?;
         Ok(whole.behind(first, plan.units_before(first)))
     }
 
@@ -296,7 +316,13 @@ impl Maps {
 
 impl UnitMaps {
     /// For one image.
-    fn of(plan: &UnitPlan, input: &LayerSummary, unit: &LayerSummary, trunk: Trunk) -> Self {
+    fn of(
+        plan: &UnitPlan,
+        input: &LayerSummary,
+        unit: &LayerSummary,
+        trunk: Trunk,
+        drops_inside: bool,
+    ) -> Self {
         let bytes = |[channels, height, width]: [usize; 3]| VALUE_BYTES * (channels * height * width) as u64;
         let on_trunk = |shape: [usize; 3]| bytes(shape) / VALUE_BYTES * trunk.bytes();
         let shape = |layer: &LayerSummary| [layer.output[0], layer.output[1], layer.output[2]];
@@ -311,6 +337,10 @@ impl UnitMaps {
         let between = &inner[..inner.len() - 1];
         let branch = between.windows(2).map(|pair| pair[0] + pair[1]).max().or(between.first().copied());
         let activation = if plan.entry == Entry::BothActivated { bytes(shape(input)) } else { 0 };
+        // What is dropped, the map it is dropped from and what is left; on the way back their gradients.
+        let last_between = between.last().copied().unwrap_or_default();
+        let (dropped, dropping) = if drops_inside { (3 * last_between, 2 * last_between) } else { (0, 0) };
+        let is_one_operation = plan.adds_paths_unweighted() && !drops_inside;
         // A weighted sum's gradient becomes those of its terms and of a gate.
         let weighted = if plan.adds_paths_unweighted() { 0 } else { 3 * bytes(shape(unit)) };
         // The gradient of a normalised input is finished in f32 before it is rounded, but by 1x1 convolutions.
@@ -320,9 +350,9 @@ impl UnitMaps {
         Self {
             input: on_trunk(shape(input)),
             output: on_trunk(shape(unit)),
-            kept: unit.activation_bytes,
-            first: if plan.adds_paths_unweighted() && inner.len() > 1 { inner[0] } else { 0 },
-            in_flight: gradients + branch.unwrap_or(0) + activation + weighted,
+            kept: unit.activation_bytes + dropped,
+            first: if is_one_operation && inner.len() > 1 { inner[0] } else { 0 },
+            in_flight: gradients + branch.unwrap_or(0) + activation + weighted + dropping,
         }
     }
 
@@ -381,7 +411,7 @@ mod tests {
         let network = network("preresnet164");
         let plan = network.plan().unwrap();
         let summary = network.summary_of(&plan, 32, 32).unwrap();
-        let maps = Maps::of(&network, &plan, &Parts::default(), &summary, 3).unwrap();
+        let maps = Maps::of(&network, &plan, &Workload::new(3, 32, 32), &summary).unwrap();
         let kept = network.summary(32, 32).unwrap().activation_bytes_per_image * 3;
         assert_eq!(maps.peak(maps.units.len()).kept, kept);
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::memory::{Memory, MemoryPlan};
+use super::memory::{Memory, MemoryPlan, Workload};
 use residua_infer::choice::{Choice, Choices, nearest, suggestion};
 use residua_infer::network::{NetworkError, Parts, Plan, ResNetConfig};
 use serde::{Deserialize, Serialize};
@@ -128,19 +128,16 @@ impl MemoryChoice {
         width: usize,
         free: Option<u64>,
     ) -> Result<Memory, MemoryError> {
-        self.resolve_plan(network, &network.plan()?, frozen, batch, height, width, free)
+        let workload = Workload { frozen: frozen.clone(), ..Workload::new(batch, height, width) };
+        self.resolve_plan(network, &network.plan()?, &workload, free)
     }
 
     /// As [`resolve_frozen`](Self::resolve_frozen), of layers that are planned already.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn resolve_plan(
         self,
         network: &ResNetConfig,
         plan: &Plan,
-        frozen: &Parts,
-        batch: usize,
-        height: usize,
-        width: usize,
+        workload: &Workload,
         free: Option<u64>,
     ) -> Result<Memory, MemoryError> {
         let available = match self {
@@ -150,13 +147,13 @@ impl MemoryChoice {
         };
         let mut needed = Vec::with_capacity(Memory::ALL.len());
         for &memory in Memory::ALL {
-            let peak = MemoryPlan::of_plan(network, plan, frozen, batch, height, width, memory)?.peak_bytes;
+            let peak = MemoryPlan::of_plan(network, plan, workload, memory)?.peak_bytes;
             if peak <= available {
                 return Ok(memory);
             }
             needed.push((memory, peak));
         }
-        Err(MemoryError::Exceeded { batch, available, is_free: self == Self::Auto, needed })
+        Err(MemoryError::Exceeded { batch: workload.batch, available, is_free: self == Self::Auto, needed })
     }
 }
 

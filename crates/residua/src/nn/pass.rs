@@ -36,6 +36,8 @@ pub struct Pass {
     stochastic_depth: Option<f64>,
     /// The probability that a feature is dropped.
     dropout: Option<f64>,
+    /// The probability that a value between the convolutions of a unit is dropped.
+    unit_dropout: Option<f64>,
     units_passed: u64,
     /// Units of the network that runs.
     pub(super) units: u64,
@@ -87,6 +89,7 @@ impl Pass {
             images_before: 0,
             stochastic_depth: None,
             dropout: None,
+            unit_dropout: None,
             units_passed: 0,
             units: 0,
             traces: None,
@@ -119,6 +122,11 @@ impl Pass {
         if self.is_training && !self.is_in_f32 { precision } else { Precision::F32 }
     }
 
+    /// What the units of the network that runs multiply in: a precision is one of training.
+    pub(super) fn precision_of_units(&self) -> Precision {
+        if self.is_training { self.precision } else { Precision::F32 }
+    }
+
     /// Uses these dropout masks of zeros and ones, one for each unit in order, `[batch, height, width, channels]`.
     pub fn with_masks(self, masks: Vec<Tensor<4>>) -> Self {
         Self { masks: Some(masks), ..self }
@@ -144,6 +152,16 @@ impl Pass {
     /// dropped is a function of seed, iteration and element alone. `probability` is at least 0 and below 1.
     pub fn with_dropout(self, probability: f64) -> Self {
         Self { dropout: Some(probability).filter(|probability| *probability > 0.), ..self }
+    }
+
+    /// Drops values between the convolutions of units in training (Zagoruyko and Komodakis, *Wide Residual Networks*, 2016, section
+    /// 2.4): each value that a unit's last convolution reads, behind BN and ReLU, is zero with this probability, and else divided by
+    /// the probability that it is not. What is dropped is a function of seed, iteration, unit and element alone. `probability` is at
+    /// least 0 and below 1.
+    ///
+    /// Networks of units of a single convolution refuse it.
+    pub fn with_unit_dropout(self, probability: f64) -> Self {
+        Self { unit_dropout: Some(probability).filter(|probability| *probability > 0.), ..self }
     }
 
     /// Keeps a [`UnitTrace`] of every unit, those without a branch left out; the branch and the addition then run apart.
@@ -208,6 +226,11 @@ impl Pass {
         self.is_training && self.stochastic_depth.is_some()
     }
 
+    /// Whether values between the convolutions of units are dropped.
+    pub(crate) fn drops_in_units(&self) -> bool {
+        self.is_training && self.unit_dropout.is_some()
+    }
+
     /// What becomes of the present unit's branch.
     pub(super) fn branch(&self) -> Branch {
         let Some(probability) = self.stochastic_depth.filter(|_| self.is_training) else {
@@ -226,10 +249,16 @@ impl Pass {
         Some(self.dropped(BEHIND_UNITS, shape, keep, (1. / keep) as f32, device))
     }
 
+    /// What the values in front of the present unit's last convolution are multiplied by, if some are dropped.
+    pub(super) fn of_unit(&self, shape: [usize; 4], device: &Device) -> Option<Tensor<4>> {
+        let keep = 1. - self.unit_dropout.filter(|_| self.is_training)?;
+        Some(self.dropped(self.units_passed + INSIDE_UNITS, shape, keep, (1. / keep) as f32, device))
+    }
+
     /// What is drawn for a unit, counted from 1.
     fn random(&self, unit: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        // Units are far fewer than 2^20, iterations than 2^43; the top bit keeps clear of other streams.
+        // Units are far fewer than 2^19, iterations than 2^43; the top bit keeps clear of other streams.
         random.set_stream(1 << 63 | self.iteration << 20 | unit);
         random
     }
@@ -269,6 +298,9 @@ impl Pass {
 
 /// The number, as one of a unit, of what is behind the units.
 const BEHIND_UNITS: u64 = 0;
+
+/// What is added to a unit's number for what is inside it; that number itself is for the unit's paths.
+const INSIDE_UNITS: u64 = 1 << 19;
 
 /// Elements of a mask that a thread draws at a time.
 const PIECE: usize = 1 << 14;

@@ -13,7 +13,7 @@ use super::unit::ResidualUnit;
 use super::weights::NamedMapper;
 use crate::ops::{self, Addition, Engine};
 use residua_infer::network::{
-    NetworkError, Part, Parts, Plan, ResNetConfig, StemPlan, Trunk, Weighting, is_trained,
+    Block, NetworkError, Part, Parts, Plan, ResNetConfig, StemPlan, Trunk, Weighting, is_trained,
 };
 
 /// A residual network (paper section 3).
@@ -260,6 +260,9 @@ impl ResNet {
                 let shortcut = self.config.shortcut.to_string();
                 return Err(NetworkError::StochasticDepth { shortcut });
             }
+            if pass.drops_in_units() && self.config.block == Block::Single {
+                return Err(NetworkError::UnitDropout);
+            }
             if let (Weighting::Mask { .. }, Some(given)) = (weighting, pass.given_masks())
                 && given != units
             {
@@ -278,7 +281,7 @@ impl Stem {
             let (values, moments) = ops::convolve_with_moments(images, weight, stride, groups);
             return FeatureMap { values, moments: Some(moments), seam: None };
         }
-        let mut x = self.conv.forward(images, None, false, None, pass);
+        let mut x = self.conv.forward(images, pass);
         let is_activated = self.plan.is_activated;
         if self.plan.has_pooling {
             let norm = self.norm.as_ref().map(|norm| norm.prepare(&x, pass));

@@ -10,7 +10,6 @@ use super::pass::{Branch, Pass, UnitTrace};
 use crate::ops::{
     self, Addition, Engine, MomentsSource, Seam, Seams, UnitBranch, UnitLayer, UnitOptions, UnitProjection,
 };
-use residua_infer::Precision;
 use residua_infer::network::{Entry, Exit, NormPlan, UnitPlan, Weighting};
 
 /// `x_{l+1} = f(h(x_l) + F(x_l))`: a residual unit (paper Eq. 1 and 2).
@@ -151,7 +150,8 @@ impl ResidualUnit {
 
     /// Whether this pass takes the unit as one operation.
     fn is_one_operation(&self, pass: &Pass) -> bool {
-        self.plan.adds_paths_unweighted() && pass.engine() == Engine::Fused && !pass.keeps_traces()
+        let is_plain = self.plan.adds_paths_unweighted() && !pass.drops_in_units();
+        is_plain && pass.engine() == Engine::Fused && !pass.keeps_traces()
     }
 
     /// The whole unit as one operation.
@@ -168,7 +168,7 @@ impl ResidualUnit {
             source: if pass.is_training() { MomentsSource::Batch } else { MomentsSource::Running },
             groups: self.norms.iter().flatten().next().map_or(1, |norm| norm.groups(batch)),
             keeps_first: pass.memory() != Memory::Balanced,
-            precision: if pass.is_training() { pass.precision } else { Precision::F32 },
+            precision: pass.precision_of_units(),
         };
         let inner: Vec<&BatchNorm> = self.inner_norms().collect();
         let exit = self.norm(self.plan.norms.exit);
@@ -224,7 +224,14 @@ impl ResidualUnit {
         };
         let mut inner = self.inner_norms();
         for (index, conv) in self.convolutions.iter().enumerate() {
-            x = conv.forward(x, norm, is_activated, addend.take_if(|_| index == last), pass);
+            if index == last
+                && let Some(factors) = pass.of_unit(x.dims(), &x.device())
+            {
+                x = merge(x, norm.take(), is_activated, Addition::None, false, pass) * factors;
+                is_activated = false;
+            }
+            let addend = addend.take_if(|_| index == last);
+            x = conv.forward_in_unit(x, norm, is_activated, addend, pass);
             (norm, is_activated) = (inner.next(), true);
         }
         let norm = self.norm(self.plan.norms.exit);

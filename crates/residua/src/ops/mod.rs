@@ -243,9 +243,12 @@ pub fn update_running_statistics(
 /// `y = weight * relu(norm(x)) + addend`; `*` is a convolution whose padding is half the kernel's size.
 ///
 /// `x`: `[batch, height, width, inputs]`; `weight`: `[outputs, inputs, size, size]`, size odd; `addend` and result:
-/// `[batch, ceil(height / stride), ceil(width / stride), outputs]`.
+/// `[batch, ceil(height / stride), ceil(width / stride), outputs]`. What is multiplied is rounded to `precision` by the backend
+/// extension on the CPU.
+#[expect(clippy::too_many_arguments, reason = "the parts of one formula")]
 pub fn convolve(
     engine: Engine,
+    precision: Precision,
     x: Tensor<4>,
     norm: Option<Normalise>,
     is_activated: bool,
@@ -259,7 +262,7 @@ pub fn convolve(
         source: source(&norm),
         groups: None,
         is_rounded: false,
-        precision: Precision::F32,
+        precision,
     };
     let (x, norm, weight, addend) =
         (x.into_dispatch(), norm_dispatch(norm), weight.into_dispatch(), optional_dispatch(addend));
@@ -311,7 +314,7 @@ pub fn linear(engine: Engine, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     }
     // The vectors are an image's pixels. Otherwise the gradient of a thousand classes' weights takes one thread a fiftieth of a step.
     let (x, weight) = (x.reshape([1, batch, 1, inputs]), weight.reshape([outputs, inputs, 1, 1]));
-    convolve(engine, x, None, false, weight, 1, None).reshape([batch, outputs])
+    convolve(engine, Precision::F32, x, None, false, weight, 1, None).reshape([batch, outputs])
 }
 
 /// The mean of `relu(norm(x))` over the pixels of each image, normalisation and ReLU optional: `[batch, channels]` of

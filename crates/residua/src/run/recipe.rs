@@ -270,6 +270,7 @@ mod tests {
             recipe.fine_tuning.layer_decay = Some(0.75);
             recipe.regularisation.stochastic_depth = Some(0.5);
             recipe.regularisation.dropout = Some(0.3);
+            recipe.regularisation.unit_dropout = Some(0.2);
             let text = recipe.to_toml();
             assert!(
                 text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),

@@ -8,8 +8,8 @@ use super::precision::check_precision;
 use super::run_images::RunImages;
 use crate::data::{Normalisation, normalisation_of};
 use crate::device::free_memory;
-use crate::nn::{Memory, ResNet};
-use crate::run::{Recipe, RunError};
+use crate::nn::{Memory, ResNet, Workload};
+use crate::run::{OptimiserKind, Recipe, RunError};
 use residua_infer::weights::WeightsInfo;
 
 /// All of a run that needs no folder.
@@ -44,12 +44,11 @@ impl Ready {
         check_precision(config.precision, &machine.device, machine.engine)?;
         let (batch, height, width) = (recipe.optimiser.batch, training.height(), training.width());
         let free = free_memory(&machine.device);
-        let frozen = &recipe.fine_tuning.frozen;
-        let memory = machine.memory.resolve_plan(&config, &plan, frozen, batch, height, width, free)?;
+        let memory = machine.memory.resolve_plan(&config, &plan, &workload(recipe, height, width), free)?;
         config.check_input(height, width)?;
         config.check_batch(batch, height, width)?;
         let network = ResNet::of_plan(&config, plan, recipe.seed, &machine.device.clone().autodiff());
-        let network = network.freeze(frozen)?;
+        let network = network.freeze(&recipe.fine_tuning.frozen)?;
         let weights = recipe.loss.class_weights.as_ref();
         let weights = weights.map(|weights| weights.of_classes(training.classes(), training.labels()));
         let loss = Loss::new(&recipe.loss, weights.transpose()?.unwrap_or_default());
@@ -82,5 +81,18 @@ impl Ready {
             Some((_, difference)) => Err(RunError::OtherImages { difference }),
             None => Ok(()),
         }
+    }
+}
+
+/// What this recipe trains with, as far as it takes memory.
+fn workload(recipe: &Recipe, height: usize, width: usize) -> Workload {
+    let Recipe { optimiser, regularisation, fine_tuning, .. } = recipe;
+    let has_second_mean = optimiser.kind == OptimiserKind::AdamW;
+    let more = [has_second_mean, optimiser.accumulate > 1, optimiser.average_decay.is_some()];
+    Workload {
+        frozen: fine_tuning.frozen.clone(),
+        more_copies: more.into_iter().map(u64::from).sum(),
+        drops_in_units: regularisation.unit_dropout.is_some(),
+        ..Workload::new(optimiser.batch, height, width)
     }
 }

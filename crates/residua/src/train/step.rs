@@ -8,7 +8,7 @@ use super::segments::by_segments;
 use super::sgd::Sgd;
 use crate::data::Batch;
 use crate::evaluate::images;
-use crate::nn::{Memory, NetworkError, Pass, ResNet, lean_segment};
+use crate::nn::{Memory, NetworkError, Pass, ResNet, Workload, lean_segment};
 use crate::ops;
 
 /// One step on `batch`: forward, mean cross-entropy, backward, SGD. The network after it, and what the batch taught.
@@ -143,9 +143,12 @@ fn backward_of_batch(
     match pass.memory() {
         Memory::Fast | Memory::Balanced => Ok(objective.backward(network.forward(images, pass)?)),
         Memory::Lean => {
-            let (count, height, width) = (batch.len(), batch.height, batch.width);
-            let length =
-                lean_segment(network.config(), network.plan(), network.frozen(), count, height, width)?;
+            let workload = Workload {
+                frozen: network.frozen().clone(),
+                drops_in_units: pass.drops_in_units(),
+                ..Workload::new(batch.len(), batch.height, batch.width)
+            };
+            let length = lean_segment(network.config(), network.plan(), &workload)?;
             by_segments(network, images, objective, length, pass)
         }
     }

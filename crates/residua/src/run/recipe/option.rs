@@ -117,6 +117,8 @@ pub enum RecipeOption {
     StochasticDepth,
     /// The probability that a feature is dropped in front of the classifier.
     Dropout,
+    /// The probability that a value between the convolutions of a unit is dropped.
+    UnitDropout,
     /// The parts of the network that are left as they are.
     Frozen,
     /// The classifier's learning rate.
@@ -194,6 +196,7 @@ words!(RecipeOption, "option", {
     ClassWeights => "loss.class_weights",
     StochasticDepth => "regularisation.stochastic_depth",
     Dropout => "regularisation.dropout",
+    UnitDropout => "regularisation.unit_dropout",
     Frozen => "fine_tuning.frozen",
     ClassifierLearningRate => "fine_tuning.classifier_learning_rate",
     LayerDecay => "fine_tuning.layer_decay",
@@ -272,6 +275,7 @@ impl RecipeOption {
             | Self::ClassWeights
             | Self::StochasticDepth
             | Self::Dropout
+            | Self::UnitDropout
             | Self::Frozen
             | Self::ClassifierLearningRate
             | Self::LayerDecay => false,
@@ -329,6 +333,7 @@ mod tests {
         recipe.loss.class_weights = Some(ClassWeights::Balanced);
         recipe.regularisation.stochastic_depth = Some(0.5);
         recipe.regularisation.dropout = Some(0.3);
+        recipe.regularisation.unit_dropout = Some(0.3);
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

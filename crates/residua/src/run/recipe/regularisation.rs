@@ -16,13 +16,17 @@ pub struct Regularisation {
     /// The probability that a feature is dropped in front of the classifier ([`Pass::with_dropout`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
+    /// The probability that a value between the convolutions of a unit is dropped ([`Pass::with_unit_dropout`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_dropout: Option<f64>,
 }
 
 impl Regularisation {
     /// A training pass that drops what is to be dropped.
     pub(crate) fn of_pass(&self, pass: Pass) -> Pass {
-        let Self { stochastic_depth, dropout } = *self;
+        let Self { stochastic_depth, dropout, unit_dropout } = *self;
         pass.with_stochastic_depth(stochastic_depth.unwrap_or_default())
             .with_dropout(dropout.unwrap_or_default())
+            .with_unit_dropout(unit_dropout.unwrap_or_default())
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 
-use residua_infer::network::{NetworkError, Shortcut, Weighting};
+use residua_infer::network::{Block, NetworkError, Shortcut, Weighting};
 use residua_infer::view::ViewError;
 
 use super::{
@@ -206,10 +206,19 @@ impl Recipe {
     }
 
     fn check_regularisation(&self) -> Result<(), InvalidOption> {
-        let Regularisation { stochastic_depth, dropout } = self.regularisation;
+        let Regularisation { stochastic_depth, dropout, unit_dropout } = self.regularisation;
         let rule = "must be at least 0 and below 1, usually up to 0.5";
-        if let Some(probability) = dropout {
-            require((0.0..1.0).contains(&probability), RecipeOption::Dropout, probability, rule)?;
+        for (option, probability) in
+            [(RecipeOption::Dropout, dropout), (RecipeOption::UnitDropout, unit_dropout)]
+        {
+            let probability = probability.unwrap_or_default();
+            require((0.0..1.0).contains(&probability), option, probability, rule)?;
+        }
+        if let Some(probability) = unit_dropout.filter(|probability| *probability > 0.)
+            && self.network.resolve(1).is_ok_and(|network| network.block == Block::Single)
+        {
+            let problem = OptionProblem::Network(NetworkError::UnitDropout);
+            return Err(InvalidOption::new(RecipeOption::UnitDropout, probability, problem));
         }
         let Some(probability) = stochastic_depth else { return Ok(()) };
         let option = RecipeOption::StochasticDepth;
@@ -436,6 +445,17 @@ mod tests {
             (
                 error(|recipe| recipe.regularisation.dropout = Some(-0.1)),
                 "regularisation.dropout = -0.1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| recipe.regularisation.unit_dropout = Some(1.)),
+                "regularisation.unit_dropout = 1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| {
+                    recipe.regularisation.unit_dropout = Some(0.3);
+                    recipe.network.block = Some(Block::Single);
+                }),
+                "regularisation.unit_dropout = 0.3: dropout between a unit's convolutions wants basic or bottleneck units",
             ),
             (
                 error(|recipe| recipe.regularisation.stochastic_depth = Some(f64::NAN)),
