@@ -1,7 +1,7 @@
 //! The options that say how training images are varied.
 
 use clap::Args;
-use residua::data::{Augmentation, AutoAugment};
+use residua::data::{Augmentation, AutoAugment, Mirror};
 use residua::run::DataOptions;
 
 use crate::usage::whole;
@@ -17,6 +17,9 @@ pub(crate) struct AugmentationArguments {
     /// Take training images as they are, as --augment none does.
     #[arg(long, conflicts_with = "augment")]
     no_augment: bool,
+    /// How an epoch's training images are mirrored, left for right [default: random].
+    #[arg(long, value_name = "HOW", value_parser = words::<Mirror>())]
+    mirror: Option<Mirror>,
     /// Areas of crops by scale-aspect, from which to which, as shares of the picture's [default: 0.08,1].
     #[arg(long, value_name = "FROM,TO", value_parser = span)]
     crop_scale: Option<[f64; 2]>,
@@ -63,6 +66,7 @@ impl AugmentationArguments {
         if no_augment {
             data.augmentation = Some(Augmentation::None);
         }
+        data.mirror = self.mirror.unwrap_or(data.mirror);
         data.crop_scale = crop_scale.or(data.crop_scale);
         data.crop_ratio = crop_ratio.or(data.crop_ratio);
         data.flips_vertically |= flip_vertical;

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::Args;
-use residua::run::{DecayScope, OptimiserKind, Recipe, Schedule, ScheduleKind, Warmup, WarmupKind};
+use residua::run::{
+    DecayScope, OptimiserKind, Recipe, Schedule, ScheduleKind, SmallCrops, Warmup, WarmupKind,
+};
 use residua::train::RunImages;
 
 use super::length::Length;
@@ -54,6 +56,10 @@ pub(super) struct ScheduleArguments {
     /// of 64000 in paper-cifar; in proportion for other lengths].
     #[arg(long, value_name = "N:LR[:gradual]", allow_hyphen_values = true)]
     warmup: Option<WarmupChoice>,
+    /// Begin on crops of SIZE x SIZE pixels of the training images, so long in iterations, epochs or parts of the run, such as
+    /// 24:60%: steps take less time there; images must be shifted, as they are by default; `none` for whole images [default: none].
+    #[arg(long, value_name = "SIZE:N")]
+    small_crops: Option<SmallCropsChoice>,
     /// Momentum [default: 0.9].
     #[arg(long, value_name = "X")]
     momentum: Option<f64>,
@@ -152,6 +158,12 @@ impl ScheduleArguments {
                 kind,
             });
         }
+        if let Some(SmallCropsChoice(small)) = self.small_crops {
+            recipe.schedule.small_crops = small.map(|(size, length)| SmallCrops {
+                iterations: length.in_iterations(iterations, epoch),
+                size,
+            });
+        }
         Ok(images)
     }
 
@@ -178,7 +190,8 @@ impl ScheduleArguments {
     fn has_lengths_in_epochs(&self) -> bool {
         let decay_at = self.decay_at.iter().flat_map(|DecayAt(decay_at)| decay_at.iter().copied());
         let warmup = self.warmup.and_then(|WarmupChoice(warmup)| Some(warmup?.length));
-        decay_at.chain(warmup).any(Length::is_in_epochs)
+        let small_crops = self.small_crops.and_then(|SmallCropsChoice(small)| Some(small?.1));
+        decay_at.chain(warmup).chain(small_crops).any(Length::is_in_epochs)
     }
 }
 
@@ -188,7 +201,7 @@ const ADAMW_USUAL: (f64, f64) = (0.001, 0.01);
 /// The learning rate of the named recipes.
 const SGD_RATE: f64 = 0.1;
 
-/// Brings steps and warm-up of a run of `before` iterations to one of `now`; what is left of them without an iteration is dropped.
+/// Brings steps, warm-up and small crops of a run of `before` iterations to one of `now`; what is left of them without an iteration is dropped.
 fn scale(schedule: &mut Schedule, before: u64, now: u64) {
     let scaled = |at: u64| (u128::from(at) * u128::from(now) / u128::from(before)) as u64;
     let mut decay_at: Vec<u64> = schedule.decay_at.iter().map(|&at| scaled(at)).collect();
@@ -201,6 +214,9 @@ fn scale(schedule: &mut Schedule, before: u64, now: u64) {
     };
     let warmup = schedule.warmup.map(|warmup| Warmup { iterations: nearest(warmup.iterations), ..warmup });
     schedule.warmup = warmup.filter(|warmup| warmup.iterations > 0);
+    let small = schedule.small_crops;
+    let small = small.map(|small| SmallCrops { iterations: nearest(small.iterations), ..small });
+    schedule.small_crops = small.filter(|small| small.iterations > 0);
 }
 
 /// Says so where the whole run is a warm-up.
@@ -272,5 +288,23 @@ impl FromStr for WarmupChoice {
         let learning_rate = learning_rate.parse().map_err(|_| wrong)?;
         let kind = kind.parse().map_err(|_| wrong)?;
         Ok(Self(Some(WarmupOfLength { length, learning_rate, kind })))
+    }
+}
+
+/// Size and length of a start on small crops.
+#[derive(Debug, Clone, Copy)]
+struct SmallCropsChoice(Option<(usize, Length)>);
+
+impl FromStr for SmallCropsChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write SIZE:LENGTH, such as 24:60% or 24:12epochs, or none";
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let (size, length) = text.split_once(':').ok_or(wrong)?;
+        let size = size.trim().parse().map_err(|_| wrong)?;
+        Ok(Self(Some((size, length.parse().map_err(|_| wrong)?))))
     }
 }

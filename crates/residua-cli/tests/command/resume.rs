@@ -274,7 +274,8 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
     let wide = RUN.replace("preresnet8", "wrn-10-2");
     let original = format!("{RUN} --ordering original --dimensions b");
     for (name, run) in [("wide", wide), ("original", original)] {
-        let run = format!("{run} --stochastic-depth 0.6 --dropout 0.3 --unit-dropout 0.2");
+        let run = format!("{run} --stochastic-depth 0.6 --dropout 0.3 --unit-dropout 0.2 --mirror alternate");
+        let run = format!("{run} --small-crops 24:10");
         sandbox.succeed(&format!("{run} --checkpoint-every 8 --keep 9 --out {name}"));
         let recipe = fs::read_to_string(sandbox.at(name).join("recipe.toml")).unwrap();
         let section = "[regularisation]\nstochastic_depth = 0.6\ndropout = 0.3\nunit_dropout = 0.2\n";
@@ -290,6 +291,8 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
             ("--stochastic-depth 0", "--stochastic-depth was 0.6, now not set"),
             ("--dropout 0.2", "--dropout was 0.3, now 0.2"),
             ("--unit-dropout 0", "--unit-dropout was 0.2, now not set"),
+            ("--small-crops 24:11", "--small-crops (iterations) was 10, now 11"),
+            ("--mirror random", "--mirror was alternate, now not set"),
         ] {
             let ended = sandbox.run(&format!("train --resume {name} --iterations 30 {option}"));
             assert!(ended.code == Some(2) && ended.stderr.contains(named), "{}", ended.stderr);

@@ -5,6 +5,7 @@ mod colour;
 mod draw;
 mod erasing;
 mod flip;
+mod mirror;
 mod options;
 mod random_crop;
 mod shift;
@@ -23,6 +24,7 @@ use self::trivial::Operation;
 use residua_infer::normalisation::Normalisation;
 
 pub use self::auto_augment::AutoAugment;
+pub use self::mirror::Mirror;
 pub use self::options::{AugmentationOption, AugmentationOptions, InvalidAugmentation};
 use super::{dataset::Dataset, error::DataError, images::Images};
 use residua_infer::words;
@@ -51,6 +53,22 @@ words!(Augmentation, "augmentation", {
     ScaleAspect => "scale-aspect": "a random part of 8 to 100 % of the area and of an aspect ratio of 3/4 to 4/3, mirrored",
 });
 
+/// What of a training image's crop is not left to chance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Framing {
+    /// Side of a crop that is smaller than the images, which then have to be shifted; else it is as large.
+    pub(super) crop: Option<usize>,
+    /// Whether the image is mirrored, if that is decided.
+    pub(super) is_mirrored: Option<bool>,
+}
+
+impl Framing {
+    /// Height and width of what is made of these images.
+    pub(super) fn size(self, images: &Images) -> [usize; 2] {
+        self.crop.map_or([images.height(), images.width()], |side| [side; 2])
+    }
+}
+
 /// Makes training images of pictures.
 #[derive(Clone, Debug)]
 pub(super) struct Variation {
@@ -66,7 +84,8 @@ impl Variation {
         Self { options, changed: Vec::new(), values: Vec::new() }
     }
 
-    /// Writes image `index`, varied as `random` says and normalised, `[height, width, channel]`, to `out`.
+    /// Writes image `index`, varied as `random` says and normalised, `[height, width, channel]`, to `out`, which is as large as `framing`
+    /// says.
     ///
     /// The order of what is drawn is fixed, as runs go on from it: where images are shifted operation, colour, shift and flip; else crop,
     /// flip, operation and colour; then erasing and cutout. So shifted images are padded with their mean, whatever has become of their
@@ -76,22 +95,25 @@ impl Variation {
         images: &Images,
         index: usize,
         normalisation: &Normalisation,
+        framing: Framing,
         random: &mut impl Rng,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        let (height, width) = (images.height(), images.width());
+        let width = images.width();
+        let [of_height, of_width] = framing.size(images);
         if self.options.crop == Augmentation::Shift {
             let pixels = images.image(index)?;
             let mut values = std::mem::take(&mut self.values);
             values.resize(pixels.len(), 0.0);
             self.change(&pixels, width, normalisation, random, &mut values);
-            Shift::default().apply(&values, height, width, random, out);
+            let shift = if framing.crop.is_some() { Shift::INSIDE } else { Shift::default() };
+            shift.apply(&values, width, [of_height, of_width], framing.is_mirrored, random, out);
             self.values = values;
             if self.is_flipped(random) {
-                flip_vertically(out, width);
+                flip_vertically(out, of_width);
             }
         } else {
-            let mut pixels = self.crop(images, index, random)?;
+            let mut pixels = self.crop(images, index, framing.is_mirrored, random)?;
             if self.is_flipped(random) {
                 flip_vertically(pixels.to_mut(), width);
             }
@@ -99,10 +121,10 @@ impl Variation {
         }
         let AugmentationOptions { random_erasing, cutout, .. } = self.options;
         if random_erasing > 0.0 && random.random_bool(random_erasing) {
-            erase_at_random(out, height, width, random);
+            erase_at_random(out, of_height, of_width, random);
         }
         if cutout > 0 {
-            cut_out(out, height, width, cutout, random);
+            cut_out(out, of_height, of_width, cutout, random);
         }
         Ok(())
     }
@@ -112,6 +134,7 @@ impl Variation {
         &self,
         images: &'a Images,
         index: usize,
+        is_mirrored: Option<bool>,
         random: &mut impl Rng,
     ) -> Result<Cow<'a, [u8]>, DataError> {
         let AugmentationOptions { crop, crop_scale, crop_ratio, .. } = self.options;
@@ -122,7 +145,13 @@ impl Variation {
                 RandomCrop::ScaleAspect(Shape { areas: crop_scale, ratios: crop_ratio })
             }
         };
-        Ok(Cow::Owned(crop.draw(&images.picture(index)?, images.height(), images.width(), random)))
+        Ok(Cow::Owned(crop.draw(
+            &images.picture(index)?,
+            images.height(),
+            images.width(),
+            is_mirrored,
+            random,
+        )))
     }
 
     fn is_flipped(&self, random: &mut impl Rng) -> bool {

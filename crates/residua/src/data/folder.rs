@@ -372,6 +372,7 @@ mod tests {
             workers: NonZeroUsize::new(workers).unwrap(),
             start: 0,
             mixing: Default::default(),
+            small_crops: None,
         }
     }
 

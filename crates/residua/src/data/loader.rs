@@ -5,7 +5,9 @@ use std::{num::NonZeroUsize, sync::Arc};
 use residua_infer::normalisation::Normalisation;
 
 use super::{
-    augmentation::{Augmentation, AugmentationOptions, Variation},
+    augmentation::{
+        Augmentation, AugmentationOption, AugmentationOptions, Framing, InvalidAugmentation, Variation,
+    },
     batch::{Batch, Mixture},
     dataset::Dataset,
     error::DataError,
@@ -39,10 +41,21 @@ pub struct LoaderConfig {
     pub augmentation: AugmentationOptions,
     /// How images are mixed in pairs.
     pub mixing: Mixing,
+    /// Crops at the beginning of the stream that are smaller than the images, which then have to be shifted.
+    pub small_crops: Option<SmallSamples>,
     /// Threads that make batches ahead of time; the batches do not depend on it.
     pub workers: NonZeroUsize,
     /// Samples of the stream to skip: those drawn before training was interrupted.
     pub start: u64,
+}
+
+/// The first samples of a stream, as small crops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SmallSamples {
+    /// How many samples; a batch that begins before has small crops.
+    pub count: u64,
+    /// Height and width of the crops.
+    pub size: usize,
 }
 
 impl LoaderConfig {
@@ -56,6 +69,7 @@ impl LoaderConfig {
             sampling: Sampling::default(),
             augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
+            small_crops: None,
             workers: NonZeroUsize::MIN,
             start: 0,
         }
@@ -145,33 +159,52 @@ impl Sampler {
     ) -> Result<Self, DataError> {
         normalisation.check(images.height(), images.width())?;
         config.augmentation.check(images.height(), images.width())?;
+        if let Some(SmallSamples { size, .. }) = config.small_crops {
+            let is_shifted = config.augmentation.crop == Augmentation::Shift;
+            let is_possible = is_shifted && (1..=images.height().min(images.width())).contains(&size);
+            let cutout = config.augmentation.cutout;
+            if !is_possible || size < cutout {
+                let rule = "must be at most the images' shorter side, at least that of what is cut out, and of images that are shifted";
+                let (option, given) = (AugmentationOption::SmallCrops, size.to_string());
+                return Err(InvalidAugmentation { option, given, rule }.into());
+            }
+        }
         let variation = Variation::new(config.augmentation);
         Ok(Self { images, normalisation: Arc::new(normalisation), config, variation, order: None })
     }
 
     fn batch(&mut self, number: u64) -> Result<Batch, DataError> {
-        let (height, width) = (self.images.height(), self.images.width());
-        let (size, batch_size) = (height * width * Dataset::CHANNELS, self.config.batch_size.get());
+        let batch_size = self.config.batch_size.get();
         let first_sample = self.config.start + number * batch_size as u64;
+        let [height, width] = self.size_at(first_sample);
+        let size = height * width * Dataset::CHANNELS;
         let (mut images, mut labels) = (vec![0.0; batch_size * size], Vec::with_capacity(batch_size));
         for (sample, out) in (first_sample..).zip(images.chunks_exact_mut(size)) {
             let index = self.index_of(sample);
-            let index = self.draw(index, sample, out)?;
+            let index = self.draw(index, sample, [height, width], out)?;
             labels.push(self.images.labels()[index]);
         }
         let epoch = first_sample / self.images.len() as u64;
-        let mixtures = self.mix(first_sample, &mut images, &labels)?;
+        let mixtures = self.mix(first_sample, [height, width], &mut images, &labels)?;
         Ok(Batch { first_sample, epoch, mixtures, ..Batch::new(images, labels, height, width) })
+    }
+
+    /// Height and width of the images of a batch that begins with this sample.
+    pub(super) fn size_at(&self, first_sample: u64) -> [usize; 2] {
+        match self.config.small_crops {
+            Some(small) if first_sample < small.count => [small.size; 2],
+            _ => [self.images.height(), self.images.width()],
+        }
     }
 
     /// Mixes the images of a batch in pairs, if they are to be; what came into each.
     pub(super) fn mix(
         &mut self,
         first_sample: u64,
+        [height, width]: [usize; 2],
         images: &mut [f32],
         labels: &[u16],
     ) -> Result<Vec<Mixture>, DataError> {
-        let (height, width) = (self.images.height(), self.images.width());
         let size = height * width * Dataset::CHANNELS;
         let mut mixtures = Vec::new();
         while mixtures.len() < labels.len() {
@@ -191,7 +224,7 @@ impl Sampler {
             let mut other = vec![0.0; size];
             let sample = sample ^ 1;
             let index = self.index_of(sample);
-            let index = self.draw(index, sample, &mut other)?;
+            let index = self.draw(index, sample, [height, width], &mut other)?;
             match is_first {
                 true => mix.apply(width, Dataset::CHANNELS, own, &mut other),
                 false => mix.apply(width, Dataset::CHANNELS, &mut other, own),
@@ -219,13 +252,23 @@ impl Sampler {
 
     /// Writes image `index`, varied, to `out`; which image that was. The place of an unreadable image is taken by the next readable
     /// one, whoever found it unreadable first: so the stream stays a function of the seed and the files.
-    pub(super) fn draw(&mut self, index: usize, sample: u64, out: &mut [f32]) -> Result<usize, DataError> {
-        let images = self.images.len();
-        for index in (index..images).chain(0..index) {
-            let mut random = random_stream(self.config.seed, Purpose::Augmentation, sample);
-            match self.variation.draw(&self.images, index, &self.normalisation, &mut random, out) {
+    pub(super) fn draw(
+        &mut self,
+        index: usize,
+        sample: u64,
+        size: [usize; 2],
+        out: &mut [f32],
+    ) -> Result<usize, DataError> {
+        let Self { images, normalisation, config, variation, .. } = self;
+        let count = images.len();
+        let crop = (size != [images.height(), images.width()]).then_some(size[0]);
+        for index in (index..count).chain(0..index) {
+            let is_mirrored = config.augmentation.mirror.decides(config.seed, sample / count as u64, index);
+            let framing = Framing { crop, is_mirrored };
+            let mut random = random_stream(config.seed, Purpose::Augmentation, sample);
+            match variation.draw(images, index, normalisation, framing, &mut random, out) {
                 Ok(()) => return Ok(index),
-                Err(reason) => self.images.note_unreadable(index, reason)?,
+                Err(reason) => images.note_unreadable(index, reason)?,
             }
         }
         Err(DataError::Inconsistent {
@@ -242,8 +285,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::AutoAugment;
     use crate::data::random_stream::permutation;
+    use crate::data::{AutoAugment, Mirror};
 
     /// `images` pictures of 2x2 pixels, picture `k` labelled `k` and all of brightness `k`.
     fn dataset(images: usize) -> Arc<Images> {
@@ -260,6 +303,7 @@ mod tests {
             sampling: Sampling::default(),
             augmentation: Augmentation::Shift.into(),
             mixing: Mixing::default(),
+            small_crops: None,
             workers: NonZeroUsize::MIN,
             start: 0,
         }
@@ -344,6 +388,64 @@ mod tests {
                 let [one, other] = [2 * pair, 2 * pair + 1].map(|sample| (all.1[sample], all.2[sample]));
                 prop_assert_eq!((one.0.label, other.0.label, one.0.share), (other.1, one.1, other.0.share));
             }
+        }
+    }
+
+    #[test]
+    fn two_epochs_show_every_image_both_ways_where_mirroring_alternates() {
+        // The left half of each image is dark.
+        let pixels = [[0u8; 6], [200; 6]].concat().repeat(40 * 2);
+        let dataset =
+            Dataset::new("tiny", (0..40).map(|k| k.to_string()).collect(), (2, 4), pixels, (0..40).collect());
+        let dataset = Arc::new(dataset.unwrap().into());
+        let mut options = AugmentationOptions::from(Augmentation::Shift);
+        options.mirror = Mirror::Alternate;
+        let batches = take(&mut open(&dataset, config(40).with_augmentation(options)), 4);
+        let mirrored: Vec<Vec<u16>> = batches
+            .iter()
+            .map(|batch| {
+                // Of a shifted image at least some pixels are of each half, unless all of it is border.
+                let seen = batch.labels.iter().zip(batch.images.chunks(24));
+                let of_light = (200.0f32 / 255.0 - 0.4) / 0.2;
+                let is_mirrored = |image: &[f32]| {
+                    let rows = image.chunks(12).find(|row| row.iter().any(|value| *value != 0.0));
+                    let row = rows?.chunks(3).map(|pixel| pixel[0]).collect::<Vec<_>>();
+                    let dark = row.iter().position(|value| *value < 0.0)?;
+                    let light = row.iter().position(|value| (*value - of_light).abs() < 1e-4)?;
+                    Some(light < dark)
+                };
+                let mut labels: Vec<u16> = seen
+                    .filter(|(_, image)| is_mirrored(image) == Some(true))
+                    .map(|(label, _)| *label)
+                    .collect();
+                labels.sort_unstable();
+                labels
+            })
+            .collect();
+        for epochs in mirrored.windows(2) {
+            assert!(
+                !epochs[0].is_empty() && epochs[0].iter().all(|label| !epochs[1].contains(label)),
+                "{mirrored:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_that_begins_with_small_crops_goes_on_with_whole_images() {
+        let pixels = (0..20 * 12 * 12 * 3).map(|k| (k % 251) as u8).collect();
+        let dataset = Dataset::new("tiny", vec!["all".into()], (12, 12), pixels, vec![0; 20]).unwrap();
+        let dataset = Arc::new(dataset.into());
+        let small_crops = Some(SmallSamples { count: 10, size: 8 });
+        let small = |start: u64| LoaderConfig { small_crops, start, ..config(5) };
+        let batches = take(&mut open(&dataset, small(0)), 4);
+        let sizes: Vec<_> =
+            batches.iter().map(|batch| (batch.height, batch.width, batch.images.len())).collect();
+        assert_eq!(sizes, [(8, 8, 5 * 192), (8, 8, 5 * 192), (12, 12, 5 * 432), (12, 12, 5 * 432)]);
+        assert!(take(&mut open(&dataset, small(5)), 3) == batches[1..]);
+        assert!(take(&mut open(&dataset, config(5)), 4)[2..] == batches[2..]);
+        for workers in [2, 3] {
+            let workers = NonZeroUsize::new(workers).unwrap();
+            assert!(take(&mut open(&dataset, LoaderConfig { workers, ..small(0) }), 4) == batches);
         }
     }
 

@@ -32,7 +32,7 @@ mod unreadable;
 mod validation;
 
 pub use augmentation::{
-    Augmentation, AugmentationOption, AugmentationOptions, AutoAugment, InvalidAugmentation,
+    Augmentation, AugmentationOption, AugmentationOptions, AutoAugment, InvalidAugmentation, Mirror,
 };
 pub use batch::{Batch, Mixture, evaluation_batches};
 pub(crate) use batch::{NumberedBatch, evaluation_batch};
@@ -44,7 +44,7 @@ pub use downloadable::{Downloadable, data_folder};
 pub use error::DataError;
 pub use folder::ImageFolder;
 pub use images::Images;
-pub use loader::{Loader, LoaderConfig};
+pub use loader::{Loader, LoaderConfig, SmallSamples};
 pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
 pub use preview::{Preview, PreviewedImage};

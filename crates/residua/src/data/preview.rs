@@ -39,7 +39,8 @@ impl Preview {
     /// The first `count` images of the stream that a [`Loader`](super::Loader) of this `config` makes, or all images if there are fewer,
     /// each varied `variations` times and mixed, their normalisation undone.
     ///
-    /// The first variation of image k is sample k of the stream, whatever `config` says of its start. The others are varied as the samples
+    /// The first variation of image k is sample k of the stream, whatever `config` says of its start; where the stream begins with small
+    /// crops, all are small, in the middle of the mean colour. The others are varied as the samples
     /// in the same place of the next epochs are, so without shuffling they are those samples.
     ///
     /// # Errors
@@ -56,14 +57,15 @@ impl Preview {
         let sampler = Sampler::new(images.clone(), normalisation.clone(), config.clone())?;
         let (count, epoch) = (count.min(images.len()), images.len() as u64);
         let view = |sampler: &mut Sampler, sample: u64| {
-            let mut values = vec![0.0; height * width * Dataset::CHANNELS];
+            let size @ [of_height, of_width] = sampler.size_at(0);
+            let mut values = vec![0.0; of_height * of_width * Dataset::CHANNELS];
             let first = sampler.index_of(sample);
             let (mut index, mut varied) = (first, Vec::new());
             for number in 0..variations as u64 {
                 let sample = sample + number * epoch;
-                index = sampler.draw(first, sample, &mut values)?;
-                sampler.mix(sample, &mut values, &[images.labels()[index]])?;
-                varied.push(normalisation.to_pixels(&values));
+                index = sampler.draw(first, sample, size, &mut values)?;
+                sampler.mix(sample, size, &mut values, &[images.labels()[index]])?;
+                varied.push(normalisation.to_pixels(&framed(&values, size, [height, width])));
             }
             let class = images.classes()[usize::from(images.labels()[index])].clone();
             Ok(PreviewedImage { class, plain: images.image(index)?.into_owned(), variations: varied })
@@ -73,10 +75,21 @@ impl Preview {
     }
 }
 
+/// A small image in the middle of a larger one, which is of the mean colour elsewhere.
+fn framed(image: &[f32], [of_height, of_width]: [usize; 2], [height, width]: [usize; 2]) -> Vec<f32> {
+    let mut frame = vec![0.0; height * width * Dataset::CHANNELS];
+    let (top, left) = ((height - of_height) / 2, (width - of_width) / 2);
+    let rows = frame.chunks_exact_mut(width * Dataset::CHANNELS).skip(top);
+    for (row, image) in rows.zip(image.chunks_exact(of_width * Dataset::CHANNELS)) {
+        row[left * Dataset::CHANNELS..][..image.len()].copy_from_slice(image);
+    }
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Augmentation, AugmentationOptions, Loader, Mixing};
+    use crate::data::{Augmentation, AugmentationOptions, Loader, Mixing, SmallSamples};
 
     fn dataset() -> Arc<Images> {
         let pixels = (0..5 * 6 * 4 * 3).map(|k| (k % 256) as u8).collect();
@@ -113,6 +126,26 @@ mod tests {
                 }
             }
             assert!(preview.images.iter().any(|image| image.variations[0] != image.variations[1]));
+        }
+    }
+
+    #[test]
+    fn small_crops_lie_in_the_mean_colour() {
+        let small_crops = Some(SmallSamples { count: 1, size: 2 });
+        let config = LoaderConfig { small_crops, ..LoaderConfig::new(5, 3) };
+        let preview = Preview::of(&dataset(), &plain(), &config, 5, 1).unwrap();
+        let mut loader = Loader::open(dataset(), plain(), config).unwrap();
+        let batch = loader.next_batch().unwrap();
+        let mean = plain().to_pixels(&[0.0; 3]);
+        for (small, found) in batch.images.chunks(12).zip(&preview.images) {
+            let small = plain().to_pixels(small);
+            for (place, pixel) in found.variations[0].chunks(3).enumerate() {
+                let (row, column) = (place / 4, place % 4);
+                let is_inside = (2..4).contains(&row) && (1..3).contains(&column);
+                let expected =
+                    if is_inside { &small[((row - 2) * 2 + column - 1) * 3..][..3] } else { &mean };
+                assert_eq!(pixel, expected, "{row} {column}");
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Choice = 7,
     /// The order of an epoch in which all classes come equally often.
     BalancedOrder = 8,
+    /// In which epochs an image is mirrored.
+    Mirror = 9,
 }
 
 /// The stream for the `index`-th thing of a `purpose` under `seed`: the same on every machine.

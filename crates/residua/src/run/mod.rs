@@ -32,6 +32,6 @@ pub use resume::{Change, ResumeError};
 pub(crate) use run_folder::lock;
 pub use run_folder::saved_recipe;
 pub use run_state::{RunState, is_run};
-pub use schedule::{Schedule, ScheduleKind, Warmup, WarmupKind};
+pub use schedule::{Schedule, ScheduleKind, SmallCrops, Warmup, WarmupKind};
 #[cfg(feature = "tensorboard")]
 pub(crate) use tensorboard::EventFile;

@@ -222,9 +222,9 @@ fn suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Augmentation, AutoAugment};
+    use crate::data::{Augmentation, AutoAugment, Mirror};
     use crate::nn::{Ordering, Part};
-    use crate::run::schedule::Warmup;
+    use crate::run::schedule::{SmallCrops, Warmup};
 
     fn parse(text: &str) -> Result<Recipe, RecipeError> {
         Recipe::parse(text, Path::new("run/recipe.toml"))
@@ -271,11 +271,17 @@ mod tests {
             recipe.regularisation.stochastic_depth = Some(0.5);
             recipe.regularisation.dropout = Some(0.3);
             recipe.regularisation.unit_dropout = Some(0.2);
+            recipe.data.mirror = Mirror::Alternate;
             let text = recipe.to_toml();
             assert!(
                 text.contains("[fine_tuning]\nfrozen = [\"stem\", \"stage1\"]\nlayer_decay = 0.75\n"),
                 "{text}"
             );
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+
+            recipe.data.augmentation = Some(Augmentation::Shift);
+            (recipe.data.crop_scale, recipe.data.crop_ratio) = (None, None);
+            recipe.schedule.small_crops = Some(SmallCrops { iterations: 40, size: 32 });
             assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
         }
     }

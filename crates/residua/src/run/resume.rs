@@ -140,10 +140,10 @@ fn flatten(name: &str, value: &Value, options: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::AutoAugment;
+    use crate::data::{AutoAugment, Mirror};
     use crate::nn::{Block, NetworkOptions, Part};
     use crate::run::recipe::{DecayScope, NamedRecipe};
-    use crate::run::schedule::{Schedule, Warmup};
+    use crate::run::schedule::{Schedule, SmallCrops, Warmup};
 
     fn resume(change: impl FnOnce(&mut Recipe)) -> Result<(), ResumeError> {
         let mut old = Recipe::named(NamedRecipe::PaperCifar);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_changes_the_steps_is_refused_with_both_values() {
         type Edit = fn(&mut Recipe);
-        let edits: [(Edit, &str); 27] = [
+        let edits: [(Edit, &str); 29] = [
             (|recipe| recipe.seed = u64::MAX, "seed was 1, now 18446744073709551615"),
             (
                 |recipe| recipe.network = NetworkOptions::named("preresnet32"),
@@ -189,6 +189,11 @@ mod tests {
             (
                 |recipe| recipe.data.augmentation = Some(Augmentation::None),
                 "data.augmentation was \"shift\", now \"none\"",
+            ),
+            (|recipe| recipe.data.mirror = Mirror::Alternate, "data.mirror was not set, now \"alternate\""),
+            (
+                |recipe| recipe.schedule.small_crops = Some(SmallCrops { iterations: 9, size: 24 }),
+                "schedule.small_crops.iterations was not set, now 9, schedule.small_crops.size was not set, now 24",
             ),
             (|recipe| recipe.data.flips_vertically = true, "data.flips_vertically was not set, now true"),
             (

@@ -29,6 +29,9 @@ pub struct Schedule {
     /// A slower start, needed by the original very deep networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
+    /// A start on small crops of the training images, each step of which takes less time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub small_crops: Option<SmallCrops>,
 }
 
 /// How the learning rate falls from `learning_rate` to `min_learning_rate`. Here `t` is the share of the iterations behind the warm-up
@@ -66,6 +69,18 @@ pub struct Warmup {
     /// How the learning rate goes on from there.
     #[serde(default)]
     pub kind: WarmupKind,
+}
+
+/// The first iterations of a run, on crops of `size` x `size` pixels of its images: a step takes about `size^2` of the time that it takes
+/// on `height * width` pixels, and a network that ends in a mean over all pixels takes both (Hoffer et al., *Mix & Match*, 2019, train on
+/// images of several sizes, too).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmallCrops {
+    /// How many iterations.
+    pub iterations: u64,
+    /// Height and width of the crops.
+    pub size: usize,
 }
 
 /// How the learning rate of a warm-up passes into that of the run.
@@ -117,6 +132,7 @@ impl Schedule {
             decay_factor: tenth(),
             min_learning_rate: None,
             warmup: None,
+            small_crops: None,
         }
     }
 

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::data::{
-    DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Preview, Source, Split, normalisation_of,
+    DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Preview, SmallSamples, Source, Split,
+    normalisation_of,
 };
-use crate::run::{Recipe, RunError};
+use crate::run::{Recipe, RunError, SmallCrops};
 
 /// Training images, images held out of them if a recipe asks for any, and test images, loaded or made once; clones share them.
 ///
@@ -151,6 +152,10 @@ fn loader_config(recipe: &Recipe) -> Result<LoaderConfig, RunError> {
         is_shuffled: recipe.data.is_shuffled,
         sampling: recipe.data.sampling,
         mixing: Mixing { mixup: recipe.data.mixup, cutmix: recipe.data.cutmix },
+        small_crops: recipe.schedule.small_crops.map(|SmallCrops { iterations, size }| SmallSamples {
+            count: iterations.saturating_mul(recipe.optimiser.images() as u64),
+            size,
+        }),
         ..LoaderConfig::new(recipe.optimiser.batch, recipe.seed)
             .with_augmentation(recipe.augmentation_options()?)
     })

@@ -5,7 +5,7 @@ use std::fmt;
 use residua_infer::view::View;
 use thiserror::Error;
 
-use super::{Augmentation, AutoAugment};
+use super::{Augmentation, AutoAugment, Mirror};
 
 /// How training images are varied: cropped and mirrored, flipped, changed by an operation and in colour, normalised, erased in part. By
 /// [`Augmentation::Shift`] images are shifted, mirrored and flipped after they are normalised, and padded with zeros.
@@ -25,6 +25,8 @@ use super::{Augmentation, AutoAugment};
 pub struct AugmentationOptions {
     /// How images are cropped and mirrored.
     pub crop: Augmentation,
+    /// How an epoch's images are mirrored, if they are.
+    pub mirror: Mirror,
     /// Smallest and largest area of a crop by [`Augmentation::ScaleAspect`], as shares of the picture's.
     pub crop_scale: [f64; 2],
     /// Smallest and largest aspect ratio, width over height, of a crop by [`Augmentation::ScaleAspect`].
@@ -92,6 +94,7 @@ impl From<Augmentation> for AugmentationOptions {
     fn from(crop: Augmentation) -> Self {
         Self {
             crop,
+            mirror: Mirror::Random,
             crop_scale: Self::CROP_SCALE,
             crop_ratio: Self::CROP_RATIO,
             flips_vertically: false,
@@ -117,6 +120,9 @@ impl fmt::Display for AugmentationOptions {
             if crop_ratio != Self::CROP_RATIO {
                 write!(formatter, " of ratios {}", Given::Span(crop_ratio))?;
             }
+        }
+        if self.mirror != Mirror::Random && crop != Augmentation::None {
+            write!(formatter, ", mirrored in every other epoch")?;
         }
         if flips_vertically {
             write!(formatter, ", vertical flip")?;
@@ -165,6 +171,8 @@ pub enum AugmentationOption {
     RandomErasing,
     /// Side of the square that is cut out.
     Cutout,
+    /// Height and width of the crops that a stream begins with.
+    SmallCrops,
 }
 
 impl fmt::Display for AugmentationOption {
@@ -174,6 +182,7 @@ impl fmt::Display for AugmentationOption {
             Self::CropRatio => "crop_ratio",
             Self::RandomErasing => "random_erasing",
             Self::Cutout => "cutout",
+            Self::SmallCrops => "small_crops",
         })
     }
 }

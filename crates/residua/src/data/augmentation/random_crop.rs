@@ -33,12 +33,13 @@ const OF_CROP: usize = 224;
 const TRIES: usize = 10;
 
 impl RandomCrop {
-    /// A crop of `height` x `width`, `[height, width, channel]`, mirrored with probability 1/2.
+    /// A crop of `height` x `width`, `[height, width, channel]`, mirrored with probability 1/2 unless that is decided.
     pub(super) fn draw(
         self,
         picture: &RgbImage,
         height: usize,
         width: usize,
+        is_mirrored: Option<bool>,
         random: &mut impl Rng,
     ) -> Vec<u8> {
         let mut pixels = match self {
@@ -57,7 +58,9 @@ impl RandomCrop {
                 resize_part(picture, part, height, width)
             }
         };
-        if random.random_bool(0.5) {
+        // What is decided uses up its number, too.
+        let drawn = random.random_bool(0.5);
+        if is_mirrored.unwrap_or(drawn) {
             mirror(&mut pixels, width);
         }
         pixels
@@ -156,7 +159,7 @@ mod tests {
         ) {
             let picture = RgbImage::from_fn(full_width, full_height, |x, y| Rgb([x as u8, y as u8, 7]));
             for crop in CROPS {
-                let pixels = crop.draw(&picture, height, width, &mut random_stream(seed, Purpose::Augmentation, 0));
+                let pixels = crop.draw(&picture, height, width, None, &mut random_stream(seed, Purpose::Augmentation, 0));
                 prop_assert_eq!(pixels.len(), height * width * 3);
                 let is_from = |pixel: &[u8]| {
                     u32::from(pixel[0]) < full_width && u32::from(pixel[1]) < full_height && pixel[2] == 7
@@ -174,7 +177,7 @@ mod tests {
             let mut mirrored = 0;
             for sample in 0..400 {
                 let mut random = random_stream(3, Purpose::Augmentation, sample);
-                let pixels = crop.draw(&picture, 32, 32, &mut random);
+                let pixels = crop.draw(&picture, 32, 32, None, &mut random);
                 corners.insert((pixels[0], pixels[1], pixels[31 * 32 * 3 + 1]));
                 mirrored += i32::from(pixels[0] > pixels[31 * 3]);
             }

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 
 use crate::data::dataset::Dataset;
 
-/// Mirrors an image with probability 1/2, pads it on all sides and crops it to its old size at a random
+/// Mirrors an image with probability 1/2, pads it on all sides and crops it to its old size, or to less, at a random
 /// position.
 ///
 /// Images are normalised first and padded with zeros then, as in the paper's reference code
@@ -23,36 +23,48 @@ impl Default for Shift {
 }
 
 impl Shift {
-    /// Writes an augmented copy of a normalised image, `[height, width, channel]`, to `out`.
+    /// Crops that lie in the image.
+    pub(super) const INSIDE: Self = Self { padding: 0 };
+
+    /// Writes an augmented copy of a normalised image of rows of `width` pixels, `[height, width, channel]`, to `out`, which is of
+    /// `size`, its height and width, at most the image's. It is mirrored at random unless that is decided.
     ///
     /// Three numbers are drawn from `random`, in this order: whether to mirror, and the left and top edge of
-    /// the crop in the padded image, each uniform in 0 to 2 x padding.
+    /// the crop in the padded image, each uniform over where it lies in it.
     ///
     /// # Panics
     ///
-    /// If `image` or `out` is not of `height` x `width` x 3.
+    /// If `image` or `out` is not of these sizes x 3.
     pub(super) fn apply(
         &self,
         image: &[f32],
-        height: usize,
         width: usize,
+        size: [usize; 2],
+        is_mirrored: Option<bool>,
         random: &mut impl Rng,
         out: &mut [f32],
     ) {
-        assert_eq!((image.len(), out.len()), (height * width * Dataset::CHANNELS, image.len()));
-        let furthest = 2 * u32::from(self.padding);
-        let is_mirrored = random.random_bool(0.5);
-        let left = random.random_range(0..=furthest);
-        let top = random.random_range(0..=furthest);
-        self.crop(image, width, View { is_mirrored, left: left as usize, top: top as usize }, out);
+        let height = image.len() / (width * Dataset::CHANNELS);
+        let [of_height, of_width] = size;
+        assert_eq!(image.len(), height * width * Dataset::CHANNELS);
+        assert_eq!(out.len(), of_height * of_width * Dataset::CHANNELS);
+        let padding = usize::from(self.padding);
+        // What is decided uses up its number, too.
+        let drawn = random.random_bool(0.5);
+        let is_mirrored = is_mirrored.unwrap_or(drawn);
+        let mut edge = |side: usize, of_side: usize| {
+            random.random_range(0..=(side - of_side + 2 * padding) as u32) as usize
+        };
+        let view = View { is_mirrored, left: edge(width, of_width), top: edge(height, of_height) };
+        self.crop(image, width, of_width, view, out);
     }
 
-    fn crop(&self, image: &[f32], width: usize, view: View, out: &mut [f32]) {
+    fn crop(&self, image: &[f32], width: usize, of_width: usize, view: View, out: &mut [f32]) {
         let padding = usize::from(self.padding);
         // The columns of the crop that lie on the image, and where in the (mirrored) image they begin and
         // end.
-        let start = padding.saturating_sub(view.left).min(width);
-        let end = (width + padding).saturating_sub(view.left).clamp(start, width);
+        let start = padding.saturating_sub(view.left).min(of_width);
+        let end = (width + padding).saturating_sub(view.left).clamp(start, of_width);
         let (from, to) = match start == end {
             true => (0, 0),
             false => (start + view.left - padding, end + view.left - padding),
@@ -60,7 +72,7 @@ impl Shift {
         let (image, _) = image.as_chunks::<{ Dataset::CHANNELS }>();
         let (out, _) = out.as_chunks_mut::<{ Dataset::CHANNELS }>();
         out.fill([0.0; Dataset::CHANNELS]);
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
+        for (row, out) in out.chunks_exact_mut(of_width).enumerate() {
             let Some(row) = (row + view.top).checked_sub(padding) else { continue };
             let Some(line) = image.get(row * width..(row + 1) * width) else { break };
             let out = &mut out[start..end];
@@ -94,7 +106,7 @@ mod tests {
         let spread = |&value: &f32| [value, value + 100.0, value + 200.0];
         let image: Vec<f32> = values.iter().flat_map(spread).collect();
         let mut out = vec![f32::NAN; image.len()];
-        shift.crop(&image, width, view, &mut out);
+        shift.crop(&image, width, width, view, &mut out);
         for pixel in out.chunks_exact(3).filter(|pixel| pixel[0] != 0.0) {
             assert_eq!(pixel, spread(&pixel[0]));
         }
@@ -127,12 +139,38 @@ mod tests {
         for sample in 0..500 {
             let mut out = vec![0.0; image.len()];
             let mut random = random_stream(0, Purpose::Augmentation, sample);
-            shift.apply(&image, 4, 4, &mut random, &mut out);
+            shift.apply(&image, 4, [4, 4], None, &mut random, &mut out);
             views.push(out.into_iter().map(f32::to_bits).collect());
         }
         views.sort_unstable();
         views.dedup();
         assert_eq!(views.len(), 2 * 3 * 3);
+    }
+
+    #[test]
+    fn small_crops_lie_in_the_image() {
+        // Each pixel says where it is.
+        let (height, width) = (5, 6);
+        let image: Vec<f32> = (0..height * width * 3).map(|k| (k / 3 + 1) as f32).collect();
+        let mut views = std::collections::BTreeSet::new();
+        for sample in 0..500 {
+            let mut out = vec![0.0; 2 * 3 * 3];
+            let mut random = random_stream(0, Purpose::Augmentation, sample);
+            let is_mirrored = [None, Some(false), Some(true)][sample as usize % 3];
+            Shift::INSIDE.apply(&image, width, [2, 3], is_mirrored, &mut random, &mut out);
+            let pixels: Vec<usize> = out.iter().step_by(3).map(|value| *value as usize).collect();
+            let was_mirrored = pixels[0] > pixels[1];
+            assert!(is_mirrored.is_none_or(|decided| decided == was_mirrored));
+            let first = if was_mirrored { pixels[2] } else { pixels[0] };
+            let mut expected =
+                [first, first + 1, first + 2, first + width, first + width + 1, first + width + 2];
+            if was_mirrored {
+                expected.chunks_exact_mut(3).for_each(<[_]>::reverse);
+            }
+            assert_eq!(pixels, expected);
+            views.insert((first, was_mirrored));
+        }
+        assert_eq!(views.len(), 2 * 4 * 4);
     }
 
     proptest! {

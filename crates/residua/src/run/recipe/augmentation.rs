@@ -1,8 +1,10 @@
 //! How a recipe varies its training images.
 
+use super::validation::require;
 use super::{InvalidOption, OptionProblem, Recipe, RecipeOption};
 use crate::data::{Augmentation, AugmentationOption, AugmentationOptions, InvalidAugmentation};
 use crate::nn::Layout;
+use crate::run::schedule::SmallCrops;
 
 impl Recipe {
     /// How training images are cropped and mirrored.
@@ -25,6 +27,7 @@ impl Recipe {
         let data = &self.data;
         let usual = AugmentationOptions::from(self.augmentation()?);
         Ok(AugmentationOptions {
+            mirror: data.mirror,
             crop_scale: data.crop_scale.unwrap_or(usual.crop_scale),
             crop_ratio: data.crop_ratio.unwrap_or(usual.crop_ratio),
             flips_vertically: data.flips_vertically,
@@ -41,7 +44,32 @@ impl Recipe {
     /// # Errors
     /// Names the first option that has an impossible value.
     pub fn check_augmentation(&self, height: usize, width: usize) -> Result<(), InvalidOption> {
-        self.augmentation_options()?.check(height, width).map_err(invalid)
+        self.augmentation_options()?.check(height, width).map_err(invalid)?;
+        let Some(SmallCrops { size, .. }) = self.schedule.small_crops else { return Ok(()) };
+        let rule = "must be at most the images' shorter side";
+        require(size <= height.min(width), RecipeOption::SmallCropsSize, size, rule)
+    }
+
+    /// Whether a network can be trained on small crops of images that are shifted.
+    pub(super) fn validate_small_crops(&self) -> Result<(), InvalidOption> {
+        let Some(SmallCrops { iterations, size }) = self.schedule.small_crops else { return Ok(()) };
+        require(iterations > 0, RecipeOption::SmallCropsIterations, iterations, "must be at least 1")?;
+        let option = RecipeOption::SmallCropsSize;
+        let config = self.network.resolve(1);
+        let fits = config.and_then(|config| {
+            config.check_input(size, size)?;
+            config.check_batch(self.optimiser.batch, size, size)
+        });
+        fits.map_err(|error| InvalidOption::new(option, size, OptionProblem::Network(error)))?;
+        let is_shifted = self.augmentation()? == Augmentation::Shift;
+        require(
+            is_shifted,
+            option,
+            size,
+            "wants images that are shifted (augmentation `shift`); leave one of the two out",
+        )?;
+        let rule = "must be at least the side of what is cut out of each image";
+        require(size >= self.data.cutout, option, size, rule)
     }
 
     /// What can be checked before the images are known.
@@ -71,6 +99,7 @@ fn invalid(error: InvalidAugmentation) -> InvalidOption {
         AugmentationOption::CropRatio => RecipeOption::CropRatio,
         AugmentationOption::RandomErasing => RecipeOption::RandomErasing,
         AugmentationOption::Cutout => RecipeOption::Cutout,
+        AugmentationOption::SmallCrops => RecipeOption::SmallCropsSize,
     };
     InvalidOption::new(option, error.given, OptionProblem::Rule(error.rule))
 }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
-use crate::data::{Augmentation, AutoAugment, ImageFolder, NormalisationKind, Sampling, Source, Validation};
+use crate::data::{
+    Augmentation, AutoAugment, ImageFolder, Mirror, NormalisationKind, Sampling, Source, Validation,
+};
 
 /// The images to train and test on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct DataOptions {
     /// ImageNet network, else `shift`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
+    /// How an epoch's training images are mirrored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mirror: Mirror,
     /// Areas of crops by `scale-aspect`, from which to which, as shares of the picture's; if left out, 0.08 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop_scale: Option<[f64; 2]>,
@@ -80,6 +85,7 @@ impl DataOptions {
             normalisation: NormalisationKind::default(),
             size: None,
             augmentation: None,
+            mirror: Mirror::Random,
             crop_scale: None,
             crop_ratio: None,
             flips_vertically: false,

@@ -41,6 +41,8 @@ pub enum RecipeOption {
     Size,
     /// How training images are cropped and mirrored.
     Augmentation,
+    /// How an epoch's training images are mirrored.
+    Mirror,
     /// Areas of random crops.
     CropScale,
     /// Aspect ratios of random crops.
@@ -107,6 +109,10 @@ pub enum RecipeOption {
     WarmupLearningRate,
     /// How the learning rate goes on from there.
     WarmupKind,
+    /// How many iterations begin the run on small crops.
+    SmallCropsIterations,
+    /// Height and width of small crops.
+    SmallCropsSize,
     /// Which loss training makes small.
     LossKind,
     /// The part of the target that is shared out among all classes.
@@ -158,6 +164,7 @@ words!(RecipeOption, "option", {
     Normalisation => "data.normalisation",
     Size => "data.size",
     Augmentation => "data.augmentation",
+    Mirror => "data.mirror",
     CropScale => "data.crop_scale",
     CropRatio => "data.crop_ratio",
     FlipsVertically => "data.flips_vertically",
@@ -191,6 +198,8 @@ words!(RecipeOption, "option", {
     WarmupIterations => "schedule.warmup.iterations",
     WarmupLearningRate => "schedule.warmup.learning_rate",
     WarmupKind => "schedule.warmup.kind",
+    SmallCropsIterations => "schedule.small_crops.iterations",
+    SmallCropsSize => "schedule.small_crops.size",
     LossKind => "loss.kind",
     LabelSmoothing => "loss.label_smoothing",
     ClassWeights => "loss.class_weights",
@@ -239,6 +248,7 @@ impl RecipeOption {
             | Self::Normalisation
             | Self::Size
             | Self::Augmentation
+            | Self::Mirror
             | Self::CropScale
             | Self::CropRatio
             | Self::FlipsVertically
@@ -270,6 +280,8 @@ impl RecipeOption {
             | Self::WarmupIterations
             | Self::WarmupLearningRate
             | Self::WarmupKind
+            | Self::SmallCropsIterations
+            | Self::SmallCropsSize
             | Self::LossKind
             | Self::LabelSmoothing
             | Self::ClassWeights
@@ -334,6 +346,8 @@ mod tests {
         recipe.regularisation.stochastic_depth = Some(0.5);
         recipe.regularisation.dropout = Some(0.3);
         recipe.regularisation.unit_dropout = Some(0.3);
+        recipe.data.mirror = crate::data::Mirror::Alternate;
+        recipe.schedule.small_crops = Some(crate::run::schedule::SmallCrops { iterations: 40, size: 24 });
         recipe.fine_tuning.frozen = [Part::Stem].into_iter().collect();
         recipe.fine_tuning.classifier_learning_rate = Some(0.1);
         recipe.fine_tuning.layer_decay = Some(0.75);

@@ -129,6 +129,7 @@ impl Recipe {
             require_magnitude(RecipeOption::WarmupLearningRate, warmup.learning_rate)?;
         }
 
+        self.validate_small_crops()?;
         self.check_loss()?;
         self.check_regularisation()?;
         self.check_fine_tuning()?;
@@ -367,7 +368,7 @@ impl Error for InvalidOption {
     }
 }
 
-fn require(
+pub(super) fn require(
     is_met: bool,
     option: RecipeOption,
     given: impl Display,
@@ -385,7 +386,7 @@ mod tests {
     use super::*;
     use crate::data::Augmentation;
     use crate::nn::Parts;
-    use crate::run::{NamedRecipe, Warmup};
+    use crate::run::{NamedRecipe, SmallCrops, Warmup};
 
     fn error(change: impl FnOnce(&mut Recipe)) -> String {
         let mut recipe = Recipe::named(NamedRecipe::Quick);
@@ -445,6 +446,32 @@ mod tests {
             (
                 error(|recipe| recipe.regularisation.dropout = Some(-0.1)),
                 "regularisation.dropout = -0.1: must be at least 0 and below 1",
+            ),
+            (
+                error(|recipe| recipe.schedule.small_crops = Some(SmallCrops { iterations: 0, size: 24 })),
+                "schedule.small_crops.iterations = 0: must be at least 1",
+            ),
+            (
+                error(|recipe| recipe.schedule.small_crops = Some(SmallCrops { iterations: 9, size: 22 })),
+                "schedule.small_crops.size = 22: ",
+            ),
+            (
+                error(|recipe| recipe.schedule.small_crops = Some(SmallCrops { iterations: 9, size: 0 })),
+                "schedule.small_crops.size = 0: ",
+            ),
+            (
+                error(|recipe| {
+                    recipe.schedule.small_crops = Some(SmallCrops { iterations: 9, size: 12 });
+                    recipe.data.cutout = 16;
+                }),
+                "schedule.small_crops.size = 12: must be at least the side of what is cut out",
+            ),
+            (
+                error(|recipe| {
+                    recipe.schedule.small_crops = Some(SmallCrops { iterations: 9, size: 24 });
+                    recipe.data.augmentation = Some(Augmentation::None);
+                }),
+                "schedule.small_crops.size = 24: wants images that are shifted",
             ),
             (
                 error(|recipe| recipe.regularisation.unit_dropout = Some(1.)),
