@@ -3,7 +3,7 @@
 
     torch_bench.py --model preresnet164 --batch 64 --steps 5 [--memory-format nchw|nhwc] [--compile]
                    [--ordering bn-after-add] [--shortcut scale:0.5,0.5] [--dimensions a|b]
-                   [--mode train|infer] [--threads N] [--device cpu|cuda] [--autocast bf16]
+                   [--mode train|infer] [--threads N] [--device cpu|cuda] [--precision f32|bf16] [--size N]
 
 A step is forward, cross-entropy, backward and SGD (momentum 0.9, weight decay 1e-4) on random data already in memory: images of
 32x32 and 10 classes, for ImageNet networks (18, 34, 50, 101, 152, 200 layers) of 224x224 and 1000 classes.
@@ -38,7 +38,8 @@ def main():
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--autocast", choices=("none", "bf16"), default="none")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: autocast")
+    parser.add_argument("--size", type=int, help="height and width of images [32, for ImageNet networks 224]")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -48,13 +49,13 @@ def main():
     shortcut = (kind, *(float(value) for value in parameters.split(",") if value))
     model = torch_networks.build(args.model, args.ordering, shortcut, args.dimensions)
     model = model.to(args.device, memory_format=memory_format)
-    size = 224 if isinstance(model, torch_networks.ImageNetResNet) else 32
+    size = args.size or (224 if isinstance(model, torch_networks.ImageNetResNet) else 32)
     images = torch.randn(args.batch, 3, size, size).to(args.device, memory_format=memory_format)
     labels = torch.randint(0, model.classifier.out_features, (args.batch,), device=args.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     model.train(args.mode == "train")
     forward = torch.compile(model) if args.compile else model
-    autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.autocast == "bf16")
+    autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16")
 
     def train_step():
         optimiser.zero_grad(set_to_none=True)
@@ -81,7 +82,7 @@ def main():
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({
         "engine": f"torch {torch.__version__}", "model": args.model, "ordering": args.ordering, "shortcut": args.shortcut, "dimensions": args.dimensions, "mode": args.mode, "batch": args.batch,
-        "memory_format": args.memory_format, "compiled": args.compile, "autocast": args.autocast, "device": args.device,
+        "memory_format": args.memory_format, "compiled": args.compile, "precision": args.precision, "size": size, "device": args.device,
         "threads": torch.get_num_threads(), "parameters": sum(p.numel() for p in model.parameters()),
         "images_per_second_median": args.batch / statistics.median(times), "images_per_second": args.batch / min(times),
         "peak_memory_bytes": peak}))
