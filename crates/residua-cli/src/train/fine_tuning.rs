@@ -74,7 +74,9 @@ impl FineTuningArguments {
         let weights = if self.new_head { weights.with_new_classifier() } else { weights };
         let run = trainer.start_from(weights, folder).map_err(|error| match error {
             // Weights of another network are an error of the file that they came from.
-            RunError::Network(error @ NetworkError::Weights(_)) => StoredWeights::refused(path, error).into(),
+            RunError::Network(error @ (NetworkError::Weights(_) | NetworkError::Value { .. })) => {
+                StoredWeights::refused(path, error).into()
+            }
             error => impossible_run(error),
         })?;
         if let Some(loaded) = run.loaded_weights() {

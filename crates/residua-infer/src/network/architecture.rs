@@ -118,10 +118,10 @@ impl Architecture {
         }
     }
 
-    /// Whether `tensors` are those of this network, by name and shape.
+    /// Whether `tensors` are those of this network, by name and shape, and can be computed with: all finite, no variance negative.
     ///
     /// # Errors
-    /// When there is no such network, or a tensor is missing, has another shape, or does not belong to it.
+    /// When there is no such network, or a tensor is missing, has another shape or impossible values, or does not belong to it.
     pub fn check_tensors(&self, tensors: &NamedTensors) -> Result<(), NetworkError> {
         check_tensors(&self.shapes_beside(tensors)?, tensors)
     }

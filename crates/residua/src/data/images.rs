@@ -141,6 +141,14 @@ impl Images {
         }
     }
 
+    /// What is odd about the files, to be told once; see [`ImageFolder::warnings`].
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Self::InMemory(_) => &[],
+            Self::Files(folder) => folder.warnings(),
+        }
+    }
+
     /// Why files could not be read, each file once: those noted since the last call.
     pub fn take_newly_unreadable(&self) -> Vec<String> {
         match self {
