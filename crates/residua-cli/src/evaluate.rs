@@ -211,21 +211,34 @@ pub(crate) fn images_for(
     fits.map_err(|error| impossible_images(&error))?;
     let images = load()?.seen_by(view)?.tolerating(max_unreadable);
     tell_of_oddities(&images);
+    if source.is_folder() && info.classes != images.classes() {
+        let theirs = images.classes().to_vec();
+        let strangers: Vec<_> =
+            theirs.iter().filter(|class| !info.classes.contains(class)).cloned().collect();
+        let images = images.among(&info.classes).ok_or_else(|| {
+            UsageError::new(format_args!(
+                "the classes of {source} ({}) are not those that {} was trained on ({}): it knows no {}",
+                some(&theirs),
+                path.display(),
+                some(&info.classes),
+                some(&strangers)
+            ))
+        })?;
+        let missing: Vec<_> = info.classes.iter().filter(|class| !theirs.contains(class)).cloned().collect();
+        if !missing.is_empty() {
+            let (count, all) = (missing.len(), info.classes.len());
+            tell(format_args!(
+                "note: {source} has no pictures of {count} of the {all} classes: {}",
+                some(&missing)
+            ));
+        }
+        return Ok(images);
+    }
     let (outputs, classes) = (info.classes.len(), images.classes().len());
     if outputs != classes {
         return Err(UsageError::new(format_args!(
             "{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
             path.display()
-        ))
-        .into());
-    }
-    if source.is_folder() && info.classes != images.classes() {
-        return Err(UsageError::new(format_args!(
-            "the classes of {} ({}) are not those that {} was trained on ({})",
-            source,
-            some(images.classes()),
-            path.display(),
-            some(&info.classes)
         ))
         .into());
     }

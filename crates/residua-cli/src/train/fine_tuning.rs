@@ -109,6 +109,16 @@ fn in_words(weights: &LoadedWeights, classes: &[String]) -> String {
                 names(replaced)
             )
         }
+        LoadedClassifier::ByName { before, new } => {
+            let new = match new.as_slice() {
+                [] => String::new(),
+                new => format!("; new are {}", few(new)),
+            };
+            format!(
+                "all {count} tensors loaded, of the classifier those of each class by its name (theirs were {}){new}",
+                few(before)
+            )
+        }
         LoadedClassifier::Renamed { before } => {
             let (before, now) = (few(before), few(classes));
             format!(

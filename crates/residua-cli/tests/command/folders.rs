@@ -222,3 +222,170 @@ fn a_name_that_is_no_text_finds_its_file_again() {
     let listed = String::from_utf8(output(sandbox.command("runs . --json")).stdout).unwrap();
     assert!(listed.contains("\"run\":\"./runs-\\udcff\""), "{listed}");
 }
+
+#[test]
+fn classes_are_told_apart_by_their_names() {
+    let sandbox = pets();
+    sandbox.succeed(&format!("{} --out run", TRAIN.replace("--iterations 2", "--iterations 40")));
+    let eval = |options: &str| sandbox.run(&format!("eval --checkpoint run --json {options}"));
+    let test_error = |ended: &Ended| ended.json()["test_error"].as_f64().unwrap();
+    assert_eq!(test_error(&eval("")), 0.);
+
+    // A test folder with a part of the classes: the second.
+    let rename = |from: &str, to: &str| fs::rename(sandbox.at(from), sandbox.at(to)).unwrap();
+    fs::create_dir_all(sandbox.at("dogs/test")).unwrap();
+    rename("pets/test/dog", "dogs/test/dog");
+    let ended = eval("--data folder:dogs");
+    assert_eq!((test_error(&ended), &ended.json()["images"]), (0., &5.into()));
+    assert!(
+        ended.stderr.contains("note: folder:dogs has no pictures of 1 of the 2 classes: cat"),
+        "{}",
+        ended.stderr
+    );
+    rename("dogs/test/dog", "dogs/test/cow");
+    let ended = eval("--data folder:dogs");
+    assert!(ended.code == Some(2) && ended.stderr.contains("it knows no cow"), "{}", ended.stderr);
+    rename("dogs/test/cow", "pets/test/dog");
+
+    // Other classes of as many: what is known by name stays, though its place is another.
+    for split in ["train", "test"] {
+        rename(&format!("pets/{split}/cat"), &format!("pets/{split}/zcat"));
+    }
+    let begin =
+        "train --data folder:pets --batch 8 --iterations 1 --warmup none --lr 1e-9 --threads 1 --init run";
+    let ended = sandbox.succeed(&format!("{begin} --out other"));
+    assert!(
+        ended.stderr.contains(
+            "of the classifier those of each class by its name (theirs were cat, dog); new are zcat"
+        ),
+        "{}",
+        ended.stderr
+    );
+    // The same classes in another order.
+    for split in ["train", "test"] {
+        rename(&format!("pets/{split}/dog"), &format!("pets/{split}/a"));
+        rename(&format!("pets/{split}/zcat"), &format!("pets/{split}/dog"));
+    }
+    sandbox.succeed(&format!("{} --out first", TRAIN.replace("--iterations 2", "--iterations 40")));
+    for split in ["train", "test"] {
+        rename(&format!("pets/{split}/a"), &format!("pets/{split}/x"));
+        rename(&format!("pets/{split}/dog"), &format!("pets/{split}/a"));
+        rename(&format!("pets/{split}/x"), &format!("pets/{split}/dog"));
+    }
+    // Now each name means the other's pictures.
+    let ended =
+        sandbox.succeed(&format!("{} --out second --json", begin.replace("--init run", "--init first")));
+    assert_eq!(test_error(&ended), 100.);
+    // Names that are all others are told of.
+    for split in ["train", "test"] {
+        rename(&format!("pets/{split}/a"), &format!("pets/{split}/lion"));
+        rename(&format!("pets/{split}/dog"), &format!("pets/{split}/wolf"));
+    }
+    let ended = sandbox.succeed(&format!("{} --out third", begin.replace("--init run", "--init first")));
+    assert!(
+        ended.stderr.contains("though its classes were a, dog and are lion, wolf now"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn what_is_there_instead_of_a_data_set_is_said() {
+    let sandbox = pets();
+    let at = |name: &str| sandbox.at("pets").join(name);
+    let train = || sandbox.run(&format!("{TRAIN} --max-unreadable 0.2 --out run"));
+    // Phones' pictures.
+    for name in ["train/cat/1.heic", "train/cat/2.HEIC", "train/dog/3.tif"] {
+        fs::write(at(name), "x").unwrap();
+    }
+    let ended = train();
+    assert_eq!(
+        ended.stderr.matches("3 files of other formats are left out (2 .heic, 1 .tif)").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    fs::write(at("train/cat/00.png"), b"\0\0\0\x20ftypheic\0\0\0\0mif1heic").unwrap();
+    fs::write(at("train/cat/01.png"), "<!DOCTYPE html><html>404</html>").unwrap();
+    fs::remove_dir_all(sandbox.at("run")).unwrap();
+    let ended = train();
+    for told in [
+        "00.png\" is not a readable image: it is a HEIC picture",
+        "01.png\" is not a readable image: it is a web page",
+    ] {
+        assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    }
+    fs::remove_dir_all(sandbox.at("run")).unwrap();
+
+    // Tests without class folders beside good ones.
+    fs::rename(at("test"), at("val")).unwrap();
+    fs::create_dir(at("test")).unwrap();
+    RgbImage::new(32, 32).save(at("test/loose.png")).unwrap();
+    let ended = train();
+    let told = "\"pets/test\" has no folder for any class, so tests are on \"pets/val\"";
+    assert!(ended.code == Some(0) && ended.stderr.contains(told), "{}", ended.stderr);
+    fs::remove_dir_all(sandbox.at("run")).unwrap();
+    fs::remove_dir_all(at("test")).unwrap();
+    fs::rename(at("val"), at("validation")).unwrap();
+    let ended = train();
+    assert!(
+        ended.stderr.contains("there is \"train\", \"validation\": rename \"pets/validation\" to \"val\""),
+        "{}",
+        ended.stderr
+    );
+    fs::rename(at("validation"), sandbox.at("elsewhere")).unwrap();
+    let ended = train();
+    assert!(
+        ended.stderr.contains("move some of the pictures of each class from \"train\" to \"test\""),
+        "{}",
+        ended.stderr
+    );
+    fs::rename(sandbox.at("elsewhere"), at("test")).unwrap();
+
+    // Names that look the same: written as macOS writes them, and in another case.
+    for class in ["caf\u{e9}", "cow", "Cow", "bird", "fish"] {
+        fs::create_dir(at("train").join(class)).unwrap();
+    }
+    let ended = train();
+    let told = "classes `Cow`, `bird`, `caf\u{e9}`, `cow`, `fish` have no pictures: put some there, or remove what is no class";
+    assert!(ended.code == Some(1) && ended.stderr.contains(told), "{}", ended.stderr);
+    for class in ["bird", "fish"] {
+        fs::remove_dir(at("train").join(class)).unwrap();
+    }
+    for class in ["caf\u{e9}", "cow", "Cow"] {
+        RgbImage::new(32, 32).save(at("train").join(class).join("0.png")).unwrap();
+    }
+    let ended = train();
+    assert_eq!(
+        ended.stderr.matches("classes `Cow` and `cow` are two, though they look the same").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    fs::remove_dir_all(sandbox.at("run")).unwrap();
+    fs::create_dir(at("test/cafe\u{301}")).unwrap();
+    let ended = train();
+    assert!(
+        ended.stderr.contains("its `caf\u{e9}` looks the same but is written otherwise"),
+        "{}",
+        ended.stderr
+    );
+
+    // CIFAR's version for Python, and its archive.
+    fs::create_dir_all(sandbox.at("py/cifar-10-batches-py")).unwrap();
+    fs::create_dir_all(sandbox.at("packed")).unwrap();
+    fs::write(sandbox.at("packed/cifar-100-binary.tar.gz"), "x").unwrap();
+    for (data, told) in [
+        (
+            "cifar10:py",
+            "\"py/cifar-10-batches-py\" is of the version for Python, and the binary one is needed: download",
+        ),
+        (
+            "cifar100:packed",
+            "\"packed/cifar-100-binary.tar.gz\" is there, still packed: unpack it by tar -xzf",
+        ),
+    ] {
+        let ended = sandbox.run(&format!("train --data {data} --out cifar"));
+        assert!(ended.code == Some(1) && ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}

@@ -92,6 +92,22 @@ impl Architecture {
         }
     }
 
+    /// Checks that a network of so many tensors can be this one, before memory is taken for it: every layer has one at least.
+    ///
+    /// # Errors
+    /// When there is no such network, or it has more layers.
+    pub(crate) fn check_size(&self, tensors: usize) -> Result<(), NetworkError> {
+        let Self::ResNet(config) = self else { return Ok(()) };
+        config.check()?;
+        match config.depth > tensors {
+            true => Err(NetworkError::Weights(format!(
+                "{tensors} tensors are too few for {} layers",
+                config.depth
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Checks that the network takes images of `height` x `width` pixels.
     ///
     /// # Errors

@@ -74,6 +74,14 @@ pub enum NetworkError {
         /// The name.
         model: String,
     },
+    /// The depth is out of bounds.
+    #[error("a depth of {depth}: it must be at most {most}")]
+    TooDeep {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The largest possible.
+        most: usize,
+    },
     /// The width is out of bounds.
     #[error("a width of {given}: it must be from 1 to {most}")]
     Width {

@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    collections::HashMap,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
@@ -107,6 +108,16 @@ impl ImageFolder {
         let (name, classes) = (training.name.clone(), training.classes.clone());
         let (folder, unreadable) = (folder.into(), Unreadable::default());
         Ok(Self { name, classes, folder, files, labels, unreadable, warnings, ..*training })
+    }
+
+    /// The same pictures, labelled among these classes. None where one of theirs is not among them.
+    pub(super) fn among(self, classes: &[String]) -> Option<Self> {
+        let known: HashMap<&String, usize> = classes.iter().zip(0..).collect();
+        let places: Option<Vec<u16>> =
+            self.classes.iter().map(|class| u16::try_from(*known.get(class)?).ok()).collect();
+        let places = places?;
+        let labels = self.labels.iter().map(|&label| places[usize::from(label)]).collect();
+        Some(Self { classes: classes.to_vec(), labels, ..self })
     }
 
     /// The pictures of these numbers.
