@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::evaluate::{images_for, trained_on};
 use crate::inference::Network;
 use crate::machine::MachineArguments;
+use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, share, whole};
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
@@ -116,12 +117,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ));
     }
     if arguments.json {
-        print(json!({
+        print_json(&json!({
             "temperature": temperature,
             "fitted": in_json(&of_fitted),
             "others": of_others.as_ref().map(in_json),
-            "file": out.to_string_lossy(),
-            "checkpoint": path.to_string_lossy(),
+            "file": path_in_json(&out),
+            "checkpoint": path_in_json(&path),
             "data": source,
             "split": fitting.split(),
         }))?;

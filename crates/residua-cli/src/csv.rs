@@ -1,10 +1,23 @@
 //! Comma-separated values (RFC 4180).
 
+use std::borrow::Cow;
+
 /// A value of a line.
 pub(crate) fn quoted(text: &str) -> String {
     match text.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
+    }
+}
+
+/// A value that may be no text, as names of files may be: its bytes as they are.
+pub(crate) fn quoted_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match bytes.iter().any(|byte| b",\"\n\r".contains(byte)) {
+        true => Cow::Owned(
+            [b"\"", &*bytes.split(|&byte| byte == b'"').collect::<Vec<_>>().join(&b"\"\""[..]), b"\""]
+                .concat(),
+        ),
+        false => Cow::Borrowed(bytes),
     }
 }
 
@@ -23,5 +36,9 @@ mod tests {
             line(["a b", "c,d", "e\"f", "g\nh", "", "i\r"]),
             "a b,\"c,d\",\"e\"\"f\",\"g\nh\",,\"i\r\""
         );
+        for text in ["a b", "c,d", "e\"f", "\"\"", "g\nh", "", "i\r"] {
+            assert_eq!(*quoted_bytes(text.as_bytes()), *quoted(text).as_bytes());
+        }
+        assert_eq!(*quoted_bytes(b"caf\xe9,"), *b"\"caf\xe9,\"");
     }
 }

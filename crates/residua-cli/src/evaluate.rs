@@ -19,6 +19,7 @@ use self::files::{PredictionsFile, write_confusions};
 use self::findings::{in_json, in_words};
 use crate::inference::Network;
 use crate::machine::{MachineArguments, PrecisionArguments};
+use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
@@ -97,10 +98,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let test_set = images_for(&weights, &info, &source, view, *max_unreadable, load)?;
     arguments.check_files(&path)?;
     let network = Network::of(weights, info, [view.height, view.width], machine, asked, &device)?;
-    let measures = arguments.measures(&network, &test_set)?;
+    let measures = arguments.measures(&network, &test_set);
     for reason in test_set.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));
     }
+    let measures = measures?;
     let (classes, temperature) = (&network.info().classes, network.info().temperature);
     if let Some(file) = &arguments.confusions {
         write_confusions(file, &measures.confusions, classes)?;
@@ -108,9 +110,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if *json {
         let mut found = in_json(&measures, classes, temperature);
         found["tta"] = json!(arguments.tta);
-        found["checkpoint"] = json!(path.to_string_lossy());
+        found["checkpoint"] = json!(path_in_json(&path));
         found["data"] = json!(source);
-        print(found)?;
+        print_json(&found)?;
     } else {
         let mirrored = if arguments.tta { ", each also mirrored" } else { "" };
         print(format_args!(
@@ -208,6 +210,30 @@ pub(crate) fn images_for(
     let fits = info.network.check_input(view.height, view.width);
     fits.map_err(|error| impossible_images(&error))?;
     let images = load()?.seen_by(view)?.tolerating(max_unreadable);
+    tell_of_oddities(&images);
+    if source.is_folder() && info.classes != images.classes() {
+        let theirs = images.classes().to_vec();
+        let strangers: Vec<_> =
+            theirs.iter().filter(|class| !info.classes.contains(class)).cloned().collect();
+        let images = images.among(&info.classes).ok_or_else(|| {
+            UsageError::new(format_args!(
+                "the classes of {source} ({}) are not those that {} was trained on ({}): it knows no {}",
+                some(&theirs),
+                path.display(),
+                some(&info.classes),
+                some(&strangers)
+            ))
+        })?;
+        let missing: Vec<_> = info.classes.iter().filter(|class| !theirs.contains(class)).cloned().collect();
+        if !missing.is_empty() {
+            let (count, all) = (missing.len(), info.classes.len());
+            tell(format_args!(
+                "note: {source} has no pictures of {count} of the {all} classes: {}",
+                some(&missing)
+            ));
+        }
+        return Ok(images);
+    }
     let (outputs, classes) = (info.classes.len(), images.classes().len());
     if outputs != classes {
         return Err(UsageError::new(format_args!(
@@ -216,17 +242,12 @@ pub(crate) fn images_for(
         ))
         .into());
     }
-    if source.is_folder() && info.classes != images.classes() {
-        return Err(UsageError::new(format_args!(
-            "the classes of {} ({}) are not those that {} was trained on ({})",
-            source,
-            some(images.classes()),
-            path.display(),
-            some(&info.classes)
-        ))
-        .into());
-    }
     Ok(images)
+}
+
+/// Tells what is odd about the files of images.
+pub(crate) fn tell_of_oddities(images: &Images) {
+    images.warnings().iter().for_each(|warning| tell(format_args!("warning: {warning}")));
 }
 
 /// The first few of many names.

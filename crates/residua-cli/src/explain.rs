@@ -1,5 +1,6 @@
 //! `residua explain`: which pixels decided.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ use residua::nn::Plan;
 use serde_json::json;
 
 use crate::inference::InferenceArguments;
-use crate::output::print;
+use crate::names::{in_text, json_text, path_in_json};
+use crate::output::print_bytes;
 use crate::pictures::{Decoded, find_pictures};
 use crate::usage::UsageError;
 use crate::words::words;
@@ -40,7 +42,7 @@ pub(crate) struct Arguments {
     /// Files, folders (all pictures in them, at any depth), patterns such as 'photos/*.jpg', or - for paths on standard
     /// input, one on each line.
     #[arg(required = true, value_name = "PICTURE")]
-    pictures: Vec<String>,
+    pictures: Vec<OsString>,
     /// The class that is explained [default: the likeliest of each picture].
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
@@ -90,8 +92,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let found = find_pictures(pictures)?;
     fs::create_dir_all(out).map_err(FileError::cannot("create", out))?;
     let view = trained.info.view();
-    let mut unreadable = 0;
-    for paths in found.chunks(TOGETHER) {
+    let mut unreadable = found.unlisted;
+    for paths in found.paths.chunks(TOGETHER) {
         let decoded = Decoded::of(paths, &view);
         let readable = decoded.readable();
         let explanations = match readable.is_empty() {
@@ -102,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         unreadable += decoded.report(paths, explained, |path, (pixels, explanation)| {
             let written = arguments.write(path, pixels, &view, &explanation.map)?;
             let explanation = at_temperature(explanation, trained.info.temperature);
-            print(arguments.report(
+            print_bytes(&arguments.report(
                 path,
                 &trained.info.classes[explanation.class],
                 method,
@@ -151,10 +153,14 @@ impl Arguments {
         view: &View,
         map: &ActivationMap,
     ) -> Result<Written, FileError> {
-        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let files =
-            |name: String| [self.out.join(format!("{name}.png")), self.out.join(format!("{name}.npy"))];
-        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_owned();
+        let with = |name: &OsString, end: &str| {
+            let mut name = name.clone();
+            name.push(end);
+            name
+        };
+        let files = |name: OsString| [".png", ".npy"].map(|ending| self.out.join(with(&name, ending)));
+        let numbered = (2..).map(|number| with(&name, &format!("-{number}")));
         let [picture, raw] = std::iter::once(name.clone())
             .chain(numbered)
             .map(files)
@@ -174,19 +180,19 @@ impl Arguments {
         method: Method,
         explanation: &Explanation,
         Written { picture, raw }: &Written,
-    ) -> String {
+    ) -> Vec<u8> {
         let Explanation { logit, probability, map, .. } = explanation;
         let [minimum, maximum] = map.range();
         if !self.json {
-            let (path, picture) = (path.display(), picture.display());
-            return format!("{path}: {:.1} % {class}, {picture}", 100. * probability);
+            let rest = format!(": {:.1} % {class}, ", 100. * probability);
+            return [&*in_text(path), rest.as_bytes(), &*in_text(picture)].concat();
         }
         let (method, unit) = match method {
             Method::ClassActivation => (MethodName::Cam, None),
             Method::GradCam(unit) => (MethodName::GradCam, Some(unit.to_string())),
         };
         let line = json!({
-            "image": path.to_string_lossy(),
+            "image": path_in_json(path),
             "class": class,
             "probability": probability,
             "logit": logit,
@@ -195,10 +201,10 @@ impl Arguments {
             "map": [map.height, map.width],
             "minimum": minimum,
             "maximum": maximum,
-            "file": picture.to_string_lossy(),
-            "raw": raw.as_ref().map(|raw| raw.to_string_lossy()),
+            "file": path_in_json(picture),
+            "raw": raw.as_ref().map(|raw| path_in_json(raw)),
         });
-        line.to_string()
+        json_text(&line).into_bytes()
     }
 }
 

@@ -13,7 +13,8 @@ use residua::infer::network::NamedTensors;
 use residua::infer::{StoredWeights, WeightsInfo};
 use serde_json::json;
 
-use crate::evaluate::trained_on;
+use crate::evaluate::{tell_of_oddities, trained_on};
+use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, threads};
 use crate::weights::{ViewArguments, WeightsArguments, check_residual, is_same};
@@ -123,16 +124,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let mut report = json!({
             "format": to,
-            "file": out.to_string_lossy(),
+            "file": path_in_json(out),
             "bytes": bytes.len(),
-            "checkpoint": path.to_string_lossy(),
+            "checkpoint": path_in_json(&path),
             "network": info.network,
         });
         if let Some((input, output, _)) = onnx {
             report["input"] = json!(input);
             report["output"] = json!(output);
         }
-        print(report)?;
+        print_json(&report)?;
     } else {
         let what = match onnx {
             Some((input, output, description)) => format!("{input} -> {output} ({description})"),
@@ -156,6 +157,7 @@ impl Arguments {
         const IMAGES: NonZeroUsize = NonZeroUsize::new(512).unwrap();
         let source = self.data.clone().map_or_else(|| trained_on(&self.checkpoint), Ok)?;
         let images = source.load(Split::Train)?;
+        tell_of_oddities(&images);
         let threads = match self.threads {
             Some(threads) => threads,
             None => std::thread::available_parallelism()?,

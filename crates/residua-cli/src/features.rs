@@ -1,6 +1,7 @@
 //! `residua features`: what the classifier reads of pictures.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use crate::inference::InferenceArguments;
 use crate::machine::PrecisionArguments;
+use crate::names::{json_text, path_in_json, print_json};
 use crate::output::print;
 use crate::pictures::{Decoded, find_pictures, tell_speed};
 use crate::usage::{UsageError, count};
@@ -42,7 +44,7 @@ pub(crate) struct Arguments {
     /// Files, folders (all pictures in them, at any depth), patterns such as 'photos/*.jpg', or - for paths on standard
     /// input, one on each line.
     #[arg(required = true, value_name = "PICTURE")]
-    pictures: Vec<String>,
+    pictures: Vec<OsString>,
     /// The file to write; one that is there is replaced if it is named here [default: features.npy, or features.safetensors].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -80,41 +82,45 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let network = inference.open(checkpoint, *precision)?;
     let view = network.info().view();
     let found = find_pictures(pictures)?;
-    if let (Format::Npy, Some(path)) = (destination.format, found.iter().find(|path| has_break(path))) {
+    if let (Format::Npy, Some(path)) = (destination.format, found.paths.iter().find(|path| has_break(path))) {
         bail!(
             "{path:?} has a line break, which a list of a path a line cannot hold; take --format safetensors"
         );
     }
     let begun = Instant::now();
     let mut rows = Rows::default();
-    let mut unreadable = 0;
-    for paths in found.chunks(batch.get()) {
+    let mut unreadable = found.unlisted;
+    for paths in found.paths.chunks(batch.get()) {
         let decoded = Decoded::of(paths, &view);
         let readable = decoded.readable();
-        if !readable.is_empty() {
-            rows.values.append(&mut network.features(&readable)?);
+        if readable.is_empty() {
+            unreadable += decoded.report(paths, std::iter::empty::<&[f32]>(), |_, _| Ok(()))?;
+            continue;
         }
-        unreadable += decoded.report(paths, &readable, |path, _| {
-            rows.paths.push(path.to_string_lossy().into_owned());
+        let features = network.features(&readable)?;
+        let features = features.chunks_exact(features.len() / readable.len());
+        unreadable += decoded.report(paths, features, |path, features| {
+            rows.paths.push(path.to_owned());
+            rows.values.extend_from_slice(features);
             Ok(())
         })?;
     }
     if rows.paths.is_empty() {
         bail!("no picture could be read; nothing is written");
     }
-    if found.len() > batch.get() {
-        tell_speed(found.len(), begun);
+    if found.paths.len() > batch.get() {
+        tell_speed(found.paths.len(), begun);
     }
     let (pictures, features) = (rows.paths.len(), rows.features());
     destination.write(rows)?;
     let Destination { file, .. } = &destination;
     if *json {
-        print(json!({
+        print_json(&json!({
             "pictures": pictures,
             "features": features,
             "unreadable": unreadable,
-            "file": file.to_string_lossy(),
-            "paths": destination.list().map(|list| list.to_string_lossy().into_owned()),
+            "file": path_in_json(file),
+            "paths": destination.list().map(|list| path_in_json(&list)),
         }))?;
     } else {
         print(format_args!("{pictures} x {features} numbers in {destination}"))?;
@@ -153,7 +159,7 @@ fn has_break(path: &Path) -> bool {
 /// Features and where they are from.
 #[derive(Default)]
 struct Rows {
-    paths: Vec<String>,
+    paths: Vec<PathBuf>,
     /// Row by row.
     values: Vec<f32>,
 }
@@ -195,13 +201,17 @@ impl Destination {
             Format::Npy => encode_npy(&shape, &values),
             Format::Safetensors => {
                 let tensors = NamedTensors::from([("features".to_owned(), TensorValues { shape, values })]);
-                let metadata = BTreeMap::from([("paths".to_owned(), serde_json::to_string(&paths)?)]);
+                let metadata = {
+                    let paths: Vec<_> = paths.iter().map(|path| path_in_json(path)).collect();
+                    BTreeMap::from([("paths".to_owned(), json_text(&paths))])
+                };
                 encode(&self.file, &tensors, &metadata)?
             }
         };
         if let Some(list) = self.list() {
-            let lines: String = paths.iter().flat_map(|path| [path, "\n"]).collect();
-            write_file(&list, lines.as_bytes())?;
+            let lines: Vec<_> =
+                paths.iter().flat_map(|path| [path.as_os_str().as_encoded_bytes(), b"\n"]).collect();
+            write_file(&list, &lines.concat())?;
         }
         Ok(write_file(&self.file, &bytes)?)
     }

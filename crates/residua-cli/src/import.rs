@@ -8,7 +8,8 @@ use residua::files::{check_writable, write_file};
 use residua::infer::weights::encode;
 use serde_json::json;
 
-use crate::output::{print, tell};
+use crate::names::{path_in_json, print_json};
+use crate::output::tell;
 use crate::usage::UsageError;
 use crate::weights::{ViewArguments, WeightsArguments, is_same, what};
 
@@ -53,8 +54,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     write_file(out, &bytes)?;
     if *json {
         let info = weights.info()?;
-        print(json!({
-            "file": out.to_string_lossy(),
+        print_json(&json!({
+            "file": path_in_json(out),
             "family": recognition.family,
             "model": info.network.name(),
             "network": info.network,

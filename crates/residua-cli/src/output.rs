@@ -1,19 +1,39 @@
 //! What the command says. A reader may have gone (`residua summary | head`), the disk may be full: neither is a panic.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
+use crate::names::harmless;
+
 /// Prints a line of results to standard output.
 pub(crate) fn print(line: impl Display) -> anyhow::Result<()> {
+    print_bytes(line.to_string().as_bytes())
+}
+
+/// Prints a line of results that may be no text: it has names of files in it.
+pub(crate) fn print_bytes(line: &[u8]) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
-    writeln!(output, "{line}").and_then(|()| output.flush()).context("cannot write to standard output")
+    let written = match output.is_terminal() {
+        true => writeln!(output, "{}", harmless(line, is_layout)),
+        false => output.write_all(line).and_then(|()| output.write_all(b"\n")),
+    };
+    written.and_then(|()| output.flush()).context("cannot write to standard output")
 }
 
 /// Prints a line about the work to standard error. Work goes on if nobody can read it.
 pub(crate) fn tell(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let mut output = io::stderr().lock();
+    let _ = match output.is_terminal() {
+        true => writeln!(output, "{}", harmless(line.to_string().as_bytes(), is_layout)),
+        false => writeln!(output, "{line}"),
+    };
+}
+
+/// Whether a control character is one that results are laid out with.
+fn is_layout(character: char) -> bool {
+    matches!(character, '\n' | '\t')
 }
 
 /// Whether an error is that of [`print`] to a reader who has seen enough.

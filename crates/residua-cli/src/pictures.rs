@@ -1,27 +1,37 @@
 //! Which pictures are meant, by files, folders, patterns and lines of standard input; and what is in them.
 
-use std::fs;
-use std::io::BufRead;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rayon::prelude::*;
-use residua::data::{DataError, View, read_image};
+use residua::data::{DataError, LeftOut, PictureFiles, View, read_image};
+use residua::explain::Explanation;
+use residua::infer::Prediction;
 use residua::run::RunError;
 
 use crate::output::tell;
+use crate::patterns::matched;
 use crate::remedy::explain;
 use crate::usage::UsageError;
 
-/// Endings of files that are taken for pictures in folders.
-const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+/// The files that words mean.
+#[derive(Debug, Default)]
+pub(crate) struct Pictures {
+    /// In the order of the words, at least one; those of a folder or pattern in the order of their names.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Folders that could not be listed, of which has been told.
+    pub(crate) unlisted: usize,
+}
 
-/// The files that words mean, in their order, at least one; those of a folder or pattern in the order of their names. A file that
-/// is named is taken whatever its ending, also one that is not there: reading it will say so.
-pub(crate) fn find_pictures(words: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+/// The files that words mean, and a word on what is passed over. A file that is named is taken whatever its ending, also one that is not
+/// there: reading it will say so.
+pub(crate) fn find_pictures(words: &[OsString]) -> anyhow::Result<Pictures> {
     let found = look_for(words)?;
-    if found.is_empty() {
+    if found.paths.is_empty() {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         bail!("there is no picture in {}; give files, folders with pictures, or patterns", words.join(", "));
     }
     Ok(found)
@@ -43,24 +53,59 @@ impl Decoded {
 
     /// Gives each path that could be read its result, of which there is one for each of [`readable`](Self::readable), and has a line for
     /// each of the others: a bad picture does not stop the good ones. How many are bad.
-    pub(crate) fn report<'a, T>(
+    pub(crate) fn report<'a, T: Said>(
         &self,
         paths: &'a [PathBuf],
         results: impl IntoIterator<Item = T>,
         mut report: impl FnMut(&'a Path, T) -> anyhow::Result<()>,
     ) -> anyhow::Result<usize> {
         let mut results = results.into_iter();
-        let mut unreadable = 0;
+        let mut bad = 0;
         for (path, decoded) in paths.iter().zip(&self.0) {
             match decoded {
-                Ok(_) => results.next().map_or(Ok(()), |result| report(path, result))?,
+                Ok(_) => match results.next() {
+                    Some(result) if result.is_number() => report(path, result)?,
+                    Some(_) => {
+                        tell(format_args!(
+                            "error: what the network says of {} is no number: its weights are too large, as after a training that has \
+                             diverged; take an earlier checkpoint",
+                            path.display()
+                        ));
+                        bad += 1;
+                    }
+                    None => {}
+                },
                 Err(error) => {
                     tell(format_args!("error: {}", explain(error)));
-                    unreadable += 1;
+                    bad += 1;
                 }
             }
         }
-        Ok(unreadable)
+        Ok(bad)
+    }
+}
+
+/// What a network says of a picture.
+pub(crate) trait Said {
+    /// Whether it says anything: sums that have overflowed say nothing.
+    fn is_number(&self) -> bool;
+}
+
+impl Said for Vec<Prediction> {
+    fn is_number(&self) -> bool {
+        self.iter().all(|prediction| !prediction.probability.is_nan())
+    }
+}
+
+impl Said for &[f32] {
+    fn is_number(&self) -> bool {
+        self.iter().all(|feature| feature.is_finite())
+    }
+}
+
+impl Said for (&&[u8], Explanation) {
+    fn is_number(&self) -> bool {
+        !self.1.probability.is_nan() && self.1.map.values.iter().all(|value| !value.is_nan())
     }
 }
 
@@ -71,45 +116,61 @@ pub(crate) fn tell_speed(pictures: usize, begun: Instant) {
     tell(format_args!("{pictures} pictures in {seconds:.1} s, {speed:.0} a second"));
 }
 
-fn look_for(words: &[String]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+fn look_for(words: &[OsString]) -> anyhow::Result<Pictures> {
+    let mut found = Pictures::default();
     for word in words {
         let path = Path::new(word);
+        let pattern = || word.to_str().filter(|word| word.contains(['*', '?', '[']));
         if word == "-" {
-            for line in std::io::stdin().lock().lines() {
+            for line in io::stdin().lock().split(b'\n') {
                 let line = line.context("cannot read paths from standard input")?;
-                found.extend((!line.trim().is_empty()).then(|| PathBuf::from(line.trim_end_matches('\r'))));
+                found.paths.extend(path_of_line(&line));
             }
         } else if path.is_dir() {
-            collect(path, &mut found)?;
-        } else if !path.exists() && word.contains(['*', '?', '[']) {
-            let wrong = |error| UsageError::new(format_args!("{word}: {error}"));
-            for file in glob::glob(word).map_err(wrong)? {
-                let file = file.with_context(|| format!("cannot look for {word}"))?;
-                found.extend((!file.is_dir()).then_some(file));
-            }
+            let PictureFiles { pictures, unlisted, left_out, dead_links, .. } = PictureFiles::of(path);
+            found.paths.extend(pictures);
+            found.tell_of_unlisted(unlisted);
+            tell_of_left_out(path, &left_out, &dead_links);
+        } else if !path.exists()
+            && let Some(pattern) = pattern()
+        {
+            let wrong = |error| UsageError::new(format_args!("{pattern}: {error}"));
+            let matched = matched(pattern).map_err(wrong)?;
+            found.paths.extend(matched.files);
+            found.tell_of_unlisted(matched.unlisted);
         } else {
-            found.push(path.to_owned());
+            found.paths.push(path.to_owned());
         }
     }
     Ok(found)
 }
 
-/// All pictures in a folder, at any depth.
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let cannot = || format!("cannot list {}", folder.display());
-    let entries: Result<Vec<_>, _> = fs::read_dir(folder).with_context(cannot)?.collect();
-    let mut paths: Vec<PathBuf> = entries.with_context(cannot)?.iter().map(fs::DirEntry::path).collect();
-    paths.sort();
-    for path in paths {
-        let has_ending =
-            |ending: &std::ffi::OsStr| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known));
-        // A link to a folder may lead back here.
-        if path.is_dir() && !path.is_symlink() {
-            collect(&path, found)?;
-        } else if path.extension().is_some_and(has_ending) {
-            found.push(path);
+impl Pictures {
+    fn tell_of_unlisted(&mut self, unlisted: Vec<(PathBuf, io::Error)>) {
+        self.unlisted += unlisted.len();
+        for (path, reason) in unlisted {
+            tell(format_args!("error: {}", explain(&DataError::Unreadable { path, reason })));
         }
     }
-    Ok(())
+}
+
+fn tell_of_left_out(folder: &Path, left_out: &LeftOut, dead_links: &[PathBuf]) {
+    if let Some(words) = left_out.in_words() {
+        tell(format_args!("warning: {folder:?}: {words}"));
+    }
+    for link in dead_links {
+        tell(format_args!(
+            "warning: {link:?} is passed over: the link leads nowhere, or to a folder around it"
+        ));
+    }
+}
+
+/// The path in a line, if there is one: any bytes where paths are, elsewhere text.
+fn path_of_line(line: &[u8]) -> Option<PathBuf> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    #[cfg(unix)]
+    let path = Path::new(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(line)).to_owned();
+    #[cfg(not(unix))]
+    let path = PathBuf::from(OsStr::new(&*String::from_utf8_lossy(line)));
+    (!line.trim_ascii().is_empty()).then_some(path)
 }

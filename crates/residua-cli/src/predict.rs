@@ -1,5 +1,6 @@
 //! `residua predict`: the likeliest classes of pictures.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,10 +10,11 @@ use clap::Args;
 use residua::infer::{Prediction, WeightsInfo};
 use serde_json::json;
 
-use crate::csv::quoted;
+use crate::csv::{quoted, quoted_bytes};
 use crate::inference::InferenceArguments;
 use crate::machine::PrecisionArguments;
-use crate::output::print;
+use crate::names::{in_text, json_text, path_in_json};
+use crate::output::{print, print_bytes};
 use crate::pictures::{Decoded, find_pictures, tell_speed};
 use crate::usage::count;
 
@@ -31,7 +33,7 @@ pub(crate) struct Arguments {
     /// Files, folders (all pictures in them, at any depth), patterns such as 'photos/*.jpg', or - for paths on standard
     /// input, one on each line.
     #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    images: Vec<OsString>,
     /// A run's folder (its last checkpoint), a checkpoint's folder, or a weight file: Residua's, or one of others.
     #[arg(long, value_name = "RUN|FILE")]
     checkpoint: PathBuf,
@@ -59,43 +61,45 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (info, view) = (network.info(), network.info().view());
     let found = find_pictures(images)?;
     let begun = Instant::now();
-    let mut unreadable = 0;
+    let mut unreadable = found.unlisted;
     if *csv {
         print("image,rank,class,probability")?;
     }
-    for paths in found.chunks(batch.get()) {
+    for paths in found.paths.chunks(batch.get()) {
         let decoded = Decoded::of(paths, &view);
         let predicted = network.predict(&decoded.readable(), top.get())?;
         unreadable += decoded.report(paths, predicted, |path, predictions| {
-            print(arguments.report(info, path, &predictions))
+            print_bytes(&arguments.report(info, path, &predictions))
         })?;
     }
-    if found.len() > batch.get() {
-        tell_speed(found.len(), begun);
+    if found.paths.len() > batch.get() {
+        tell_speed(found.paths.len(), begun);
     }
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {
-    fn report(&self, info: &WeightsInfo, path: &Path, predictions: &[Prediction]) -> String {
+    fn report(&self, info: &WeightsInfo, path: &Path, predictions: &[Prediction]) -> Vec<u8> {
         let name = |prediction: &Prediction| info.classes[prediction.class].as_str();
         if self.json {
             let predictions: Vec<_> = predictions
                 .iter()
                 .map(|prediction| json!({ "class": name(prediction), "probability": prediction.probability }))
                 .collect();
-            return json!({ "image": path.to_string_lossy(), "predictions": predictions }).to_string();
+            return json_text(&json!({ "image": path_in_json(path), "predictions": predictions }))
+                .into_bytes();
         }
         if self.csv {
-            let image = quoted(&path.to_string_lossy());
+            let image = quoted_bytes(path.as_os_str().as_encoded_bytes());
             let line = |(rank, prediction): (usize, &Prediction)| {
-                format!("{image},{},{},{}", rank + 1, quoted(name(prediction)), prediction.probability)
+                let rest = format!(",{},{},{}", rank + 1, quoted(name(prediction)), prediction.probability);
+                [&*image, rest.as_bytes()].concat()
             };
-            return predictions.iter().enumerate().map(line).collect::<Vec<_>>().join("\n");
+            return predictions.iter().enumerate().map(line).collect::<Vec<_>>().join(&b'\n');
         }
         let line = |prediction: &Prediction| {
             format!("\n  {:5.1} %  {}", 100. * prediction.probability, name(prediction))
         };
-        predictions.iter().map(line).fold(path.display().to_string(), |report, line| report + &line)
+        [&*in_text(path), predictions.iter().map(line).collect::<String>().as_bytes()].concat()
     }
 }

@@ -14,6 +14,7 @@ use residua::study::{Propagation, propagation_page, propagation_picture};
 use serde_json::{Value, json};
 
 use crate::destination::Destination;
+use crate::evaluate::tell_of_oddities;
 use crate::machine::MachineArguments;
 use crate::network::{parse_network, visible};
 use crate::output::{print, tell};
@@ -71,6 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
     let training_set = data.load(Split::Train)?;
+    tell_of_oddities(&training_set);
     let classes = training_set.classes().len();
     let normalisation = normalisation_of(NormalisationKind::PerChannel, &training_set)?;
     let mut looked_at: Vec<(&String, ResNet, Normalisation)> = Vec::new();
@@ -161,8 +163,8 @@ fn table(found: &[(String, Propagation)]) -> String {
             false => values.into_iter().map(if_any).collect::<Vec<_>>().join(" "),
         };
         format!(
-            "{name:<width$}  {:>12.4}  {:>10}  {:>10}  {:>24}  {:>24}  {:>12}  {:>20}",
-            found.early_over_late,
+            "{name:<width$}  {:>12}  {:>10}  {:>10}  {:>24}  {:>24}  {:>12}  {:>20}",
+            found.early_over_late.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.4}")),
             error(found.worst(|unit| unit.forward_error)),
             error(found.worst(|unit| unit.backward_error)),
             list(found.stages.iter().map(|stage| Some(stage.attenuation)).collect()),
@@ -180,6 +182,8 @@ fn if_any(value: Option<f64>) -> String {
 
 fn number(value: f64) -> String {
     match value {
+        // Of nothing there is no share.
+        value if value.is_nan() => "-".to_owned(),
         0. | 0.001..1000. => format!("{value:.3}"),
         _ => format!("{value:.1e}"),
     }

@@ -9,6 +9,7 @@ use residua::report::{ChosenOn, RunSummary, find_runs};
 use residua::run::RunState;
 use serde_json::{Value, json};
 
+use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::remedy::explain;
 use crate::table::table;
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let written = |row: &Row| row.run.as_ref().ok().and_then(|run| run.last_written).unwrap_or(0.);
     rows.sort_by(|a, b| written(b).total_cmp(&written(a)).then_with(|| a.folder.cmp(&b.folder)));
     if *json {
-        print(Value::from_iter(rows.iter().map(Row::json)))?;
+        print_json(&Value::from_iter(rows.iter().map(Row::json)))?;
     } else if rows.is_empty() {
         tell(format_args!("there is no run in {}; begin one with: residua train", folder.display()));
     } else {
@@ -113,9 +114,9 @@ impl Row {
 
     fn json(&self) -> Value {
         match &self.run {
-            Err(error) => json!({ "run": self.folder.to_string_lossy(), "state": "damaged", "error": error }),
+            Err(error) => json!({ "run": path_in_json(&self.folder), "state": "damaged", "error": error }),
             Ok(run) => json!({
-                "run": self.folder.to_string_lossy(),
+                "run": path_in_json(&self.folder),
                 "model": run.recipe.network.model,
                 "data": run.recipe.data.source,
                 "seed": run.recipe.seed,

@@ -24,8 +24,9 @@ use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
 use crate::interrupt::stop_on_ctrl_c;
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
+use crate::names::{path_in_json, print_json};
 use crate::network::{NetworkArguments, impossible};
-use crate::output::{print, tell};
+use crate::output::tell;
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::training_data::TrainingDataArguments;
@@ -201,10 +202,10 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
     };
     if as_json {
         let mut line = json!({
-            "run": folder.to_string_lossy(),
+            "run": path_in_json(folder),
             "is_finished": is_finished,
             "iteration": iteration,
-            "checkpoint": checkpoint.to_string_lossy(),
+            "checkpoint": path_in_json(checkpoint),
             "test_error": evaluation.map(|evaluation| evaluation.test_error),
             "test_loss": evaluation.map(|evaluation| evaluation.test_loss),
             best_name: best.as_ref().map(|best| best.error),
@@ -214,7 +215,7 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
             line["average_test_error"] = average.test_error.into();
             line["average_test_loss"] = average.test_loss.into();
         }
-        print(line)?;
+        print_json(&line)?;
     }
     if !is_finished {
         tell(format_args!(

@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             NetworkOptions { shortcut: Some(shortcut.parse()?), ..NetworkOptions::named("preresnet26") };
         let network = ResNet::init(&options.resolve(training_set.classes().len())?, 1, &device)?;
         let found = Propagation::of(&network, images(&batch, &device), &batch.labels, 1)?;
-        println!("{shortcut}: the first unit's gradient is {:.3} of the last's", found.early_over_late);
+        println!(
+            "{shortcut}: the first unit's gradient is {:.3} of the last's",
+            found.early_over_late.unwrap_or_default()
+        );
         for (number, stage) in (1..).zip(&found.stages) {
             let expected = stage.expected_attenuation.ok_or("scaled shortcuts have a factor")?;
             println!(

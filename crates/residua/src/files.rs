@@ -61,12 +61,12 @@ impl NewFile {
         Ok(Self { aside, place: place.to_owned(), content: BufWriter::new(file) })
     }
 
-    /// Adds text to its end.
+    /// Adds to its end.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&mut self, text: &str) -> Result<(), FileError> {
-        self.content.write_all(text.as_bytes()).map_err(FileError::cannot("write", &self.place))
+    pub fn write(&mut self, content: impl AsRef<[u8]>) -> Result<(), FileError> {
+        self.content.write_all(content.as_ref()).map_err(FileError::cannot("write", &self.place))
     }
 
     /// Puts the file in its place, where it replaces another.

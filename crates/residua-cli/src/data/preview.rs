@@ -12,6 +12,7 @@ use residua::plot::Sheet;
 use residua::run::Recipe;
 use residua::train::{preview, training_images};
 
+use crate::evaluate::tell_of_oddities;
 use crate::output::tell;
 use crate::train::RecipeChoice;
 use crate::training_data::TrainingDataArguments;
@@ -65,6 +66,7 @@ pub(super) fn run(arguments: &PreviewArguments) -> anyhow::Result<ExitCode> {
     let recipe = arguments.recipe()?;
     check_writable(out)?;
     let images = training_images(&recipe)?;
+    tell_of_oddities(&images);
     recipe.check_augmentation(images.height(), images.width()).map_err(UsageError::from)?;
     let count = arguments.images.get().min(images.len());
     let sheet = Sheet::new(count, variations.get(), [images.height(), images.width()]);

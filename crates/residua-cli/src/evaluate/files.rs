@@ -6,7 +6,7 @@ use residua::data::Images;
 use residua::evaluate::{Confusions, Scored};
 use residua::files::{FileError, NewFile, write_file};
 
-use crate::csv::{line, quoted};
+use crate::csv::{line, quoted, quoted_bytes};
 
 /// A file with a line for each image: `image,true,predicted` and the probability of each class.
 pub(crate) struct PredictionsFile(NewFile);
@@ -16,7 +16,7 @@ impl PredictionsFile {
         let mut file = NewFile::create(path)?;
         let probabilities: Vec<String> = classes.iter().map(|class| format!("probability:{class}")).collect();
         let head = ["image", "true", "predicted"].into_iter();
-        file.write(&(line(head.chain(probabilities.iter().map(String::as_str))) + "\n"))?;
+        file.write(line(head.chain(probabilities.iter().map(String::as_str))) + "\n")?;
         Ok(Self(file))
     }
 
@@ -28,16 +28,20 @@ impl PredictionsFile {
         predicted: usize,
         scored: &Scored<'_>,
     ) -> Result<(), FileError> {
-        let image = match test_set {
-            Images::Files(folder) => quoted(&folder.path(scored.image).to_string_lossy()),
-            Images::InMemory(_) => scored.image.to_string(),
+        let mut line = match test_set {
+            Images::Files(folder) => {
+                quoted_bytes(folder.path(scored.image).as_os_str().as_encoded_bytes()).into_owned()
+            }
+            Images::InMemory(_) => scored.image.to_string().into_bytes(),
         };
-        let mut line = format!("{image},{},{}", quoted(&classes[scored.label]), quoted(&classes[predicted]));
+        let classes = [scored.label, predicted].map(|class| quoted(&classes[class]));
+        line.extend(classes.iter().flat_map(|class| [",", class]).flat_map(str::bytes));
         for probability in scored.probabilities() {
             // Seven digits, and no more zeros than these.
-            line += &format!(",{:?}", probability as f32);
+            line.extend(format!(",{:?}", probability as f32).bytes());
         }
-        self.0.write(&(line + "\n"))
+        line.push(b'\n');
+        self.0.write(line)
     }
 
     pub(crate) fn publish(self) -> Result<(), FileError> {

@@ -74,7 +74,9 @@ impl FineTuningArguments {
         let weights = if self.new_head { weights.with_new_classifier() } else { weights };
         let run = trainer.start_from(weights, folder).map_err(|error| match error {
             // Weights of another network are an error of the file that they came from.
-            RunError::Network(error @ NetworkError::Weights(_)) => StoredWeights::refused(path, error).into(),
+            RunError::Network(error @ (NetworkError::Weights(_) | NetworkError::Value { .. })) => {
+                StoredWeights::refused(path, error).into()
+            }
             error => impossible_run(error),
         })?;
         if let Some(loaded) = run.loaded_weights() {
@@ -105,6 +107,16 @@ fn in_words(weights: &LoadedWeights, classes: &[String]) -> String {
             format!(
                 "{count} tensors loaded, the classifier for {new} classes is new{}{skipped}",
                 names(replaced)
+            )
+        }
+        LoadedClassifier::ByName { before, new } => {
+            let new = match new.as_slice() {
+                [] => String::new(),
+                new => format!("; new are {}", few(new)),
+            };
+            format!(
+                "all {count} tensors loaded, of the classifier those of each class by its name (theirs were {}){new}",
+                few(before)
             )
         }
         LoadedClassifier::Renamed { before } => {

@@ -235,7 +235,7 @@ fn a_name_that_is_no_text_is_a_name() {
     image::RgbImage::new(32, 32).save_with_format(picture, image::ImageFormat::Png).unwrap();
     let output = sandbox.command("predict --checkpoint run --json album").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("caf\u{fffd}.png"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("caf\\udce9.png"));
     let output = sandbox.command("export run --to safetensors --json --out").arg(name).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

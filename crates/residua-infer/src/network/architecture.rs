@@ -92,6 +92,22 @@ impl Architecture {
         }
     }
 
+    /// Checks that a network of so many tensors can be this one, before memory is taken for it: every layer has one at least.
+    ///
+    /// # Errors
+    /// When there is no such network, or it has more layers.
+    pub(crate) fn check_size(&self, tensors: usize) -> Result<(), NetworkError> {
+        let Self::ResNet(config) = self else { return Ok(()) };
+        config.check()?;
+        match config.depth > tensors {
+            true => Err(NetworkError::Weights(format!(
+                "{tensors} tensors are too few for {} layers",
+                config.depth
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Checks that the network takes images of `height` x `width` pixels.
     ///
     /// # Errors
@@ -118,10 +134,10 @@ impl Architecture {
         }
     }
 
-    /// Whether `tensors` are those of this network, by name and shape.
+    /// Whether `tensors` are those of this network, by name and shape, and can be computed with: all finite, no variance negative.
     ///
     /// # Errors
-    /// When there is no such network, or a tensor is missing, has another shape, or does not belong to it.
+    /// When there is no such network, or a tensor is missing, has another shape or impossible values, or does not belong to it.
     pub fn check_tensors(&self, tensors: &NamedTensors) -> Result<(), NetworkError> {
         check_tensors(&self.shapes_beside(tensors)?, tensors)
     }

@@ -74,6 +74,14 @@ pub enum NetworkError {
         /// The name.
         model: String,
     },
+    /// The depth is out of bounds.
+    #[error("a depth of {depth}: it must be at most {most}")]
+    TooDeep {
+        /// The depth that was asked for.
+        depth: usize,
+        /// The largest possible.
+        most: usize,
+    },
     /// The width is out of bounds.
     #[error("a width of {given}: it must be from 1 to {most}")]
     Width {
@@ -257,6 +265,17 @@ pub enum NetworkError {
     /// Weights that do not belong to this network.
     #[error("the weights do not belong to this network: {0}")]
     Weights(String),
+    /// Weights that nothing can be computed with.
+    #[error(
+        "a value of '{tensor}' is {value}: the training that the weights come from has diverged, or their file is damaged; take an earlier \
+         checkpoint or fetch the file again"
+    )]
+    Value {
+        /// The tensor.
+        tensor: String,
+        /// Its first value that is not finite, or of variances negative.
+        value: String,
+    },
 }
 
 fn list(parts: &[Part]) -> String {

@@ -206,6 +206,9 @@ impl ResNetConfig {
     /// The most that the channels of stages can be multiplied by.
     pub const MOST_WIDTH: usize = 1024;
 
+    /// The largest depth: names of networks have six digits.
+    pub const MOST_DEPTH: usize = 999_999;
+
     /// The most weights that the convolutions of a wide network may have: counts of them, and of their multiply-adds for the largest
     /// images, stay far from overflowing.
     pub const MOST_WEIGHTS: u64 = 1 << 34;
@@ -221,6 +224,9 @@ impl ResNetConfig {
             if number == 0 {
                 return Err(NetworkError::Zero { what });
             }
+        }
+        if self.depth > Self::MOST_DEPTH {
+            return Err(NetworkError::TooDeep { depth: self.depth, most: Self::MOST_DEPTH });
         }
         if self.stride_placement == StridePlacement::Middle && self.block != Block::Bottleneck {
             return Err(NetworkError::NoMiddleConvolution { block: self.block });

@@ -20,14 +20,16 @@ pub type NamedTensors = BTreeMap<String, TensorValues>;
 
 /// Whether the tensor of this name is trained; running statistics are not.
 pub fn is_trained(name: &str) -> bool {
-    !name.ends_with(".running_mean") && !name.ends_with(".running_var")
+    !name.ends_with(".running_mean") && !name.ends_with(RUNNING_VARIANCE)
 }
 
+const RUNNING_VARIANCE: &str = ".running_var";
+
 impl ResNetConfig {
-    /// Whether `tensors` are those of this network, by name and shape. No tensor is made.
+    /// Whether `tensors` are those of this network, by name and shape, and can be computed with, see [`check_tensors`]. No tensor is made.
     ///
     /// # Errors
-    /// When there is no such network, or a tensor is missing, has another shape, or does not belong to it.
+    /// When there is no such network, or a tensor is missing, has another shape or impossible values, or does not belong to it.
     pub fn check_tensors(&self, tensors: &NamedTensors) -> Result<(), NetworkError> {
         check_tensors(&self.tensor_shapes()?, tensors)
     }
@@ -67,15 +69,26 @@ impl ResNetConfig {
     }
 }
 
-/// Whether tensors have these names and shapes.
+/// Whether tensors have these names and shapes, and values that a network can compute with: finite ones, and variances that are not
+/// negative.
 ///
 /// # Errors
-/// Names the first that is missing, has another shape or is unknown.
+/// Names the first that is missing, has another shape or is unknown, or whose values are others.
 pub fn check_tensors(
     known: &BTreeMap<String, Vec<usize>>,
     tensors: &NamedTensors,
 ) -> Result<(), NetworkError> {
-    first_of(&misfits(known, tensors)).map_or(Ok(()), |problem| Err(NetworkError::Weights(problem)))
+    first_of(&misfits(known, tensors)).map_or(Ok(()), |problem| Err(NetworkError::Weights(problem)))?;
+    for (name, TensorValues { values, .. }) in tensors {
+        let least = if name.ends_with(RUNNING_VARIANCE) { 0. } else { f32::NEG_INFINITY };
+        let is_good = |&value: &f32| value.is_finite() && value >= least;
+        // At once, and only then one by one.
+        if !values.iter().fold(true, |are_good, value| are_good & is_good(value)) {
+            let value = values.iter().copied().find(|value| !is_good(value)).unwrap_or_default();
+            return Err(NetworkError::Value { tensor: name.clone(), value: value.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// What keeps tensors from having these names and shapes, each in words.
@@ -116,6 +129,33 @@ impl Shapes {
         let Some(channels) = channels else { return };
         for part in ["weight", "bias", "running_mean", "running_var"] {
             self.0.insert(format!("{name}.{part}"), vec![channels]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_nothing_can_be_computed_with_are_named() {
+        let shapes = ["a.weight", "a.running_var"].map(|name| (name.to_owned(), vec![2]));
+        let check = |weight: f32, variance: f32| {
+            let tensor = |value| TensorValues { shape: vec![2], values: vec![1., value] };
+            let tensors =
+                [("a.weight".to_owned(), tensor(weight)), ("a.running_var".to_owned(), tensor(variance))];
+            check_tensors(&shapes.clone().into(), &tensors.into()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(-3., 0.), Ok(()));
+        assert_eq!(check(f32::MAX, -0.), Ok(()));
+        for (weight, variance, named) in [
+            (f32::NAN, 1., "a value of 'a.weight' is NaN: "),
+            (f32::NEG_INFINITY, 1., "a value of 'a.weight' is -inf: "),
+            (0., -1e-9, "a value of 'a.running_var' is -0.000000001: "),
+            (0., f32::NAN, "a value of 'a.running_var' is NaN: "),
+        ] {
+            let message = check(weight, variance).unwrap_err();
+            assert!(message.starts_with(named), "{message}");
         }
     }
 }

@@ -5,6 +5,9 @@ use image::RgbImage;
 use super::resize::{Part, resize_part, resize_window};
 use crate::view::{CHANNELS, Crops, View};
 
+/// The most pixels that a picture is scaled to for several crops; of more, each crop is made by itself.
+const LARGEST_SCALED: u64 = 1 << 24;
+
 impl View {
     /// The crops of a picture, `[crop, height, width, channel]`: for ten the four corners and the middle, of the picture
     /// and of its mirror image.
@@ -17,16 +20,29 @@ impl View {
             let (left, top) = middle;
             return resize_window(picture, (tall, wide), Part { left, top, width, height });
         }
-        let (full_width, full_height) = picture.dimensions();
-        let whole = Part { left: 0, top: 0, width: full_width, height: full_height };
-        let scaled = resize_part(picture, whole, tall as usize, wide as usize);
+        // Scaled once, unless that takes more memory than what is seen deserves: of a picture that is much longer than wide.
+        let size = u64::from(tall) * u64::from(wide);
+        let scaled = (size <= LARGEST_SCALED).then(|| {
+            let (full_width, full_height) = picture.dimensions();
+            let whole = Part { left: 0, top: 0, width: full_width, height: full_height };
+            resize_part(picture, whole, tall as usize, wide as usize)
+        });
+        let window = |left: u32, top: u32| match &scaled {
+            Some(scaled) => (top..top + height)
+                .flat_map(|row| {
+                    let start = (row * wide + left) as usize * CHANNELS;
+                    &scaled[start..start + self.width * CHANNELS]
+                })
+                .copied()
+                .collect(),
+            None => resize_window(picture, (tall, wide), Part { left, top, width, height }),
+        };
         let mut crops = Vec::with_capacity(self.size());
         for is_mirrored in [false, true] {
             for (left, top) in [(0, 0), (across, 0), (0, down), (across, down), middle] {
                 let left = if is_mirrored { across - left } else { left };
-                for row in top..top + height {
-                    let start = (row * wide + left) as usize * CHANNELS;
-                    let line = &scaled[start..start + self.width * CHANNELS];
+                let seen: Vec<u8> = window(left, top);
+                for line in seen.chunks_exact(self.width * CHANNELS) {
                     if is_mirrored {
                         let (pixels, _) = line.as_chunks::<CHANNELS>();
                         crops.extend(pixels.iter().rev().flatten());
@@ -134,6 +150,27 @@ mod tests {
             }
         }
         assert_eq!(View { crops: Crops::Centre, ..view }.crops_of(&picture), crop(4));
+    }
+
+    #[test]
+    fn ten_crops_of_a_line_are_those_of_a_shorter_one() {
+        // Both are grey from left to right, but for the ends far from the middle.
+        let line = |width: u32| {
+            RgbImage::from_fn(width, 1, |x, _| {
+                let from_middle = f64::from(x) - f64::from(width - 1) / 2.;
+                Rgb([(128. + 10. * from_middle).clamp(0., 255.) as u8; 3])
+            })
+        };
+        let view = View { crops: Crops::Ten, shorter_side: 256, ..View::full(224, 224) };
+        let size = |picture: &RgbImage| {
+            let (tall, wide) = view.scaled(picture);
+            u64::from(tall) * u64::from(wide)
+        };
+        let (long, short) = (line(1001), line(101));
+        assert!(size(&long) > LARGEST_SCALED && size(&short) < LARGEST_SCALED);
+        let (long, short) = (view.crops_of(&long), view.crops_of(&short));
+        let worst = long.iter().zip(&short).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(long.len() == short.len() && worst <= Some(1), "{worst:?}");
     }
 
     /// What torchvision made of a picture; see `tests/fixtures/augmentation/make.py`.

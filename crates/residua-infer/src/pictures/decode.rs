@@ -6,13 +6,19 @@ use std::{
     path::Path,
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use image::{
+    ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Pixel,
+    RgbImage, metadata::Orientation,
+};
 
 use super::error::PictureError;
+use super::{jpeg, strangers, webp};
 use crate::view::View;
 
-/// Largest width and height that is decoded, in pixels, and the most memory that decoding may take.
+/// Largest width and height that is decoded, in pixels.
 const LARGEST_SIDE: u32 = View::LARGEST_SIDE as u32;
+
+/// The most memory that a picture may take, from its file to its pixels.
 const LARGEST_MEMORY: u64 = 1 << 30;
 
 /// Extensions of the files that are taken for pictures, in lower case.
@@ -21,16 +27,15 @@ pub const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 /// Decodes a JPEG, PNG, WebP, BMP or GIF file (of an animation the first frame) of any size and colour type.
 ///
 /// The format is found from the content. The picture is turned upright as its EXIF data say, transparency is laid over
-/// white, 16 bits a channel become 8, grey and CMYK become RGB.
+/// white, 16 bits a channel become 8, grey and CMYK become RGB. No more than 1 GiB of memory is taken, its file included.
 ///
 /// # Errors
 ///
 /// A [`PictureError`] that names the file, where it is missing, empty, truncated, too large or no image.
 pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
-    let problem = |problem: String| PictureError::NotAnImage { path: path.into(), problem };
+    let bytes = read_file(path).map_err(|reason| PictureError::Unreadable { path: path.into(), reason })?;
     let too_large =
         |problem: String| PictureError::ImageTooLarge { path: path.into(), problem, limit: LARGEST_SIDE };
-    let bytes = read_file(path).map_err(|reason| PictureError::Unreadable { path: path.into(), reason })?;
     let Some(bytes) = bytes else { return Err(too_large("the file alone is larger".into())) };
     if bytes.is_empty() {
         return Err(PictureError::EmptyFile {
@@ -38,17 +43,65 @@ pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
             remedy: "give a whole picture file".into(),
         });
     }
-    let decoded = decode(&bytes).map_err(|error| match error {
-        ImageError::Limits(limit) => too_large(limit.to_string()),
-        error => problem(error.to_string()),
-    })?;
-    if is_truncated_jpeg(&bytes) {
-        return Err(problem("the file ends before the picture does".into()));
+    let limit = Limit { side: LARGEST_SIDE, memory: LARGEST_MEMORY };
+    decode(bytes, limit).map_err(|problem| match problem {
+        Problem::TooLarge(problem) => too_large(problem),
+        Problem::Damaged(problem) => PictureError::NotAnImage { path: path.into(), problem },
+        Problem::Unread(what) => {
+            let problem = format!("it is {what}, which is not read; save it anew");
+            PictureError::NotAnImage { path: path.into(), problem }
+        }
+    })
+}
+
+/// What is wrong with the bytes of a picture.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It is too large, in words.
+    TooLarge(String),
+    /// It is not whole, in words.
+    Damaged(String),
+    /// It is of a kind that is not read.
+    Unread(&'static str),
+}
+
+/// How large a picture may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    side: u32,
+    memory: u64,
+}
+
+impl Limit {
+    pub(super) fn check_sides(self, width: u32, height: u32) -> Result<(), Problem> {
+        if width == 0 || height == 0 {
+            return Err(Problem::Damaged("it has no pixels".into()));
+        }
+        match width.max(height) > self.side {
+            true => Err(Problem::TooLarge(format!("it is {width}x{height}"))),
+            false => Ok(()),
+        }
     }
-    if decoded.width() == 0 || decoded.height() == 0 {
-        return Err(problem("it has no pixels".into()));
+
+    /// Whether decoding may take so many bytes.
+    pub(super) fn check_memory(self, bytes: u64) -> Result<(), Problem> {
+        match bytes > self.memory {
+            true => Err(Problem::TooLarge(format!(
+                "decoding it takes {:.1} GiB",
+                bytes as f64 / (1u64 << 30) as f64
+            ))),
+            false => Ok(()),
+        }
     }
-    Ok(over_white(decoded))
+}
+
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Limits(limit) => Self::TooLarge(limit.to_string()),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
 }
 
 /// The content of an ordinary file; nothing if it is larger than any picture's memory may be.
@@ -64,59 +117,90 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if found.len() > LARGEST_MEMORY { Ok(None) } else { fs::read(path).map(Some) }
 }
 
-fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
+fn decode(mut bytes: Vec<u8>, limit: Limit) -> Result<RgbImage, Problem> {
+    if jpeg::is_jpeg(&bytes) {
+        let image = jpeg::decode(&bytes, limit)?;
+        drop(bytes);
+        return Ok(over_white(image));
+    }
+    let format = image::guess_format(&bytes).ok();
+    if !matches!(format, Some(ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif)) {
+        let what = strangers::what(&bytes).unwrap_or("it begins as no format that is read");
+        return Err(Problem::Damaged(what.into()));
+    }
+    if format == Some(ImageFormat::WebP) {
+        webp::keep_promises(&mut bytes);
+    }
     let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(LARGEST_MEMORY);
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    reader.limits(limits.clone());
+    limits.max_image_width = Some(limit.side);
+    limits.max_image_height = Some(limit.side);
+    limits.max_alloc = Some(limit.memory);
+    let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(ImageError::from)?;
+    reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
-    limits.reserve(decoder.total_bytes())?;
+    let (width, height) = decoder.dimensions();
+    limit.check_sides(width, height)?;
     let orientation = decoder.orientation()?;
+    let pixels = u64::from(width) * u64::from(height);
+    limit.check_memory(
+        bytes.len() as u64 + pixels * memory_of_pixel(format, decoder.color_type(), orientation),
+    )?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok(over_white(image))
 }
 
-/// Whether a JPEG file has no end-of-image marker after its first scan: its decoder fills what is missing
-/// with grey.
-fn is_truncated_jpeg(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
-    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
-    if image::guess_format(bytes).ok() != Some(ImageFormat::Jpeg) {
-        return false;
-    }
-    // Segments before the scan may embed a thumbnail with markers of its own, so they are skipped by their
-    // length.
-    let mut rest = &bytes[2..];
-    while let [0xff, marker, high, low, ..] = *rest {
-        let length = match marker {
-            START_OF_SCAN => break,
-            0xff => 1,
-            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
-        };
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    !rest.windows(2).rev().any(|pair| pair == END_OF_IMAGE)
+/// Bytes a pixel that are taken at once, at most: what the decoder gives, what it works with, and what becomes of it.
+fn memory_of_pixel(format: Option<ImageFormat>, kind: ColorType, orientation: Orientation) -> u64 {
+    let decoded = u64::from(kind.bytes_per_pixel());
+    let working = match format {
+        // A frame beside the canvas; planes of brightness and colours.
+        Some(ImageFormat::Gif | ImageFormat::WebP) => 4,
+        _ => 0,
+    };
+    let turned = if orientation == Orientation::NoTransforms { 0 } else { decoded };
+    let converted = if kind == ColorType::Rgb8 { 0 } else { u64::from(ColorType::Rgb8.bytes_per_pixel()) };
+    decoded + working.max(turned).max(converted)
 }
 
+/// RGB of 8 bits, transparency laid over white.
 fn over_white(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
+    fn blended<P: Pixel>(
+        image: &ImageBuffer<P, Vec<P::Subpixel>>,
+        to_rgba: impl Fn(&P) -> [u8; 4],
+    ) -> RgbImage {
+        RgbImage::from_fn(image.width(), image.height(), |x, y| {
+            let [red, green, blue, alpha] = to_rgba(image.get_pixel(x, y)).map(u32::from);
+            image::Rgb(
+                [red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8),
+            )
+        })
     }
-    let image = image.into_rgba8();
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
-        Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
-    })
+    match image {
+        DynamicImage::ImageRgba8(image) => blended(&image, |pixel| pixel.0),
+        DynamicImage::ImageLumaA8(image) => {
+            blended(&image, |&image::LumaA([value, alpha])| [value, value, value, alpha])
+        }
+        image if !image.color().has_alpha() => image.into_rgb8(),
+        DynamicImage::ImageRgba16(image) => blended(&image, |pixel| pixel.0.map(to_8_bits)),
+        DynamicImage::ImageLumaA16(image) => blended(&image, |pixel| {
+            let [value, alpha] = pixel.0.map(to_8_bits);
+            [value, value, value, alpha]
+        }),
+        image => blended(&image.into_rgba8(), |pixel| pixel.0),
+    }
+}
+
+/// The nearest value of 8 bits, as the `image` crate rounds.
+fn to_8_bits(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use image::{GrayImage, ImageBuffer, Rgba, RgbaImage};
+    use image::{GrayImage, ImageBuffer, Rgb, Rgba, RgbaImage};
     use tempfile::TempDir;
 
     use super::*;
@@ -206,8 +290,9 @@ mod tests {
             for length in [1, 2, 3, 10, 20, 40, whole.len() / 2, whole.len() - 40, whole.len() - 2] {
                 let path = files.write("cut", &whole[..length]);
                 let is_refused = read_picture(&path).is_err();
-                // The last bytes of a PNG are its end marker, after all pixels.
-                assert!(is_refused || (name == "whole.png" && length + 12 > whole.len()), "{name} {length}");
+                // The last bytes are a marker of the end, after all pixels.
+                let marker = if name == "whole.png" { 12 } else { 2 };
+                assert_eq!(is_refused, length + marker < whole.len(), "{name} {length}");
             }
         }
     }
@@ -277,6 +362,44 @@ mod tests {
             let message = read_picture(Path::new("/dev/zero")).unwrap_err().to_string();
             assert!(message.contains("it is no ordinary file"), "{message}");
         }
+    }
+
+    #[test]
+    fn sixteen_bits_become_eight_as_they_did() {
+        for value in 0..=u16::MAX {
+            let picture = DynamicImage::from(ImageBuffer::<Rgba<u16>, _>::from_pixel(1, 1, Rgba([value; 4])));
+            assert_eq!(picture.into_rgba8().get_pixel(0, 0).0[0], to_8_bits(value));
+        }
+    }
+
+    #[test]
+    fn what_a_picture_takes_is_bounded_for_every_kind() {
+        let limit = Limit { side: 100, memory: 100_000 };
+        let files = Files::new();
+        // Pixels that fit; those of more than a byte a channel do not.
+        for (name, picture, is_read) in [
+            ("rgb.png", DynamicImage::from(RgbImage::new(100, 100)), true),
+            ("rgb.jpg", RgbImage::new(100, 100).into(), true),
+            ("rgba.png", RgbaImage::new(100, 100).into(), true),
+            ("deep.png", ImageBuffer::<Rgb<u16>, Vec<u16>>::new(100, 100).into(), true),
+            ("deep.png", ImageBuffer::<Rgba<u16>, Vec<u16>>::new(100, 100).into(), false),
+            ("wide.png", RgbImage::new(101, 1).into(), false),
+        ] {
+            let bytes = fs::read(files.save(name, picture)).unwrap();
+            let found = decode(bytes, limit);
+            assert_eq!(found.is_ok(), is_read, "{name}");
+            if !is_read {
+                assert!(matches!(found, Err(Problem::TooLarge(_))), "{name}");
+            }
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures/");
+        // 17x33 pixels; in units of 16 and 8 pixels of coefficients of two bytes.
+        let progressive = fs::read(format!("{folder}pillow-17x33-1-progressive.jpg")).unwrap();
+        let needed = 17 * 33 * 3 + 2 * 5 * 4 * 64 * 2;
+        let read = |memory| decode(progressive.clone(), Limit { side: 100, memory });
+        assert!(matches!(read(needed), Err(Problem::TooLarge(_))));
+        // The file, twice, and what stands behind each scan.
+        assert!(read(needed + 2 * progressive.len() as u64 + 1000).is_ok());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 mod crops;
 mod decode;
 mod error;
+mod jpeg;
 mod resize;
+mod strangers;
+mod webp;
 
 use std::path::Path;
 

@@ -130,6 +130,63 @@ impl WeightsInfo {
             let (names, outputs) = (info.classes.len(), info.network.classes());
             return Err(format!("its metadata names {names} classes, its network has {outputs}"));
         }
+        info.view().check().map_err(|error| format!("its metadata is wrong: {error}"))?;
         Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::NetworkOptions;
+    use crate::weights::{Container, StoredWeights};
+
+    #[test]
+    fn numbers_are_bounded_before_memory_is_taken() {
+        let network = NetworkOptions::named("preresnet8").resolve(2).unwrap();
+        let info = WeightsInfo {
+            network: network.into(),
+            classes: vec!["cat".into(), "dog".into()],
+            height: 32,
+            width: 32,
+            shorter_side: 32,
+            normalisation: Normalisation::PerChannel { mean: [0.; 3], deviation: [1.; 3] },
+            ranges: None,
+            temperature: None,
+        };
+        let metadata = info.to_metadata();
+        assert_eq!(WeightsInfo::from_metadata(&metadata), Ok(info));
+        for (key, from, to, told) in [
+            (
+                NETWORK,
+                "\"depth\":8",
+                "\"depth\":1000000004",
+                "a depth of 1000000004: it must be at most 999999",
+            ),
+            (NETWORK, "\"depth\":8", "\"depth\":999998", "0 tensors are too few for 999998 layers"),
+            (NETWORK, "\"depth\":8", "\"depth\":18446744073709551615", "it must be at most"),
+            (
+                NETWORK,
+                "\"depth\":8",
+                "\"width\":18446744073709551615,\"depth\":8",
+                "a width of 18446744073709551615",
+            ),
+            (
+                NETWORK,
+                "\"classes\":2",
+                "\"classes\":18446744073709551615",
+                "names 2 classes, its network has",
+            ),
+            ("residua.size", "[32,32]", "[4294967296,4294967296]", "sides must be 1 to 16384"),
+            ("residua.shorter_side", "32", "18446744073709551615", "sides must be 1 to 16384"),
+        ] {
+            let mut metadata = metadata.clone();
+            let text = metadata.get_mut(key).unwrap();
+            *text = text.replacen(from, to, 1);
+            let (tensors, others, container) = (Default::default(), Vec::new(), Container::Safetensors);
+            let weights = StoredWeights { path: "w".into(), container, tensors, others, metadata };
+            let message = weights.info().unwrap_err().to_string();
+            assert!(message.contains(told), "{to}: {message}");
+        }
     }
 }

@@ -58,8 +58,10 @@ impl StoredWeights {
     /// # Errors
     /// When it does not say it, as files that others have written do not.
     pub fn info(&self) -> Result<WeightsInfo, WeightsError> {
-        WeightsInfo::from_metadata(&self.metadata)
-            .map_err(|reason| WeightsError::Unknown { path: self.path.clone(), reason })
+        let info = WeightsInfo::from_metadata(&self.metadata)
+            .map_err(|reason| WeightsError::Unknown { path: self.path.clone(), reason })?;
+        let fits = info.network.check_size(self.tensors.len());
+        fits.map(|()| info).map_err(|error| Self::refused(&self.path, error))
     }
 
     /// Turns what a network has against these tensors into an error that names their file.

@@ -283,6 +283,13 @@ mod tests {
             let message = TensorFile::read(&path).unwrap_err().to_string();
             assert!(message.contains("w.safetensors is not a whole safetensors file: "), "{message}");
         }
+        // A file of which nothing is read but its beginning: it is as long as no memory.
+        for begin in [&b"\0\0\0\x20ftypisom"[..], b"\xff\xff\xff\x0f\0\0\0\0{", b"\x10\0\0\0\0\0\0\0x"] {
+            fs::write(&path, begin).unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_len(1 << 42).unwrap();
+            let message = TensorFile::read(&path).unwrap_err().to_string();
+            assert!(message.contains("w.safetensors is not a whole safetensors file: its "), "{message}");
+        }
         let odd = BTreeMap::from([("a".to_owned(), TensorValues { shape: vec![2, 2], values: vec![1.0] })]);
         let message = encode(&path, &odd, &metadata()).unwrap_err().to_string();
         assert!(message.contains("tensor 'a': 1 values do not fill a tensor of shape [2, 2]"), "{message}");

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -63,9 +65,41 @@ impl TensorFile {
         if super::pytorch::is_written_by_pytorch(path)? {
             return super::pytorch::read(path);
         }
+        check_header(path)?;
         decode(path, &read_file(path)?)
     }
 }
+
+/// Checks that a file begins as a safetensors file of its length does, before all of it is read.
+fn check_header(path: &Path) -> Result<(), TensorFileError> {
+    let damaged =
+        |reason: &str| TensorFileError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+    let cannot = || FileError::cannot("read", path);
+    let found = std::fs::metadata(path).map_err(cannot())?;
+    if found.is_dir() {
+        return Err(cannot()(io::ErrorKind::IsADirectory.into()).into());
+    }
+    if !found.is_file() {
+        return Err(damaged("it is no ordinary file"));
+    }
+    let mut begin = Vec::new();
+    let file = File::open(path).map_err(cannot())?;
+    file.take(9).read_to_end(&mut begin).map_err(cannot())?;
+    let Some((length, rest)) = begin.split_first_chunk() else {
+        return Err(damaged("it is shorter than a header"));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > LONGEST_HEADER || length.saturating_add(8) > found.len() {
+        return Err(damaged("its first eight bytes are no length of a header that it has"));
+    }
+    if rest != b"{" {
+        return Err(damaged("its header is no JSON"));
+    }
+    Ok(())
+}
+
+/// What the format allows.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A file of tensors that cannot be read or written.
 #[derive(Debug, Error)]

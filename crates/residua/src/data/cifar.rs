@@ -47,6 +47,8 @@ struct Layout {
     name: &'static str,
     folder: &'static str,
     archive: &'static str,
+    /// What the version for Python consists of: its archive, its folder, and a file of it.
+    python: [&'static str; 3],
     train: &'static [&'static str],
     test: &'static [&'static str],
     class_file: &'static str,
@@ -59,6 +61,7 @@ const CIFAR_10: Layout = Layout {
     name: "CIFAR-10",
     folder: "cifar-10-batches-bin",
     archive: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    python: ["cifar-10-python.tar.gz", "cifar-10-batches-py", "batches.meta"],
     train: &[
         "data_batch_1.bin",
         "data_batch_2.bin",
@@ -76,6 +79,7 @@ const CIFAR_100: Layout = Layout {
     name: "CIFAR-100",
     folder: "cifar-100-binary",
     archive: "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    python: ["cifar-100-python.tar.gz", "cifar-100-python", "meta"],
     train: &["train.bin"],
     test: &["test.bin"],
     class_file: "fine_label_names.txt",
@@ -140,8 +144,24 @@ impl Layout {
             missing: missing.into(),
             expected,
             also: (folder == given).then_some(self.folder),
-            remedy: self.download_to(given),
+            remedy: self.found_instead(given).unwrap_or_else(|| self.download_to(given)),
         })
+    }
+
+    /// What lies in a folder in place of the files, and what to do about it.
+    fn found_instead(&self, folder: &Path) -> Option<String> {
+        let there = |name: &str| folder.join(name).exists().then(|| folder.join(name));
+        let archive = self.archive.rsplit('/').next()?;
+        if let Some(archive) = there(archive) {
+            return Some(format!(
+                "{archive:?} is there, still packed: unpack it by tar -xzf {archive:?} -C {folder:?}"
+            ));
+        }
+        let python = self.python.iter().find_map(|name| there(name))?;
+        Some(format!(
+            "{python:?} is of the version for Python, and the binary one is needed: {}",
+            self.download_to(folder)
+        ))
     }
 
     fn read_classes(&self, file: &Path) -> Result<Vec<String>, DataError> {

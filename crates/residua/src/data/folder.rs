@@ -6,23 +6,27 @@
 //! ```
 
 use std::{
-    ffi::OsStr,
-    fs, io,
+    collections::HashMap,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
 use image::RgbImage;
-use residua_infer::pictures::{EXTENSIONS, read_picture};
+use residua_infer::pictures::read_picture;
 use residua_infer::view::View;
-use walkdir::WalkDir;
 
-use super::{dataset::Split, error::DataError, unreadable::Unreadable};
+use super::{
+    class_folders::{ClassFolders, subfolders, test_folder},
+    dataset::Split,
+    error::DataError,
+    unreadable::Unreadable,
+};
 
 /// Pictures in a folder for each class, decoded whenever they are needed.
 ///
-/// The classes are the names of the folders in `train`, in the order of their bytes. Pictures are the files below them,
-/// at any depth, whose names end in `.jpg`, `.jpeg`, `.png`, `.webp`, `.bmp` or `.gif`, in the order of their paths;
-/// other files, and names that begin with a dot, are passed over. Links are followed.
+/// The classes are the names of the folders in `train`, in the order of their bytes. Pictures are the files below them
+/// that [`PictureFiles`](super::PictureFiles) finds. What is odd about them, such as pictures of two classes, is said by
+/// [`warnings`](Self::warnings).
 ///
 /// A file that cannot be read is left out of tests; in training the next picture takes its place. As long as such
 /// files are few each is only told of ([`super::Images::take_newly_unreadable`]).
@@ -37,6 +41,7 @@ pub struct ImageFolder {
     view: View,
     unreadable: Unreadable,
     unreadable_share: f64,
+    warnings: Vec<String>,
 }
 
 impl ImageFolder {
@@ -51,16 +56,12 @@ impl ImageFolder {
     /// where pictures for tests are of a class that is not learnt.
     pub fn open(folder: &Path, split: Split) -> Result<Self, DataError> {
         let training = folder.join("train");
-        let split_folder = match split {
-            Split::Train => training.clone(),
-            Split::Test => ["test", "val"]
-                .map(|name| folder.join(name))
-                .into_iter()
-                .find(|folder| folder.is_dir())
-                .unwrap_or_else(|| folder.join("test")),
+        let (split_folder, replaced) = match split {
+            Split::Train => (training.clone(), None),
+            Split::Test => test_folder(folder),
         };
         if !split_folder.is_dir() {
-            return Err(missing(folder, &split_folder));
+            return Err(missing(folder, &split_folder, split));
         }
         // A folder for tests alone has the classes that it has.
         let classes = subfolders(if training.is_dir() { &training } else { &split_folder })?;
@@ -75,17 +76,18 @@ impl ImageFolder {
                 u16::MAX
             )));
         }
-        let (files, labels) = labelled(&split_folder, &classes, &training, split)?;
+        let found = ClassFolders::of(&split_folder, &classes, &training, split)?;
         let name = folder.canonicalize().ok().and_then(|folder| folder.file_name().map(OsStr::to_owned));
         Ok(Self {
             name: name.map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned()),
             folder: split_folder,
             classes: classes.iter().map(|class| class.to_string_lossy().into_owned()).collect(),
-            files,
-            labels,
+            files: found.files,
+            labels: found.labels,
             view: View::square(224),
             unreadable: Unreadable::default(),
             unreadable_share: Self::UNREADABLE_SHARE,
+            warnings: replaced.into_iter().chain(found.warnings).collect(),
         })
     }
 
@@ -100,11 +102,22 @@ impl ImageFolder {
                 false => DataError::FolderMissing { dataset, folder: folder.into(), remedy },
             });
         }
-        let classes: Vec<_> = training.classes.iter().map(std::ffi::OsString::from).collect();
-        let (files, labels) = labelled(folder, &classes, &training.folder, Split::Test)?;
+        let classes: Vec<_> = training.classes.iter().map(OsString::from).collect();
+        let ClassFolders { files, labels, warnings } =
+            ClassFolders::of(folder, &classes, &training.folder, Split::Test)?;
         let (name, classes) = (training.name.clone(), training.classes.clone());
         let (folder, unreadable) = (folder.into(), Unreadable::default());
-        Ok(Self { name, classes, folder, files, labels, unreadable, ..*training })
+        Ok(Self { name, classes, folder, files, labels, unreadable, warnings, ..*training })
+    }
+
+    /// The same pictures, labelled among these classes. None where one of theirs is not among them.
+    pub(super) fn among(self, classes: &[String]) -> Option<Self> {
+        let known: HashMap<&String, usize> = classes.iter().zip(0..).collect();
+        let places: Option<Vec<u16>> =
+            self.classes.iter().map(|class| u16::try_from(*known.get(class)?).ok()).collect();
+        let places = places?;
+        let labels = self.labels.iter().map(|&label| places[usize::from(label)]).collect();
+        Some(Self { classes: classes.to_vec(), labels, ..self })
     }
 
     /// The pictures of these numbers.
@@ -116,6 +129,7 @@ impl ImageFolder {
             files: pictures.iter().map(|&picture| self.files[picture].clone()).collect(),
             labels: pictures.iter().map(|&picture| self.labels[picture]).collect(),
             unreadable: Unreadable::default(),
+            warnings: self.warnings.clone(),
             ..*self
         }
     }
@@ -133,6 +147,12 @@ impl ImageFolder {
     /// All labels, in the order of the pictures.
     pub fn labels(&self) -> &[u16] {
         &self.labels
+    }
+
+    /// What is odd about the folder, to be told once: pictures that are left out, or that are of two classes, links that lead nowhere, names
+    /// that look the same.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// How a network sees a picture in tests; crops of 224 pixels, if nothing else is said.
@@ -180,35 +200,8 @@ impl ImageFolder {
     }
 }
 
-/// The pictures of a split, relative to its folder, and their labels. Its classes must be among those of `training`.
-fn labelled(
-    folder: &Path,
-    classes: &[std::ffi::OsString],
-    training: &Path,
-    split: Split,
-) -> Result<(Vec<Box<Path>>, Vec<u16>), DataError> {
-    let problem = |problem: String| DataError::ImageFolder { folder: folder.into(), problem };
-    let (mut files, mut labels) = (Vec::new(), Vec::new());
-    for class in subfolders(folder)? {
-        let Ok(label) = classes.binary_search(&class) else {
-            let class = class.display();
-            return Err(problem(format!("{training:?} has no class `{class}`, so it cannot be tested")));
-        };
-        let first = files.len();
-        pictures(folder, &class, &mut files)?;
-        if files.len() == first && split == Split::Train {
-            return Err(problem(format!("class `{}` has no pictures", class.display())));
-        }
-        labels.resize(files.len(), label as u16);
-    }
-    if files.is_empty() || u32::try_from(files.len()).is_err() {
-        return Err(problem(format!("it has {} pictures, but 1 to {} are needed", files.len(), u32::MAX)));
-    }
-    Ok((files, labels))
-}
-
 /// Why there is no such folder of a split.
-fn missing(folder: &Path, split_folder: &Path) -> DataError {
+fn missing(folder: &Path, split_folder: &Path, split: Split) -> DataError {
     let layout = format!(
         "pictures are expected in {:?} and {:?}, `val` instead of `test` will do",
         folder.join("train/CLASS"),
@@ -218,47 +211,41 @@ fn missing(folder: &Path, split_folder: &Path) -> DataError {
     if path.exists() {
         return DataError::NotAFolder { dataset, path: path.into(), remedy: layout };
     }
-    DataError::FolderMissing { dataset, folder: path.into(), remedy: layout }
+    let there = subfolders(folder).unwrap_or_default();
+    let remedy = format!("{layout}{}", what_to_make(folder, &there, split));
+    DataError::FolderMissing { dataset, folder: path.into(), remedy }
 }
 
-/// Names of the folders in a folder, in the order of their bytes.
-fn subfolders(folder: &Path) -> Result<Vec<std::ffi::OsString>, DataError> {
-    let unreadable = |reason: io::Error| DataError::Unreadable { path: folder.into(), reason };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if !is_hidden(&entry.file_name()) && entry.path().is_dir() {
-            names.push(entry.file_name());
-        }
+/// What to do about a missing folder of a split, where these are in its place.
+fn what_to_make(folder: &Path, there: &[OsString], split: Split) -> String {
+    const SHOWN: usize = 4;
+    if there.is_empty() {
+        return String::new();
     }
-    names.sort();
-    Ok(names)
-}
-
-/// Adds the pictures of a class, relative to the split's folder.
-fn pictures(folder: &Path, class: &OsStr, files: &mut Vec<Box<Path>>) -> Result<(), DataError> {
-    let walk = WalkDir::new(folder.join(class)).follow_links(true).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_path_buf();
-            DataError::Unreadable { path, reason: error.into() }
-        })?;
-        let extension = entry.path().extension().and_then(OsStr::to_str).unwrap_or_default();
-        let is_picture = EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension));
-        if is_picture && !entry.file_type().is_dir() {
-            let path = entry.path().strip_prefix(folder).expect("the walk began in the folder");
-            files.push(path.into());
-        }
+    let mut names: Vec<_> = there.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    if there.len() > SHOWN {
+        names.push("...".to_owned());
     }
-    Ok(())
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".")
+    let begins = |name: &OsString, begin: &str| name.to_string_lossy().to_lowercase().starts_with(begin);
+    let tests = |name: &&OsString| ["test", "val", "dev", "eval"].iter().any(|begin| begins(name, begin));
+    let lessons = |name: &&OsString| begins(name, "train");
+    let remedy = match split {
+        Split::Train => match there.iter().find(lessons) {
+            Some(name) => format!("rename {:?} to \"train\"", folder.join(name)),
+            None => "if these are classes, make \"train\" and move most of each one's pictures there, the others to \"test\""
+                .to_owned(),
+        },
+        Split::Test => match there.iter().find(tests) {
+            Some(name) => format!("rename {:?} to \"val\"", folder.join(name)),
+            None => "move some of the pictures of each class from \"train\" to \"test\"".to_owned(),
+        },
+    };
+    format!("; there is {}: {remedy}", names.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::num::NonZeroUsize;
     use std::sync::Arc;
 

@@ -87,6 +87,15 @@ impl Images {
         }
     }
 
+    /// The same images, labelled among these classes, which are more or in another order. None where one of theirs is not among them.
+    pub fn among(self, classes: &[String]) -> Option<Self> {
+        Some(match self {
+            Self::InMemory(dataset) if dataset.classes() == classes => Self::InMemory(dataset),
+            Self::InMemory(_) => return None,
+            Self::Files(folder) => Self::Files(folder.among(classes)?),
+        })
+    }
+
     /// Those that are not held, and those that are; of both there is one at least.
     pub(super) fn divided(self, is_held: &[bool]) -> (Self, Self) {
         match self {
@@ -138,6 +147,14 @@ impl Images {
         match self {
             Self::InMemory(_) => Err(reason),
             Self::Files(folder) => folder.note_unreadable(index, &reason),
+        }
+    }
+
+    /// What is odd about the files, to be told once; see [`ImageFolder::warnings`].
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Self::InMemory(_) => &[],
+            Self::Files(folder) => folder.warnings(),
         }
     }
 

@@ -9,9 +9,11 @@
 //! Every random choice is a pure function of a seed and of a position in the stream, so that training resumed
 //! at any sample sees exactly the images it would have seen, whatever the number of threads.
 
+mod alike;
 mod augmentation;
 mod batch;
 mod cifar;
+mod class_folders;
 mod dataset;
 #[cfg(feature = "download")]
 mod download;
@@ -22,6 +24,7 @@ mod images;
 mod loader;
 mod mixing;
 mod normalisation;
+mod picture_files;
 mod prefetch;
 mod preview;
 mod random_stream;
@@ -47,6 +50,7 @@ pub use images::Images;
 pub use loader::{Loader, LoaderConfig, SmallSamples};
 pub use mixing::Mixing;
 pub use normalisation::normalisation_of;
+pub use picture_files::{LeftOut, PictureFiles};
 pub use preview::{Preview, PreviewedImage};
 pub use random_stream::drawn;
 pub use residua_infer::normalisation::{Normalisation, NormalisationKind};

@@ -29,7 +29,7 @@ pub struct Evaluation {
 /// crops of an image the mean of their probabilities counts.
 ///
 /// # Errors
-/// When the images do not fit the network or the normalisation, or too many files cannot be read.
+/// When the images do not fit the network or the normalisation, or too many files cannot be read, or all.
 pub fn evaluate(
     network: &ResNet,
     test_set: &Images,
@@ -74,6 +74,9 @@ pub(super) fn evaluation_of(
         count += 1;
         Ok(())
     })?;
+    if count == 0 {
+        return Err(RunError::NoTestImages);
+    }
     Ok(Evaluation {
         images: count,
         test_loss: loss / count as f64,

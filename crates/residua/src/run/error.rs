@@ -68,7 +68,7 @@ pub enum RunError {
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
     /// No test image could be read.
-    #[error("none of the test images could be read")]
+    #[error("none of the images to test on could be read; repair them or give others")]
     NoTestImages,
     /// A network that says nothing.
     #[error(

@@ -90,7 +90,7 @@ impl Measurement {
     }
 
     /// The first number that is not finite, with its name.
-    pub(super) fn not_finite(&self) -> Option<(&str, f64)> {
+    pub(crate) fn not_finite(&self) -> Option<(&str, f64)> {
         let numbers = |value: &Measured| match value {
             Measured::Number(number) => number.iter().copied().collect(),
             Measured::List(list) => list.clone(),

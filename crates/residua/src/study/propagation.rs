@@ -17,8 +17,9 @@ pub struct Propagation {
     pub units: Vec<UnitPropagation>,
     /// The chains: runs of units within a stage that none breaks.
     pub stages: Vec<StagePropagation>,
-    /// Norm of the gradient of the first unit's input over that of the last unit's output.
-    pub early_over_late: f64,
+    /// Norm of the gradient of the first unit's input over that of the last unit's output; none where that is 0, as of a network whose loss
+    /// is.
+    pub early_over_late: Option<f64>,
     /// The largest of `|g_l - direct_l - weight_l| / |g_l|` with the terms across stages.
     pub across_error: f64,
 }
@@ -48,9 +49,9 @@ pub struct UnitPropagation {
     pub direct_across: f64,
     /// See `direct_across`.
     pub weight_across: f64,
-    /// `|x_L - x_l - sum F_i| / |x_L|` to the end of its stage (Eq. 4); none where it breaks the chain.
+    /// `|x_L - x_l - sum F_i| / |x_L|` to the end of its stage (Eq. 4); none where it breaks the chain, or the norm is 0.
     pub forward_error: Option<f64>,
-    /// `|g_l - direct_l - weight_l| / |g_l|` to the end of its stage (Eq. 5); none where it breaks the chain.
+    /// `|g_l - direct_l - weight_l| / |g_l|` to the end of its stage (Eq. 5); none where it breaks the chain, or the norm is 0.
     pub backward_error: Option<f64>,
 }
 
@@ -74,7 +75,8 @@ impl Propagation {
             |value: &dyn Fn(&Self) -> f64| batches.iter().map(value).sum::<f64>() / batches.len() as f64;
         let worst = |error: &dyn Fn(&Self) -> Option<f64>| largest(batches.iter().filter_map(error));
         mean.loss = over(&|batch| batch.loss);
-        mean.early_over_late = over(&|batch| batch.early_over_late);
+        let ratios: Vec<f64> = batches.iter().filter_map(|batch| batch.early_over_late).collect();
+        mean.early_over_late = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
         mean.across_error = worst(&|batch| Some(batch.across_error))?;
         for (index, unit) in mean.units.iter_mut().enumerate() {
             let of = |value: fn(&UnitPropagation) -> f64| over(&|batch| value(&batch.units[index]));
@@ -179,7 +181,7 @@ mod tests {
                     assert!((unit.carried - 1.).abs() < 1e-6 && unit.weight > 0.);
                 }
             }
-            assert!(found.loss > 1. && found.early_over_late > 0.);
+            assert!(found.loss > 1. && found.early_over_late > Some(0.));
             // The sums go on through projections.
             assert!(found.across_error < BACKWARD_ERROR, "{ordering}: {}", found.across_error);
             let [first, .., last] = found.units.as_slice() else { panic!("no units") };
@@ -189,6 +191,24 @@ mod tests {
                 found.stages.len() - usize::from(ordering == "relu-before-add")
             );
         }
+    }
+
+    #[test]
+    fn of_a_network_that_nothing_is_to_be_learnt_from_no_ratio_is_measured() {
+        let device = Device::flex().autodiff();
+        let config = NetworkOptions::named("preresnet8").resolve(2).unwrap();
+        let network = ResNet::init(&config, 1, &device).unwrap();
+        let mut tensors = network.tensors();
+        tensors.get_mut("classifier.bias").unwrap().values[0] = 1000.;
+        let network = network.with_tensors(&tensors).unwrap();
+        let images = Tensor::from_data(TensorData::new(vec![0.5f32; 2 * 3 * 256], [2, 3, 16, 16]), &device);
+        let found = Propagation::of(&network, images, &[0, 0], 3).unwrap();
+        assert_eq!((found.loss, found.early_over_late, found.across_error), (0., None, 0.));
+        assert_eq!(found.worst(|unit| unit.backward_error), None);
+        assert!(found.worst(|unit| unit.forward_error).is_some());
+        assert_eq!(Propagation::mean(&[found.clone(), found.clone()]).unwrap().early_over_late, None);
+        let Record::Measurement(measurement) = found.record(7) else { panic!("a measurement") };
+        assert_eq!(measurement.not_finite(), None);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn propagation_page(networks: &[(String, Propagation)]) -> String {
                         @for (index, (name, found)) in networks.iter().enumerate() {
                             tr {
                                 th scope="row" { span.mark data-run=(index % 12) {} (name) }
-                                td { (short(found.early_over_late)) }
+                                td { (if_any(found.early_over_late)) }
                                 td { (if_any(found.worst(|unit| unit.forward_error))) }
                                 td { (if_any(found.worst(|unit| unit.backward_error))) }
                                 td { (list(found.stages.iter().map(|stage| Some(stage.attenuation)))) }
@@ -96,6 +96,8 @@ fn chart(
 
 fn short(value: f64) -> String {
     match value {
+        // Of nothing there is no share.
+        value if value.is_nan() => "-".to_owned(),
         0.001..1000. => format!("{value:.3}"),
         0. => "0".to_owned(),
         _ => format!("{value:.1e}"),

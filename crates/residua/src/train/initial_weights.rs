@@ -1,6 +1,8 @@
 //! Weights that a run begins with instead of random ones, and what becomes of them.
 
-use crate::nn::{NamedTensors, NetworkError, Part, ResNet, values_of};
+use std::collections::HashMap;
+
+use crate::nn::{NamedTensors, NetworkError, Part, ResNet, TensorValues, values_of};
 use residua_infer::weights::StoredWeights;
 
 /// Weights that a run begins with instead of random ones: those of the same network, but for the classifier perhaps.
@@ -42,14 +44,28 @@ impl InitialWeights {
         if is_new {
             skipped = tensors.keys().filter(|name| of_classifier(name)).cloned().collect();
             tensors.retain(|name, _| !of_classifier(name));
-            tensors.extend(own.map(|(name, values)| (name.to_owned(), values)));
+            tensors.extend(own.clone().map(|(name, values)| (name.to_owned(), values)));
         }
-        let network = network.with_tensors(&tensors)?;
         let classifier = match (is_new, before) {
             (true, _) => LoadedClassifier::New { classes: count },
-            (false, Some(before)) if before != classes => LoadedClassifier::Renamed { before },
+            (false, Some(before)) if before != classes => {
+                let places = places(&before, classes);
+                if places.iter().all(Option::is_none) {
+                    LoadedClassifier::Renamed { before }
+                } else {
+                    for (name, own) in own {
+                        if let Some(theirs) = tensors.get_mut(name).filter(|theirs| theirs.shape == own.shape)
+                        {
+                            *theirs = by_class(theirs, own, &places);
+                        }
+                    }
+                    let new = classes.iter().zip(&places).filter(|(_, place)| place.is_none());
+                    LoadedClassifier::ByName { before, new: new.map(|(class, _)| class.clone()).collect() }
+                }
+            }
             (false, _) => LoadedClassifier::Same,
         };
+        let network = network.with_tensors(&tensors)?;
         let of_network = network.tensor_shapes().into_keys();
         let (replaced, loaded) = of_network.partition(|name| is_new && of_classifier(name));
         Ok((network, LoadedWeights { loaded, replaced, skipped, classifier }))
@@ -83,7 +99,14 @@ pub struct LoadedWeights {
 pub enum LoadedClassifier {
     /// It was loaded, for the same classes as far as is known.
     Same,
-    /// It was loaded, though its classes had other names or another order.
+    /// Each class has the outputs that were learnt for one of its name.
+    ByName {
+        /// What their classes were called.
+        before: Vec<String>,
+        /// Those of which theirs had none; they are as in a new network.
+        new: Vec<String>,
+    },
+    /// It was loaded, though all its classes had other names.
     Renamed {
         /// What they were called.
         before: Vec<String>,
@@ -93,6 +116,27 @@ pub enum LoadedClassifier {
         /// How many classes that of the weights is for, if there is one.
         classes: Option<usize>,
     },
+}
+
+/// Where each class is among others, by its name. Names that stand there twice say nothing.
+fn places(before: &[String], classes: &[String]) -> Vec<Option<usize>> {
+    let mut known: HashMap<&String, Option<usize>> = HashMap::new();
+    for (place, name) in before.iter().enumerate() {
+        known.entry(name).and_modify(|place| *place = None).or_insert(Some(place));
+    }
+    classes.iter().map(|class| known.get(class).copied().flatten()).collect()
+}
+
+/// Rows of a tensor, one for each class: those at the places in theirs, else its own.
+fn by_class(theirs: &TensorValues, own: TensorValues, places: &[Option<usize>]) -> TensorValues {
+    let TensorValues { shape, mut values } = own;
+    let row = (values.len() / places.len().max(1)).max(1);
+    for (values, place) in values.chunks_exact_mut(row).zip(places) {
+        if let Some(place) = place {
+            values.copy_from_slice(&theirs.values[place * row..][..row]);
+        }
+    }
+    TensorValues { shape, values }
 }
 
 /// The classes that the weights' classifier of so many features is for, if there is one such.

@@ -77,7 +77,7 @@ impl Run {
             machine.workers,
             state.samples_drawn,
         )?;
-        let (last_checkpoint, warnings) = (None, Vec::new());
+        let (last_checkpoint, warnings) = (None, ready.images.warnings());
         let loaded_weights = None;
         Ok(Self {
             recipe,
@@ -134,7 +134,7 @@ impl Run {
         self.loaded_weights.as_ref()
     }
 
-    /// What was odd about the checkpoints that the run was resumed from.
+    /// What is odd about the images, and about the checkpoints that the run was resumed from.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -273,10 +273,11 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<Evaluation>), RunError> {
         let network = &self.ready.network;
-        let result = self.evaluate_network(network, images)?;
+        let result = self.evaluate_network(network, images);
+        tell_of_unreadable(images, observer);
+        let result = result?;
         let averaged = self.average.as_ref().map(|average| average.network(network));
         let averaged = averaged.map(|network| self.evaluate_network(&network, images)).transpose()?;
-        tell_of_unreadable(images, observer);
         Ok((result, averaged))
     }
 

@@ -96,6 +96,19 @@ impl RunImages {
         &self.test
     }
 
+    /// What is odd about their files.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let all = [Some(self.training()), self.validation(), Some(self.test())];
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in all.into_iter().flatten().flat_map(Images::warnings) {
+            // Images that are held out are files of the same folder.
+            if !warnings.contains(warning) {
+                warnings.push(warning.clone());
+            }
+        }
+        warnings
+    }
+
     /// The stream of a recipe's training batches from sample `start` on.
     pub(crate) fn loader(
         &self,

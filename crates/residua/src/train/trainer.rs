@@ -121,7 +121,7 @@ impl Trainer {
         let files = stopped.go_on(&recipe, state.iteration, &machine)?;
         let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
         run.last_checkpoint = Some(path);
-        run.warnings = damaged.iter().map(ToString::to_string).collect();
+        run.warnings.extend(damaged.iter().map(ToString::to_string));
         Ok(run)
     }
 }

@@ -100,9 +100,9 @@ impl Measured<'_> {
             let (input, gradient) = (&self.inputs[index], &gradients[index]);
             let (forward_error, backward_error) = match breaks_chain {
                 true => (None, None),
-                false => (Some(sum.forward_error(input)), Some(sum.terms.error(gradient))),
+                false => (sum.forward_error(input), sum.terms.error(gradient)),
             };
-            across_errors.push(across.error(gradient));
+            across_errors.extend(across.error(gradient));
             units.push(UnitPropagation {
                 name,
                 breaks_chain,
@@ -136,7 +136,8 @@ impl Measured<'_> {
         stages.reverse();
         let late = norm(&gradients[gradients.len() - 1]);
         let across_error = largest(across_errors.into_iter()).unwrap_or_default();
-        Propagation { loss, units, stages, early_over_late: norm(&gradients[0]) / late, across_error }
+        let early_over_late = relative(norm(&gradients[0]), late);
+        Propagation { loss, units, stages, early_over_late, across_error }
     }
 
     /// The gradient of a unit's input by the backward pass of the whole unit, by the operations that its parts are found by: others
@@ -209,8 +210,8 @@ impl Terms {
         self.weight = measured.direct(unit, attenuation, &self.weight) + branch.clone() + gate.clone();
     }
 
-    fn error(&self, gradient: &Tensor<4>) -> f64 {
-        norm(&(gradient.clone() - self.direct.clone() - self.weight.clone())) / norm(gradient)
+    fn error(&self, gradient: &Tensor<4>) -> Option<f64> {
+        relative(norm(&(gradient.clone() - self.direct.clone() - self.weight.clone())), norm(gradient))
     }
 }
 
@@ -243,9 +244,14 @@ impl Sums {
         self.expected = self.expected.zip(factor).map(|(product, factor)| product * factor);
     }
 
-    fn forward_error(&self, input: &Tensor<4>) -> f64 {
-        norm(&(self.output.clone() - input.clone() - self.residuals.clone())) / norm(&self.output)
+    fn forward_error(&self, input: &Tensor<4>) -> Option<f64> {
+        relative(norm(&(self.output.clone() - input.clone() - self.residuals.clone())), norm(&self.output))
     }
+}
+
+/// A norm over another; none where both are 0, which says nothing.
+fn relative(norm: f64, to: f64) -> Option<f64> {
+    (norm != 0. || to != 0.).then(|| norm / to)
 }
 
 /// The gradient of a leaf, given that of something computed from it; zeros where it does not depend on it.
