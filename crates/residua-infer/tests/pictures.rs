@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use residua_infer::pictures::read_picture;
 use serde::Deserialize;
 
@@ -105,4 +106,26 @@ fn halves_of_jpeg_files_are_no_pictures_whatever_follows() {
         checked += 1;
     }
     assert!(checked >= 12, "{checked}");
+}
+
+proptest! {
+    #[test]
+    fn no_cut_and_no_change_makes_reading_panic(
+        file: prop::sample::Index, cut: prop::sample::Index, is_cut: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let entries = entries(Path::new(SAMPLE));
+        let mut bytes = fs::read(Path::new(SAMPLE).join(&file.get(&entries).file)).unwrap();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture");
+        fs::write(&path, bytes).unwrap();
+        let _ = read_picture(&path);
+    }
 }

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn of_a_network_that_nothing_is_to_be_learnt_from_no_ratio_is_measured() {
         let device = Device::flex().autodiff();
-        let config = NetworkOptions::named("preresnet8").resolve(2).unwrap();
+        let config = NetworkOptions::named("preresnet20").resolve(2).unwrap();
         let network = ResNet::init(&config, 1, &device).unwrap();
         let mut tensors = network.tensors();
         tensors.get_mut("classifier.bias").unwrap().values[0] = 1000.;
