@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use residua::data::{
-    Augmentation, AugmentationOptions, AutoAugment, Crops, ImageFolder, Images, Loader, LoaderConfig, Mixing, Normalisation, Sampling, Split,
-    View, evaluation_batches, read_image,
+    Augmentation, AugmentationOptions, AutoAugment, Crops, ImageFolder, Images, Loader, LoaderConfig,
+    Normalisation, Split, View, evaluation_batches, read_image,
 };
 use tempfile::TempDir;
 
@@ -40,24 +40,16 @@ fuzz_target!(|bytes: &[u8]| {
     let images = ImageFolder::open(folder.path(), Split::Train).unwrap();
     let images = Arc::new(Images::Files(images).seen_by(View::square(24)).unwrap().tolerating(1.));
     let batches = evaluation_batches(&images, &NORMALISATION, NonZeroUsize::MIN).unwrap();
-    assert_eq!(batches.map(|batch| batch.unwrap().labels.len()).sum::<usize>(), usize::from(is_picture == Some(true)));
+    assert_eq!(
+        batches.map(|batch| batch.unwrap().labels.len()).sum::<usize>(),
+        usize::from(is_picture == Some(true))
+    );
     for augmentation in [Augmentation::Shift, Augmentation::Scale, Augmentation::ScaleAspect] {
-        let augmentation = AugmentationOptions {
-            varies_colour: true,
-            auto_augment: AutoAugment::Trivial,
-            random_erasing: 0.5,
-            ..augmentation.into()
-        };
-        let config = LoaderConfig {
-            batch_size: NonZeroUsize::MIN,
-            seed: 1,
-            is_shuffled: false,
-            sampling: Sampling::default(),
-            augmentation,
-            workers: NonZeroUsize::MIN,
-            start: 0,
-            mixing: Mixing::default(),
-        };
+        let mut options = AugmentationOptions::from(augmentation);
+        options.varies_colour = true;
+        options.auto_augment = AutoAugment::Trivial;
+        options.random_erasing = 0.5;
+        let config = LoaderConfig::new(1, 1).with_augmentation(options);
         let mut loader = Loader::open(images.clone(), NORMALISATION, config).unwrap();
         let batch = loader.next_batch();
         assert_eq!(batch.is_ok(), is_picture == Some(true));
