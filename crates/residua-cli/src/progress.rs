@@ -1,28 +1,26 @@
 //! A run as the terminal shows it.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residua::evaluate::Evaluation;
 use residua::train::{Observer, Progress};
 
+use crate::interrupt;
 use crate::output::tell;
 
 /// Draws a progress bar where there is a terminal, and writes plain lines elsewhere; stops the run on request.
 pub(crate) struct Terminal {
     bar: Option<ProgressBar>,
     last_line: Instant,
-    stop: Arc<AtomicBool>,
 }
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(20);
 
 impl Terminal {
-    pub(crate) fn new(done: u64, iterations: u64, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(done: u64, iterations: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(iterations), ProgressDrawTarget::stderr_with_hz(4));
             let style = "{bar:30} {pos}/{len}  {msg}  {eta_precise} left";
@@ -33,7 +31,7 @@ impl Terminal {
             bar.reset_eta();
             bar
         });
-        Self { bar, last_line: Instant::now(), stop }
+        Self { bar, last_line: Instant::now() }
     }
 
     /// Takes the bar away.
@@ -100,6 +98,6 @@ impl Observer for Terminal {
     }
 
     fn wants_to_stop(&mut self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        interrupt::is_asked_to_stop()
     }
 }

@@ -22,7 +22,7 @@ use serde_json::json;
 use self::fine_tuning::FineTuningArguments;
 use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
-use crate::interrupt::stop_on_ctrl_c;
+use crate::interrupt::{Interruptible, stopped};
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::names::{path_in_json, print_json};
 use crate::network::{NetworkArguments, impossible};
@@ -52,8 +52,8 @@ const EXAMPLES: &str = "Examples:
 /// by 10 at 32,000 and 48,000, the first 400 at 0.01.
 ///
 /// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png, checkpoints/ and a file of events for
-/// TensorBoard (tensorboard --logdir runs). Ctrl-C finishes the
-/// step and saves; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
+/// TensorBoard (tensorboard --logdir runs). Ctrl-C, or a signal TERM, HUP, USR1 or USR2, saves the run within seconds and ends
+/// it with exit code 130; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -159,7 +159,6 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     arguments.machine.start_threads()?;
     let weights = arguments.fine_tuning.open()?;
     let trainer = arguments.trainer(weights.as_ref())?;
-    let stop = stop_on_ctrl_c()?;
     let machine = Machine::on(arguments.machine.open_device()?)
         .with_engine(arguments.machine.engine)
         .with_memory(arguments.memory.memory)
@@ -167,13 +166,22 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_events(!arguments.no_tensorboard);
     let trainer = trainer.with_machine(machine);
     let (folder, run) = match &arguments.resume {
-        Some(folder) => (folder.clone(), resume(trainer, folder)?),
+        Some(folder) => {
+            let _resumable = Interruptible::resumable(folder);
+            (folder.clone(), resume(trainer, folder)?)
+        }
         None => {
             let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
             let run = arguments.fine_tuning.begin(trainer, weights, &folder)?;
             (folder, run)
         }
     };
+    let has_validation = run.recipe().data.validation.is_some();
+    let (as_json, place) = (arguments.json, folder.clone());
+    let interruptible = Interruptible::run(run.saver(), move |ending| {
+        // Whoever has stopped it reads the exit code.
+        let _ = report(&ending, has_validation, &place, as_json);
+    });
     for warning in run.warnings() {
         tell(format_args!("warning: {warning}"));
     }
@@ -186,11 +194,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(every) => run.first_images(BATCH)?.map(|batch| Watch { every, batch, seed: run.recipe().seed }),
         None => None,
     };
-    let mut observers = (Terminal::new(done, iterations, stop), watch);
-    let has_validation = run.recipe().data.validation.is_some();
+    let mut observers = (Terminal::new(done, iterations), watch);
     let ending = run.train(&mut observers);
     observers.0.finish();
-    report(&ending?, has_validation, &folder, arguments.json)
+    let ending = interruptible.ended(ending)?;
+    report(&ending, has_validation, &folder, arguments.json)
 }
 
 fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -222,7 +230,7 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
             "stopped at iteration {iteration}, saved; go on with: residua train --resume {}",
             folder.display()
         ));
-        return Ok(ExitCode::from(130));
+        return Ok(stopped());
     }
     let mut reached =
         evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));

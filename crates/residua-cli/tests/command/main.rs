@@ -18,6 +18,7 @@ mod folders;
 mod help;
 mod import;
 mod inception;
+mod interrupt;
 mod kept_runs;
 mod no_number;
 mod output;

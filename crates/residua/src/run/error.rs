@@ -115,6 +115,9 @@ pub enum RunError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A [`Saver`](crate::train::Saver) has saved the run as it stood, and nothing is written any more.
+    #[error("the run has been saved as it stood, and goes on no further")]
+    Closed,
     /// There is nothing left to do.
     #[error("{}", already_done(.folder, [*.iteration, *.iterations], *.kind, RecipeOption::as_str))]
     AlreadyDone {

@@ -15,7 +15,7 @@ mod schedule;
 mod tensorboard;
 
 pub(crate) use checkpoint::RECIPE;
-pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
+pub use checkpoint::{Best, Checkpoint, CheckpointError, Due, LogWindow, State};
 pub(crate) use checkpoint_store::{CHECKPOINTS, latest_checkpoint};
 pub use checkpoint_store::{CheckpointStore, Resumed, stored_average, stored_weights};
 pub use error::RunError;

@@ -11,7 +11,7 @@ use crate::run::EventFile;
 use crate::run::read_metrics;
 use crate::run::{
     CHECKPOINTS, Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError,
-    latest_checkpoint, lock,
+    State, latest_checkpoint, lock,
 };
 
 /// The file of a run that holds its metrics.
@@ -21,6 +21,10 @@ const METRICS: &str = "metrics.jsonl";
 pub(super) struct RunFiles {
     pub(super) folder: PathBuf,
     pub(super) store: CheckpointStore,
+    /// The last checkpoint, if there is one.
+    pub(super) last_checkpoint: Option<PathBuf>,
+    /// Whether nothing is to be written any more.
+    pub(super) is_closed: bool,
     metrics: MetricsLog,
     #[cfg(feature = "tensorboard")]
     events: Option<EventFile>,
@@ -71,6 +75,8 @@ impl RunFiles {
             },
             folder,
             store,
+            last_checkpoint: None,
+            is_closed: false,
             metrics,
             _lock: lock,
         })
@@ -96,13 +102,13 @@ impl RunFiles {
         Ok(())
     }
 
-    /// Saves a checkpoint, behind the metrics that belong to it, and removes those that need not be kept. Where it is.
-    pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf, RunError> {
+    /// Saves a checkpoint, behind the metrics that belong to it, and removes those that need not be kept.
+    pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
         self.metrics.sync()?;
-        let path = self.store.save(checkpoint)?;
+        self.last_checkpoint = Some(self.store.save(checkpoint)?);
         let best = checkpoint.state.best.as_ref().map(|best| best.iteration);
         self.store.retain(checkpoint.recipe.intervals.keep, best)?;
-        Ok(path)
+        Ok(())
     }
 }
 
@@ -119,18 +125,20 @@ impl StoppedRun {
         Ok((Self { folder: folder.to_owned(), store, lock }, resumed))
     }
 
-    /// Goes on after `iteration` finished iterations.
+    /// Goes on where the run is in this state, as the checkpoint there says.
     pub(super) fn go_on(
         self,
         recipe: &Recipe,
-        iteration: u64,
+        state: &State,
+        checkpoint: PathBuf,
         machine: &Machine,
     ) -> Result<RunFiles, RunError> {
         let Self { folder, store, lock } = self;
         Failure::clear(&folder)?;
-        let metrics = MetricsLog::resume(&folder.join(METRICS), iteration)?;
+        let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration, state.due)?;
         write_recipe(&folder, recipe)?;
-        RunFiles::open(folder, recipe, machine, metrics, store, lock)
+        let files = RunFiles::open(folder, recipe, machine, metrics, store, lock)?;
+        Ok(RunFiles { last_checkpoint: Some(checkpoint), ..files })
     }
 }
 

@@ -85,7 +85,7 @@ impl Trainer {
         run.loaded_weights = loaded;
         // From here on there is always a checkpoint to resume from.
         run.save()?;
-        run.files.write_recipe(&run.recipe)?;
+        run.files.open()?.write_recipe(&run.recipe)?;
         Ok(run)
     }
 
@@ -101,12 +101,12 @@ impl Trainer {
         let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(folder)?;
         let Checkpoint { weights, weights_metadata, optimiser, average, recipe: old, state } = checkpoint;
         old.changes_on_resume(&recipe)?;
-        if state.iteration >= recipe.schedule.iterations {
+        if state.iteration >= recipe.schedule.iterations && state.due.is_nothing() {
             let (iteration, iterations) = (state.iteration, recipe.schedule.iterations);
             let (folder, kind) = (folder.to_owned(), recipe.schedule.kind);
             return Err(RunError::AlreadyDone { folder, iteration, iterations, kind });
         }
-        if recipe.is_out_of_patience(state.iteration, state.best.as_ref()) {
+        if recipe.is_out_of_patience(state.iteration, state.best.as_ref()) && state.due.is_nothing() {
             return Err(RunError::EndedEarly { folder: folder.to_owned(), iteration: state.iteration });
         }
         let mut ready = Ready::new(&recipe, images, &machine)?;
@@ -118,9 +118,8 @@ impl Trainer {
         let average = recipe.optimiser.average_decay.zip(average);
         let average =
             average.map(|(decay, tensors)| WeightAverage::with_tensors(&tensors, decay, &machine.device));
-        let files = stopped.go_on(&recipe, state.iteration, &machine)?;
+        let files = stopped.go_on(&recipe, &state, path, &machine)?;
         let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
-        run.last_checkpoint = Some(path);
         run.warnings.extend(damaged.iter().map(ToString::to_string));
         Ok(run)
     }
