@@ -12,6 +12,7 @@ use residua::evaluate::Trained;
 use residua::files::{check_writable, write_file};
 use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
 
+use crate::evaluate::of_classes;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::remedy::explain;
@@ -94,12 +95,7 @@ impl Arguments {
         let source = self.data.as_ref().unwrap_or(&run.recipe.data.source);
         let test_set = source.load(Split::Test)?.seen_by(trained.info.view())?;
         let test_set = test_set.tolerating(run.recipe.data.unreadable_share);
-        anyhow::ensure!(
-            test_set.classes().len() == trained.info.classes.len(),
-            "{source} has {} classes, the network {}",
-            test_set.classes().len(),
-            trained.info.classes.len()
-        );
+        let test_set = of_classes(test_set, &trained.info.classes, &run.folder.display(), source)?;
         Ok(Examination::of(&trained, &test_set, self.batch, self.machine.engine, HARDEST)?)
     }
 }

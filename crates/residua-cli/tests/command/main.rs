@@ -5,6 +5,7 @@ mod tiny_cifar;
 
 mod bad_input;
 mod calibrate;
+mod changed_data;
 mod contract;
 mod cost;
 mod download;

@@ -88,6 +88,14 @@ pub enum RunError {
         /// What differs: `classes`, `sizes` or `pixels`.
         difference: &'static str,
     },
+    /// Images of other classes than those that a network was trained on.
+    #[error(
+        "the images given are not those of the run: they have other classes{difference}; give those images, or begin another run"
+    )]
+    OtherClasses {
+        /// Which are missing and which are new.
+        difference: String,
+    },
     /// The run's folder cannot be made or locked.
     #[error("cannot use the run folder {}: {reason}; choose another", .folder.display())]
     Folder {
@@ -153,6 +161,24 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Of images whose classes are not those of the run.
+    pub(crate) fn other_classes(before: &[String], now: &[String]) -> Self {
+        let but = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|class| !those.contains(class)).cloned().collect()
+        };
+        let (missing, new) = (but(before, now), but(now, before));
+        let named = |what: &str, classes: &[String]| match classes {
+            [] => None,
+            _ => Some(format!("{what} {}", few(classes))),
+        };
+        let parts = [named("without", &missing), named("with", &new)].into_iter().flatten();
+        let difference = match parts.collect::<Vec<_>>().as_slice() {
+            [] => " (in another order)".to_owned(),
+            parts => format!(" ({})", parts.join(", ")),
+        };
+        Self::OtherClasses { difference }
+    }
+
     /// The message, where options are called what `name` calls them.
     pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
         match self {
@@ -168,6 +194,13 @@ impl RunError {
             error => error.to_string(),
         }
     }
+}
+
+/// The first few of some names.
+fn few(names: &[String]) -> String {
+    const FEW: usize = 5;
+    let shown = names[..names.len().min(FEW)].join(", ");
+    if names.len() > FEW { format!("{shown}, ...: {}", names.len()) } else { shown }
 }
 
 fn already_done(

@@ -15,6 +15,7 @@ mod optimiser;
 mod precision;
 mod ready;
 mod run;
+mod run_data;
 mod run_files;
 mod run_images;
 mod saver;

@@ -51,7 +51,7 @@ pub struct Ending {
 pub struct Run {
     pub(super) recipe: Recipe,
     machine: Machine,
-    ready: Ready,
+    pub(super) ready: Ready,
     pub(super) files: Arc<OpenFiles>,
     folder: PathBuf,
     standing: Arc<Standing>,
@@ -143,7 +143,7 @@ impl Run {
         self.loaded_weights.as_ref()
     }
 
-    /// What is odd about the images, and about the checkpoints that the run was resumed from.
+    /// What is odd about the images and about the checkpoints that the run was resumed from, and which of its pictures are others now.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

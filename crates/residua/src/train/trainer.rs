@@ -7,10 +7,13 @@ use super::machine::Machine;
 use super::optimiser::Optimiser;
 use super::ready::Ready;
 use super::run::Run;
+use super::run_data::RunData;
 use super::run_files::{RunFiles, StoppedRun};
 use super::run_images::RunImages;
 use super::weight_average::WeightAverage;
+use crate::data::Validation;
 use crate::run::{Checkpoint, Recipe, Resumed, RunError, State};
+use residua_infer::weights::WeightsInfo;
 
 /// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
 ///
@@ -72,7 +75,7 @@ impl Trainer {
         let Self { recipe, images, machine } = self;
         recipe.validate()?;
         RunFiles::check_is_free(folder)?;
-        let mut ready = Ready::new(&recipe, images, &machine)?;
+        let mut ready = Ready::new(&recipe, images, &machine, None)?;
         let mut loaded = None;
         if let Some(weights) = weights {
             let (network, found) = weights.load(ready.network, ready.images.training().classes())?;
@@ -83,6 +86,9 @@ impl Trainer {
         let average = recipe.optimiser.average_decay.map(|decay| WeightAverage::of(&ready.network, decay));
         let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
         run.loaded_weights = loaded;
+        if let Some(data) = RunData::of(&run.ready.images, is_validation_apart(&run.recipe)) {
+            data.write(folder)?;
+        }
         // From here on there is always a checkpoint to resume from.
         run.save()?;
         run.files.open()?.write_recipe(&run.recipe)?;
@@ -109,10 +115,18 @@ impl Trainer {
         if recipe.is_out_of_patience(state.iteration, state.best.as_ref()) && state.due.is_nothing() {
             return Err(RunError::EndedEarly { folder: folder.to_owned(), iteration: state.iteration });
         }
-        let mut ready = Ready::new(&recipe, images, &machine)?;
-        if recipe.data.source.is_own() {
-            ready.check_images(&weights_metadata)?;
-        }
+        let before = WeightsInfo::from_metadata(&weights_metadata).ok();
+        let mut ready = Ready::new(&recipe, images, &machine, before.as_ref())?;
+        let now = RunData::of(&ready.images, is_validation_apart(&recipe));
+        let changes = match (RunData::read(folder), &now) {
+            (Some(before), Some(now)) => before.changes(now),
+            (None, Some(now)) => {
+                // A run of an earlier version: from here on it is known.
+                now.write(folder)?;
+                Vec::new()
+            }
+            (_, None) => Vec::new(),
+        };
         ready.network = ready.network.with_tensors(&weights)?;
         let optimiser = Optimiser::of(&recipe).with_tensors(&optimiser, &machine.device);
         let average = recipe.optimiser.average_decay.zip(average);
@@ -120,7 +134,12 @@ impl Trainer {
             average.map(|(decay, tensors)| WeightAverage::with_tensors(&tensors, decay, &machine.device));
         let files = stopped.go_on(&recipe, &state, path, &machine)?;
         let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
-        run.warnings.extend(damaged.iter().map(ToString::to_string));
+        run.warnings.extend(damaged.iter().map(ToString::to_string).chain(changes));
         Ok(run)
     }
+}
+
+/// Whether validation pictures lie in a folder of their own.
+fn is_validation_apart(recipe: &Recipe) -> bool {
+    matches!(recipe.data.validation, Some(Validation::Folder(_)))
 }
