@@ -15,7 +15,7 @@ use clap::Args;
 use residua::data::Source;
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, saved_recipe};
+use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, RunFolder, is_unused, saved_recipe};
 use residua::train::{Ending, Machine, Run, Trainer};
 use serde_json::json;
 
@@ -158,24 +158,27 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Before anything is computed: a pool of threads is made once.
     arguments.machine.start_threads()?;
     let weights = arguments.fine_tuning.open()?;
-    let trainer = arguments.trainer(weights.as_ref())?;
+    let recipe = arguments.recipe(weights.as_ref())?;
+    // Before anything is read: what another process has is none of this one's business.
+    let place = match (&arguments.resume, &arguments.out) {
+        (Some(folder), _) => RunFolder::reopen(folder)?,
+        (None, Some(folder)) => RunFolder::claim(folder)?,
+        (None, None) => free_folder(&recipe)?,
+    };
+    let resumable = arguments.resume.as_deref().map(Interruptible::resumable);
+    let folder = place.path().to_owned();
+    let trainer = arguments.trainer(recipe)?;
     let machine = Machine::on(arguments.machine.open_device()?)
         .with_engine(arguments.machine.engine)
         .with_memory(arguments.memory.memory)
         .with_workers(arguments.workers)
         .with_events(!arguments.no_tensorboard);
     let trainer = trainer.with_machine(machine);
-    let (folder, run) = match &arguments.resume {
-        Some(folder) => {
-            let _resumable = Interruptible::resumable(folder);
-            (folder.clone(), resume(trainer, folder)?)
-        }
-        None => {
-            let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
-            let run = arguments.fine_tuning.begin(trainer, weights, &folder)?;
-            (folder, run)
-        }
+    let run = match arguments.resume {
+        Some(_) => resume(trainer, place)?,
+        None => arguments.fine_tuning.begin(trainer, weights, place)?,
     };
+    drop(resumable);
     let has_validation = run.recipe().data.validation.is_some();
     let (as_json, place) = (arguments.json, folder.clone());
     let interruptible = Interruptible::run(run.saver(), move |ending| {
@@ -245,9 +248,9 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
 }
 
 impl Arguments {
-    /// Who trains by the recipe meant: that of the run to resume, or the one to start from, refined by the options. Where no recipe
-    /// is named, weights to begin from say which network it is.
-    fn trainer(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Trainer> {
+    /// The recipe meant, as far as it says which network learns from which images: that of the run to resume, or the one to start from,
+    /// refined by the options. Where no recipe is named, weights to begin from say which network it is.
+    fn recipe(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Recipe> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
             (None, Some(choice)) => choice.read()?,
@@ -261,6 +264,11 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        Ok(recipe)
+    }
+
+    /// Who trains by this recipe, refined by all other options.
+    fn trainer(&self, mut recipe: Recipe) -> anyhow::Result<Trainer> {
         self.loss.refine(&mut recipe)?;
         self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
@@ -362,17 +370,23 @@ impl FromStr for RecipeChoice {
     }
 }
 
-/// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet.
-fn free_folder(recipe: &Recipe) -> PathBuf {
+/// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet, and that no other process is about to begin in.
+fn free_folder(recipe: &Recipe) -> Result<RunFolder, RunError> {
     let name = format!("runs/{}-{}", recipe.network.model, recipe.data.source.short_name());
     let numbered = (2u32..).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
-    names.find(|folder| !folder.exists()).expect("there are endlessly many names")
+    let names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
+    for folder in names.filter(|folder| is_unused(folder)) {
+        match RunFolder::claim(folder) {
+            Err(RunError::Locked { .. } | RunError::RunExists { .. }) => {}
+            claimed => return claimed,
+        }
+    }
+    unreachable!("there are more names than processes")
 }
 
 /// Goes on with a run; options that may not change are an error of whoever gave them.
-fn resume(trainer: Trainer, folder: &Path) -> anyhow::Result<Run> {
-    trainer.resume(folder).map_err(|error| match error {
+fn resume(trainer: Trainer, folder: RunFolder) -> anyhow::Result<Run> {
+    trainer.resume_in(folder).map_err(|error| match error {
         RunError::Resume(error) => UsageError::from(error).into(),
         error => impossible_run(error),
     })

@@ -3,6 +3,7 @@
 mod sandbox;
 mod tiny_cifar;
 
+mod at_once;
 mod bad_input;
 mod calibrate;
 mod changed_data;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::checkpoint::CheckpointError;
+use super::checkpoint_store::CHECKPOINTS;
 use super::metrics::MetricsError;
 use super::recipe::{InvalidOption, RecipeError, RecipeOption};
 use super::resume::ResumeError;
@@ -105,6 +106,19 @@ pub enum RunError {
         #[source]
         reason: io::Error,
     },
+    /// The folder of a run that is to go on cannot be written.
+    #[error(
+        "cannot go on in {}: {reason}; give yourself permission to write there, or copy the folder to another place and go on with the \
+         copy",
+        .folder.display()
+    )]
+    Unwritable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        reason: io::Error,
+    },
     /// A new run would overwrite another.
     #[error("{} already holds a run", .folder.display())]
     RunExists {
@@ -112,7 +126,7 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// Nothing to resume.
-    #[error("{} holds no run (no checkpoints); give the folder of a run", .folder.display())]
+    #[error("{} holds no run (no checkpoints); give the folder of a run{}", .folder.display(), run_around(.folder))]
     NoRun {
         /// The folder.
         folder: PathBuf,
@@ -194,6 +208,12 @@ impl RunError {
             error => error.to_string(),
         }
     }
+}
+
+/// The run that a file or a checkpoint's folder belongs to, if it does.
+fn run_around(path: &Path) -> String {
+    let around = path.ancestors().skip(1).find(|folder| folder.join(CHECKPOINTS).is_dir());
+    around.map_or_else(String::new, |run| format!(", which is {} here", run.display()))
 }
 
 /// The first few of some names.

@@ -53,7 +53,7 @@ pub struct Run {
     machine: Machine,
     pub(super) ready: Ready,
     pub(super) files: Arc<OpenFiles>,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     standing: Arc<Standing>,
     described: Arc<Described>,
     optimiser: Optimiser,
@@ -182,7 +182,7 @@ impl Run {
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
         }
         if !self.is_saved()? {
-            self.save_with_curves()?;
+            self.save_with_curves(false)?;
         }
         let Tested { is_over, evaluation, average_evaluation } = tested;
         Ok(Ending {
@@ -246,11 +246,15 @@ impl Run {
             }
             clock.pause(started);
         }
+        if tested.is_over && !self.is_saved()? {
+            // Memory may give out over the curves.
+            self.save()?;
+        }
         self.state.due = Due::Nothing;
         if is_saved || is_best || tested.is_over {
             self.stand();
             let started = Instant::now();
-            self.save_with_curves()?;
+            self.save_with_curves(tested.is_over)?;
             clock.pause(started);
         }
         Ok(())
@@ -417,17 +421,21 @@ impl Run {
         self.recipe.is_out_of_patience(self.state.iteration, self.state.best.as_ref())
     }
 
-    /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That
-    /// they cannot be drawn costs no checkpoint, and the last test's has been saved before it.
+    /// The checkpoint comes first, but where the run is over: nothing would draw curves then that a kill had prevented, and it is saved
+    /// already but for its last test. That they cannot be drawn costs no checkpoint.
     #[cfg(feature = "reports")]
-    fn save_with_curves(&mut self) -> Result<(), RunError> {
+    fn save_with_curves(&mut self, is_over: bool) -> Result<(), RunError> {
+        if !is_over {
+            self.save()?;
+            return self.draw_curves();
+        }
         let drawn = self.draw_curves();
         self.save()?;
         drawn
     }
 
     #[cfg(not(feature = "reports"))]
-    fn save_with_curves(&mut self) -> Result<(), RunError> {
+    fn save_with_curves(&mut self, _is_over: bool) -> Result<(), RunError> {
         self.save()
     }
 

@@ -1,6 +1,5 @@
 //! The folder of a run while it is trained.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
@@ -10,8 +9,8 @@ use crate::run::EventFile;
 #[cfg(any(feature = "reports", feature = "tensorboard"))]
 use crate::run::read_metrics;
 use crate::run::{
-    CHECKPOINTS, Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError,
-    State, latest_checkpoint, lock,
+    Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError, RunFolder,
+    State,
 };
 
 /// The file of a run that holds its metrics.
@@ -28,44 +27,33 @@ pub(super) struct RunFiles {
     metrics: MetricsLog,
     #[cfg(feature = "tensorboard")]
     events: Option<EventFile>,
-    _lock: File,
+    _lock: RunFolder,
 }
 
 /// A run that is about to go on: its folder is locked, and nothing in it has been changed.
 pub(super) struct StoppedRun {
-    folder: PathBuf,
+    folder: RunFolder,
     store: CheckpointStore,
-    lock: File,
 }
 
 impl RunFiles {
-    /// Whether a new run can begin in a folder.
-    pub(super) fn check_is_free(folder: &Path) -> Result<(), RunError> {
-        if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
-            return Err(RunError::RunExists { folder: folder.to_owned() });
-        }
-        Ok(())
-    }
-
     /// The files of a new run.
-    pub(super) fn begin(folder: &Path, recipe: &Recipe, machine: &Machine) -> Result<Self, RunError> {
-        fs::create_dir_all(folder)
-            .map_err(|reason| RunError::Folder { folder: folder.to_owned(), reason })?;
-        let lock = lock(folder)?;
-        let metrics = MetricsLog::create(&folder.join(METRICS))?;
-        let store = CheckpointStore::open(folder)?;
-        Self::open(folder.to_owned(), recipe, machine, metrics, store, lock)
+    pub(super) fn begin(mut folder: RunFolder, recipe: &Recipe, machine: &Machine) -> Result<Self, RunError> {
+        let metrics = MetricsLog::create(&folder.path().join(METRICS))?;
+        folder.keep();
+        let store = CheckpointStore::open(folder.path())?;
+        Self::open(folder, recipe, machine, metrics, store)
     }
 
     #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, reason = "events alone are a choice"))]
     fn open(
-        folder: PathBuf,
+        lock: RunFolder,
         recipe: &Recipe,
         machine: &Machine,
         metrics: MetricsLog,
         store: CheckpointStore,
-        lock: File,
     ) -> Result<Self, RunError> {
+        let folder = lock.path().to_owned();
         Ok(Self {
             // They say what the metrics say, so they are written anew.
             #[cfg(feature = "tensorboard")]
@@ -114,15 +102,11 @@ impl RunFiles {
 
 impl StoppedRun {
     /// The run in a folder, and its last whole checkpoint.
-    pub(super) fn open(folder: &Path) -> Result<(Self, Resumed), RunError> {
-        let no_run = || RunError::NoRun { folder: folder.to_owned() };
-        if !folder.join(CHECKPOINTS).is_dir() {
-            return Err(no_run());
-        }
-        let lock = lock(folder)?;
-        let mut store = CheckpointStore::open(folder)?;
-        let resumed = store.resume()?.ok_or_else(no_run)?;
-        Ok((Self { folder: folder.to_owned(), store, lock }, resumed))
+    pub(super) fn open(folder: RunFolder) -> Result<(Self, Resumed), RunError> {
+        let mut store = CheckpointStore::open(folder.path())?;
+        let resumed = store.resume()?;
+        let resumed = resumed.ok_or_else(|| RunError::NoRun { folder: folder.path().to_owned() })?;
+        Ok((Self { folder, store }, resumed))
     }
 
     /// Goes on where the run is in this state, as the checkpoint there says.
@@ -133,11 +117,11 @@ impl StoppedRun {
         checkpoint: PathBuf,
         machine: &Machine,
     ) -> Result<RunFiles, RunError> {
-        let Self { folder, store, lock } = self;
-        Failure::clear(&folder)?;
-        let metrics = MetricsLog::resume(&folder.join(METRICS), state.iteration, state.due)?;
-        write_recipe(&folder, recipe)?;
-        let files = RunFiles::open(folder, recipe, machine, metrics, store, lock)?;
+        let Self { folder, store } = self;
+        Failure::clear(folder.path())?;
+        let metrics = MetricsLog::resume(&folder.path().join(METRICS), state.iteration, state.due)?;
+        write_recipe(folder.path(), recipe)?;
+        let files = RunFiles::open(folder, recipe, machine, metrics, store)?;
         Ok(RunFiles { last_checkpoint: Some(checkpoint), ..files })
     }
 }

@@ -12,7 +12,7 @@ use super::run_files::{RunFiles, StoppedRun};
 use super::run_images::RunImages;
 use super::weight_average::WeightAverage;
 use crate::data::Validation;
-use crate::run::{Checkpoint, Recipe, Resumed, RunError, State};
+use crate::run::{Checkpoint, Recipe, Resumed, RunError, RunFolder, State};
 use residua_infer::weights::WeightsInfo;
 
 /// Trains by a recipe: on the images that the recipe names, or on a program's own, with as much of the machine as it is given.
@@ -59,7 +59,7 @@ impl Trainer {
     /// # Errors
     /// When the recipe is impossible, its images cannot be read, or the folder cannot be written.
     pub fn start(self, folder: impl AsRef<Path>) -> Result<Run, RunError> {
-        self.begin(folder.as_ref(), None)
+        self.begin(|| RunFolder::claim(folder), None)
     }
 
     /// As [`start`](Self::start), from these weights instead of random ones. Where they are for another number of classes, the
@@ -68,13 +68,25 @@ impl Trainer {
     /// # Errors
     /// As there, and when the weights are another network's.
     pub fn start_from(self, weights: InitialWeights, folder: impl AsRef<Path>) -> Result<Run, RunError> {
-        self.begin(folder.as_ref(), Some(weights))
+        self.begin(|| RunFolder::claim(folder), Some(weights))
     }
 
-    fn begin(self, folder: &Path, weights: Option<InitialWeights>) -> Result<Run, RunError> {
+    /// As these two, in a folder that is claimed already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_in(self, folder: RunFolder, weights: Option<InitialWeights>) -> Result<Run, RunError> {
+        self.begin(|| Ok(folder), weights)
+    }
+
+    fn begin(
+        self,
+        folder: impl FnOnce() -> Result<RunFolder, RunError>,
+        weights: Option<InitialWeights>,
+    ) -> Result<Run, RunError> {
         let Self { recipe, images, machine } = self;
         recipe.validate()?;
-        RunFiles::check_is_free(folder)?;
+        let folder = folder()?;
         let mut ready = Ready::new(&recipe, images, &machine, None)?;
         let mut loaded = None;
         if let Some(weights) = weights {
@@ -87,7 +99,7 @@ impl Trainer {
         let mut run = Run::new(recipe, machine, ready, files, optimiser, average, state)?;
         run.loaded_weights = loaded;
         if let Some(data) = RunData::of(&run.ready.images, is_validation_apart(&run.recipe)) {
-            data.write(folder)?;
+            data.write(&run.folder)?;
         }
         // From here on there is always a checkpoint to resume from.
         run.save()?;
@@ -102,9 +114,23 @@ impl Trainer {
     /// # Errors
     /// When there is no such run, no checkpoint of it is whole, the recipe is another one, or the images are others.
     pub fn resume(self, folder: impl AsRef<Path>) -> Result<Run, RunError> {
-        let (Self { recipe, images, machine }, folder) = (self, folder.as_ref());
+        self.go_on(|| RunFolder::reopen(folder))
+    }
+
+    /// As [`resume`](Self::resume), in a folder that has been reopened already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume_in(self, folder: RunFolder) -> Result<Run, RunError> {
+        self.go_on(|| Ok(folder))
+    }
+
+    fn go_on(self, folder: impl FnOnce() -> Result<RunFolder, RunError>) -> Result<Run, RunError> {
+        let Self { recipe, images, machine } = self;
         recipe.validate()?;
-        let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(folder)?;
+        let run_folder = folder()?;
+        let folder = &run_folder.path().to_owned();
+        let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(run_folder)?;
         let Checkpoint { weights, weights_metadata, optimiser, average, recipe: old, state } = checkpoint;
         old.changes_on_resume(&recipe)?;
         if state.iteration >= recipe.schedule.iterations && state.due.is_nothing() {
