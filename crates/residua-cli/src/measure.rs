@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{InferencePrecision, MachineArguments};
 use crate::output::print;
-use crate::usage::{impossible_images, impossible_run, impossible_training};
+use crate::usage::{UsageError, impossible_images, impossible_run, impossible_training};
 
 /// What is measured, and on what of the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +74,7 @@ impl Request {
         };
         let classifier = match mode {
             BenchmarkMode::Infer => {
+                check_images(self.batch, size, free_memory(&device))?;
                 Some(classifier_options(machine, self.precision, threads, (network, size))?)
             }
             BenchmarkMode::Train => None,
@@ -131,6 +132,24 @@ impl Request {
         }
         written.transpose().context("cannot ask residua measure")?;
         serde_json::from_slice(&output.stdout).context("residua measure printed no measurement")
+    }
+}
+
+/// Whether images of this size that are classified together leave memory for all else.
+fn check_images(
+    batch: NonZeroUsize,
+    [height, width]: [usize; 2],
+    free: Option<u64>,
+) -> Result<(), UsageError> {
+    let bytes = [batch.get(), height, width, 3 * size_of::<f32>()].map(|factor| factor as f64);
+    let (bytes, gigabytes) = (bytes.iter().product::<f64>(), |bytes: f64| bytes / 1e9);
+    match free {
+        Some(free) if bytes > free as f64 / 2. => Err(UsageError::new(format_args!(
+            "--batch: {batch} images take {:.2} GB, and {:.2} GB are free; make the batch smaller",
+            gigabytes(bytes),
+            gigabytes(free as f64)
+        ))),
+        _ => Ok(()),
     }
 }
 

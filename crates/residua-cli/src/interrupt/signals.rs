@@ -20,7 +20,7 @@ mod unix {
     use std::thread;
 
     use anyhow::Context;
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+    use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
@@ -44,6 +44,9 @@ mod unix {
     pub(crate) fn listen() -> anyhow::Result<()> {
         // Writing beyond a quota or a limit of files' sizes is then an error as any other.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context(CANNOT)?;
+        // Where memory gives out the standard library says so in a line and aborts: that is an error, and no fault to be looked into.
+        let always = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_shutdown(SIGABRT, 1, always).context(CANNOT)?;
         let ignored = ignored();
         let listened = ENDING.into_iter().filter(|&signal| ignored & bit(signal) == 0);
         let mut signals = Signals::new(listened).context(CANNOT)?;

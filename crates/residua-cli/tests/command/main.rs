@@ -22,6 +22,7 @@ mod import;
 mod inception;
 mod interrupt;
 mod kept_runs;
+mod limits;
 mod no_number;
 mod output;
 mod paper;

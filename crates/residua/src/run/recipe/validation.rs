@@ -71,7 +71,8 @@ impl Recipe {
             clip_norm,
             average_decay,
         } = optimiser;
-        require(*batch > 0, RecipeOption::Batch, batch, "must be at least 1")?;
+        let rule = "must be at least 1 and at most 16777216";
+        require((1..=1 << 24).contains(batch), RecipeOption::Batch, batch, rule)?;
         let rule = "must be at least 1 and at most 65536";
         require((1..=1 << 16).contains(accumulate), RecipeOption::Accumulate, accumulate, rule)?;
         if let Some(norm) = *clip_norm {
