@@ -23,6 +23,7 @@ use crate::machine::{MachineArguments, PrecisionArguments};
 use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
+use crate::waiting::Waiting;
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
 use crate::words::words;
 
@@ -96,7 +97,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let source = data.clone().map_or_else(|| trained_on(checkpoint), Ok)?;
     let view = arguments.view(&source, info.view())?;
     let load = || source.load(Split::Test);
+    let reading = Waiting::for_work(format!("reading {source}"));
     let test_set = images_for(&weights, &info, &source, view, *max_unreadable, load)?;
+    drop(reading);
     arguments.check_files(&path)?;
     let network = Network::of(weights, info, [view.height, view.width], machine, asked, &device)?;
     let measures = arguments.measures(&network, &test_set);
@@ -159,14 +162,17 @@ impl Arguments {
         let file = self.predictions.as_deref().map(|path| PredictionsFile::create(path, &info.classes));
         let mut file = file.transpose()?;
         let mut answers = Vec::with_capacity(test_set.len());
+        let waiting = Waiting::for_images("measuring", test_set.len());
         network.score(test_set, &options, |scored| {
             let answer = scored.answer();
             if let Some(file) = &mut file {
                 file.add(test_set, &info.classes, answer.predicted, &scored)?;
             }
             answers.push(answer);
+            waiting.count();
             Ok(())
         })?;
+        drop(waiting);
         let measures = Measures::of(&answers, info.classes.len())?;
         file.map(PredictionsFile::publish).transpose()?;
         Ok(measures)

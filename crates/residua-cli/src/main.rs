@@ -34,6 +34,7 @@ mod table;
 mod train;
 mod training_data;
 mod usage;
+mod waiting;
 mod watch;
 mod weights;
 mod words;

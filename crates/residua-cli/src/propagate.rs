@@ -19,6 +19,7 @@ use crate::machine::MachineArguments;
 use crate::network::{parse_network, visible};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, whole};
+use crate::waiting::Waiting;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -71,10 +72,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     networks.iter().filter(|name| !Path::new(name).is_dir()).try_for_each(|name| parse(name).map(drop))?;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
+    let reading = Waiting::for_work(format!("reading {data}"));
     let training_set = data.load(Split::Train)?;
     tell_of_oddities(&training_set);
     let classes = training_set.classes().len();
     let normalisation = normalisation_of(NormalisationKind::PerChannel, &training_set)?;
+    drop(reading);
     let mut looked_at: Vec<(&String, ResNet, Normalisation)> = Vec::new();
     for name in networks {
         let (network, normalisation) = match Path::new(name).is_dir() {

@@ -30,7 +30,8 @@ use crate::output::tell;
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::training_data::TrainingDataArguments;
-use crate::usage::{UsageError, count, impossible_run, threads, whole};
+use crate::usage::{UsageError, count, counted, impossible_run, threads, whole};
+use crate::waiting::Waiting;
 use crate::watch::Watch;
 use crate::words::words;
 
@@ -65,7 +66,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder. Of the options that make up a run, only its length (--iterations, --epochs; where
-    /// the learning rate falls in steps), the intervals and the data's folder may change.
+    /// the learning rate falls in steps), drops that lie ahead (--decay-at), the intervals and the data's folder may change.
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Write no file of events for TensorBoard into the run's folder.
@@ -128,8 +129,8 @@ struct RegularisationArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Intervals")]
 struct IntervalArguments {
-    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar, of a length in
-    /// epochs a twentieth, in whole epochs].
+    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar; of a length in
+    /// epochs, or of a folder's pictures if that is less, a twentieth, in whole epochs].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     evaluate_every: Option<u64>,
     /// Iterations between checkpoints [default: as between tests].
@@ -143,7 +144,7 @@ struct IntervalArguments {
     log_norms: Option<u64>,
     /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
     /// first 32 training images (or a group of --bn-group, if that is larger); 32 take about as long as two steps of 128 each time
-    /// [default: not measured].
+    /// [default: not measured]. A run that is resumed goes on with it.
     #[arg(long, value_name = "K", value_parser = count::<NonZeroU64>)]
     watch: Option<NonZeroU64>,
     /// End the run when N tests on the --validation images, one behind the other, have found no lower error [default: never].
@@ -167,6 +168,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let resumable = arguments.resume.as_deref().map(Interruptible::resumable);
     let folder = place.path().to_owned();
+    let reading = Waiting::for_work(format!("reading {}", recipe.data.source));
     let trainer = arguments.trainer(recipe)?;
     let machine = Machine::on(arguments.machine.open_device()?)
         .with_engine(arguments.machine.engine)
@@ -178,7 +180,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(_) => resume(trainer, place)?,
         None => arguments.fine_tuning.begin(trainer, weights, place)?,
     };
-    drop(resumable);
+    drop((resumable, reading));
     let has_validation = run.recipe().data.validation.is_some();
     let (as_json, place) = (arguments.json, folder.clone());
     let interruptible = Interruptible::run(run.saver(), move |ending| {
@@ -192,8 +194,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (model, source) = (&run.recipe().network.model, &run.recipe().data.source);
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
     let memory = memory_in_words(run.memory());
-    tell(format_args!("{}: {model} on {source}, {iterations} iterations{memory}, {begun}", folder.display()));
-    let watch = match arguments.intervals.watch {
+    tell(format_args!(
+        "{}: {model} on {source}, {}{memory}, {begun}",
+        folder.display(),
+        counted(iterations, "iteration", "iterations")
+    ));
+    let watch = match run.recipe().intervals.watch.and_then(NonZeroU64::new) {
         Some(every) => run.first_images(BATCH)?.map(|batch| Watch { every, batch, seed: run.recipe().seed }),
         None => None,
     };
@@ -278,7 +284,9 @@ impl Arguments {
             }
             _ => None,
         };
-        let images = self.schedule.refine(&mut recipe, epochs, self.resume.is_some())?;
+        let has_usual_intervals =
+            self.resume.is_none() && !matches!(self.recipe, Some(RecipeChoice::File(_)));
+        let images = self.schedule.refine(&mut recipe, epochs, has_usual_intervals, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
         recipe.validate().map_err(UsageError::from)?;
         schedule::tell_of_endless_warmup(&recipe.schedule);
@@ -320,6 +328,7 @@ impl IntervalArguments {
         set(&mut recipe.intervals.keep, &self.keep);
         recipe.intervals.patience = self.patience.or(recipe.intervals.patience);
         recipe.intervals.norms = self.log_norms.or(recipe.intervals.norms);
+        recipe.intervals.watch = self.watch.map(NonZeroU64::get).or(recipe.intervals.watch);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::remedy::explain;
 use crate::usage::{UsageError, impossible_run, threads};
+use crate::waiting::Waiting;
 use crate::words::words;
 
 /// Run what is missing of tables and figures, resume what was interrupted, and report.
@@ -145,6 +146,7 @@ impl Task {
         }
         let name = &plan.name;
         let trainer = Trainer::new(plan.recipe.clone()).with_machine(machine.clone());
+        let reading = Waiting::for_work(format!("reading {}", plan.recipe.data.source));
         let run = match plan.read_run(folder)?.map(|run| run.state) {
             None => trainer.start(folder).map_err(impossible_run)?,
             Some(RunState::Running) => {
@@ -160,6 +162,7 @@ impl Task {
                 trainer.resume(folder).map_err(impossible_run)?
             }
         };
+        drop(reading);
         let interruptible = Interruptible::run(run.saver(), |_| tell(STOPPED));
         for warning in run.warnings() {
             tell(format_args!("warning: {warning}"));

@@ -122,3 +122,25 @@ fn other_images_of_cifar_are_refused() {
     fs::write(&path, bytes).unwrap();
     assert_refused(&sandbox.run("train --resume run --iterations 4"), &["they have other pixels"]);
 }
+
+#[test]
+fn a_run_on_few_pictures_is_tested_as_it_goes_on_and_large_batches_are_told_of() {
+    let sandbox = Sandbox::new();
+    write_pets(&sandbox.at("pets"));
+    let line = "train --data folder:pets --model preresnet8 --threads 1";
+    let tests = |run: &str| {
+        let metrics = fs::read_to_string(sandbox.at(format!("{run}/metrics.jsonl"))).unwrap();
+        metrics.matches("test_error").count()
+    };
+    // 60 iterations of 8 of 24 pictures are 20 epochs.
+    sandbox.succeed(&format!("{line} --batch 8 --iterations 60 --out run"));
+    assert_eq!(tests("run"), 20);
+    sandbox.succeed(&format!("{line} --batch 8 --iterations 60 --evaluate-every 30 --out chosen"));
+    assert_eq!(tests("chosen"), 2);
+    sandbox.succeed("train --recipe chosen/recipe.toml --threads 1 --out again");
+    assert_eq!(tests("again"), 2);
+
+    let ended = sandbox.succeed(&format!("{line} --epochs 3 --out large"));
+    let told = "warning: a step takes 128 images and there are 24 to learn from, so 3 epochs are 1 step; take fewer with --batch";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+}

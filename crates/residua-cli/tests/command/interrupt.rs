@@ -93,6 +93,9 @@ fn a_step_that_was_left_is_done_again_to_the_same_bits() {
 #[test]
 fn a_signal_while_a_run_is_made_ready_ends_it_at_once_and_leaves_nothing() {
     let sandbox = Sandbox::new();
+    sandbox.succeed(
+        "train --data cifar10:data --model preresnet8 --batch 8 --iterations 2 --warmup none --out left",
+    );
     let pipe = sandbox.at("data/data_batch_1.bin");
     fs::remove_file(&pipe).unwrap();
     // Whoever reads it waits, as on a slow disk.
@@ -103,6 +106,16 @@ fn a_signal_while_a_run_is_made_ready_ends_it_at_once_and_leaves_nothing() {
     ends_in_time(&mut running);
     assert_eq!(running.wait().code, None);
     assert!(!sandbox.at("run/recipe.toml").exists());
+
+    let before = fs::read(sandbox.at("left/metrics.jsonl")).unwrap();
+    let mut running = sandbox.start("train --resume left --iterations 4");
+    sleep(Duration::from_millis(500));
+    running.signal("USR2");
+    ends_in_time(&mut running);
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("stopped before it went on; go on with: residua train --resume left"));
+    assert_eq!(fs::read(sandbox.at("left/metrics.jsonl")).unwrap(), before);
 }
 
 #[test]

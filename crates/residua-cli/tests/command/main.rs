@@ -3,6 +3,7 @@
 mod sandbox;
 mod tiny_cifar;
 
+mod advice;
 mod at_once;
 mod bad_input;
 mod calibrate;
@@ -33,3 +34,4 @@ mod recipes;
 mod reports;
 mod resume;
 mod runs;
+mod terminal;

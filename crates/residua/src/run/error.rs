@@ -236,7 +236,8 @@ fn already_done(
                 .to_owned()
         }
     };
-    format!("the run in {} has done {iteration} of {iterations} iterations; {further}", folder.display())
+    let word = if iterations == 1 { "iteration" } else { "iterations" };
+    format!("the run in {} has done {iteration} of {iterations} {word}; {further}", folder.display())
 }
 
 fn ended_early(folder: &Path, iteration: u64, name: fn(RecipeOption) -> &'static str) -> String {
@@ -256,8 +257,8 @@ fn diverged(
     name: fn(RecipeOption) -> &'static str,
 ) -> String {
     format!(
-        "training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last good checkpoint is {}; \
-         begin again with a lower {} or a longer {}",
+        "training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last checkpoint is {}, which may have gone \
+         wrong already; begin again with a lower {} or a longer {}",
         checkpoint.display(),
         name(RecipeOption::LearningRate),
         name(RecipeOption::Warmup)

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::checkpoint::Due;
 use super::measurement::Measurement;
 use super::recipe::RecipeOption;
-use crate::files::{FileError, read_file, write_file};
+use crate::files::{FileError, is_linked_elsewhere, read_file, write_file};
 
 /// A line of the metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -210,7 +210,7 @@ impl MetricsLog {
                 kept.push(b'\n');
             }
         }
-        if path.exists() && kept == bytes {
+        if path.exists() && kept == bytes && !is_linked_elsewhere(path) {
             Self::open(path, bytes.len())
         } else {
             Self::begin_with(path, &kept)

@@ -10,6 +10,7 @@ use super::checkpoint::RECIPE;
 use super::checkpoint_store::{CHECKPOINTS, latest_checkpoint};
 use super::error::RunError;
 use super::recipe::Recipe;
+use crate::files::is_linked_elsewhere;
 
 /// Held by the process that trains.
 pub(super) const LOCK: &str = ".lock";
@@ -120,6 +121,10 @@ fn check_is_free(folder: &Path) -> Result<(), RunError> {
 /// Two processes in one run would overwrite each other's checkpoints.
 fn lock(folder: &Path, failed: impl Fn(io::Error) -> RunError) -> Result<File, RunError> {
     let path = folder.join(LOCK);
+    if is_linked_elsewhere(&path) {
+        // A copy's lock is its own.
+        let _ = fs::remove_file(&path);
+    }
     for _ in 0..ATTEMPTS {
         let file = File::create(&path).map_err(&failed)?;
         match file.try_lock() {

@@ -353,6 +353,7 @@ impl Run {
         images: &Images,
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<Evaluation>), RunError> {
+        observer.tests(self.state.iteration, images.len());
         let network = &self.ready.network;
         let result = self.evaluate_network(network, images);
         tell_of_unreadable(images, observer);

@@ -132,7 +132,7 @@ impl Trainer {
         let folder = &run_folder.path().to_owned();
         let (stopped, Resumed { checkpoint, path, damaged }) = StoppedRun::open(run_folder)?;
         let Checkpoint { weights, weights_metadata, optimiser, average, recipe: old, state } = checkpoint;
-        old.changes_on_resume(&recipe)?;
+        old.changes_after(&recipe, state.iteration)?;
         if state.iteration >= recipe.schedule.iterations && state.due.is_nothing() {
             let (iteration, iterations) = (state.iteration, recipe.schedule.iterations);
             let (folder, kind) = (folder.to_owned(), recipe.schedule.kind);

@@ -135,7 +135,7 @@ impl Recipe {
         self.check_regularisation()?;
         self.check_fine_tuning()?;
 
-        let Intervals { log, evaluate, checkpoint, keep, patience, norms } = intervals;
+        let Intervals { log, evaluate, checkpoint, keep, patience, norms, watch } = intervals;
         require(*log > 0, RecipeOption::LogInterval, log, "must be at least 1")?;
         require(*evaluate > 0, RecipeOption::EvaluateInterval, evaluate, "must be at least 1")?;
         require(*checkpoint > 0, RecipeOption::CheckpointInterval, checkpoint, "must be at least 1")?;
@@ -147,12 +147,9 @@ impl Recipe {
                 return Err(InvalidOption::new(RecipeOption::Patience, patience, problem));
             }
         }
-        require(
-            *norms != Some(0),
-            RecipeOption::NormsInterval,
-            0,
-            "must be at least 1; leave it out to measure none",
-        )
+        let rule = "must be at least 1; leave it out to measure none";
+        require(*norms != Some(0), RecipeOption::NormsInterval, 0, rule)?;
+        require(*watch != Some(0), RecipeOption::WatchInterval, 0, rule)
     }
 
     /// Whether nothing is asked for that this kind of schedule has not.
