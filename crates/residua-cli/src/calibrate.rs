@@ -21,6 +21,7 @@ use crate::machine::MachineArguments;
 use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, share, whole};
+use crate::waiting::Waiting;
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
 use crate::words::words;
 
@@ -91,11 +92,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
     let chosen = arguments.images.map(|count| drawn(images.len(), count.get(), arguments.seed));
     let (mut fitted, mut others) = (HeldOut::new(info.classes.len()), HeldOut::new(info.classes.len()));
+    let waiting = Waiting::for_images("measuring", images.len());
     network.score(&images, &TestOptions::new(arguments.batch), |scored| {
+        waiting.count();
         let is_chosen = chosen.as_ref().is_none_or(|chosen| chosen.binary_search(&scored.image).is_ok());
         (if is_chosen { &mut fitted } else { &mut others }).add(&scored);
         Ok(())
     })?;
+    drop(waiting);
     for reason in images.take_newly_unreadable() {
         tell(format_args!("skipped: {reason}"));
     }

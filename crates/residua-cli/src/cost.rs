@@ -9,7 +9,7 @@ use residua::bench::BenchmarkMode;
 use residua::device::DeviceChoice;
 use residua::nn::{Layout, Memory, MemoryChoice, Parts};
 use residua::ops::Engine;
-use residua::report::{RunSummary, find_runs};
+use residua::report::{FoundRuns, RunSummary, find_runs};
 use residua::study::{Compared, Cost, CostSet, HEADINGS, Speed, cost_page, cost_picture};
 
 use crate::destination::Destination;
@@ -19,7 +19,7 @@ use crate::network::{ImageArguments, parse_network};
 use crate::output::{print, tell};
 use crate::remedy::explain;
 use crate::table::table;
-use crate::usage::{UsageError, count, threads};
+use crate::usage::{UsageError, count, counted, threads};
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -86,7 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.out.iter().try_for_each(Destination::check)?;
     let mut runs = Vec::new();
     for folder in &arguments.runs {
-        for run in find_runs(folder)? {
+        let FoundRuns { runs: found, unlisted } = find_runs(folder)?;
+        unlisted.iter().for_each(|error| tell(format_args!("warning: left out: {}", explain(error))));
+        for run in found {
             match RunSummary::read(&run) {
                 Ok(run) => runs.push(run),
                 Err(error) => tell(format_args!("warning: left out: {}", explain(&error))),
@@ -162,7 +164,7 @@ impl Arguments {
     fn machine(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = self.threads.map_or(cores, NonZeroUsize::get);
-        format!("{} with {threads} threads", self.device)
+        format!("{} with {}", self.device, counted(threads as u64, "thread", "threads"))
     }
 }
 

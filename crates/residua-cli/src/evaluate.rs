@@ -3,6 +3,7 @@
 mod files;
 mod findings;
 
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use crate::machine::{MachineArguments, PrecisionArguments};
 use crate::names::{path_in_json, print_json};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, impossible_images, share, whole};
+use crate::waiting::Waiting;
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
 use crate::words::words;
 
@@ -95,7 +97,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let source = data.clone().map_or_else(|| trained_on(checkpoint), Ok)?;
     let view = arguments.view(&source, info.view())?;
     let load = || source.load(Split::Test);
+    let reading = Waiting::for_work(format!("reading {source}"));
     let test_set = images_for(&weights, &info, &source, view, *max_unreadable, load)?;
+    drop(reading);
     arguments.check_files(&path)?;
     let network = Network::of(weights, info, [view.height, view.width], machine, asked, &device)?;
     let measures = arguments.measures(&network, &test_set);
@@ -158,14 +162,17 @@ impl Arguments {
         let file = self.predictions.as_deref().map(|path| PredictionsFile::create(path, &info.classes));
         let mut file = file.transpose()?;
         let mut answers = Vec::with_capacity(test_set.len());
+        let waiting = Waiting::for_images("measuring", test_set.len());
         network.score(test_set, &options, |scored| {
             let answer = scored.answer();
             if let Some(file) = &mut file {
                 file.add(test_set, &info.classes, answer.predicted, &scored)?;
             }
             answers.push(answer);
+            waiting.count();
             Ok(())
         })?;
+        drop(waiting);
         let measures = Measures::of(&answers, info.classes.len())?;
         file.map(PredictionsFile::publish).transpose()?;
         Ok(measures)
@@ -211,38 +218,64 @@ pub(crate) fn images_for(
     fits.map_err(|error| impossible_images(&error))?;
     let images = load()?.seen_by(view)?.tolerating(max_unreadable);
     tell_of_oddities(&images);
-    if source.is_folder() && info.classes != images.classes() {
-        let theirs = images.classes().to_vec();
-        let strangers: Vec<_> =
-            theirs.iter().filter(|class| !info.classes.contains(class)).cloned().collect();
-        let images = images.among(&info.classes).ok_or_else(|| {
-            UsageError::new(format_args!(
-                "the classes of {source} ({}) are not those that {} was trained on ({}): it knows no {}",
-                some(&theirs),
-                path.display(),
-                some(&info.classes),
-                some(&strangers)
-            ))
-        })?;
-        let missing: Vec<_> = info.classes.iter().filter(|class| !theirs.contains(class)).cloned().collect();
-        if !missing.is_empty() {
-            let (count, all) = (missing.len(), info.classes.len());
-            tell(format_args!(
-                "note: {source} has no pictures of {count} of the {all} classes: {}",
-                some(&missing)
-            ));
-        }
+    Ok(of_classes(images, &info.classes, &path.display(), source)?)
+}
+
+/// Images by the classes of a network, which is called `name`. Where folders give them names, names count, and some of them may have no
+/// pictures.
+pub(crate) fn of_classes(
+    images: Images,
+    of_network: &[String],
+    name: &dyn Display,
+    source: &Source,
+) -> Result<Images, UsageError> {
+    if !source.is_folder() || of_network == images.classes() {
+        check_classes(name, of_network, &images, source)?;
         return Ok(images);
     }
-    let (outputs, classes) = (info.classes.len(), images.classes().len());
-    if outputs != classes {
-        return Err(UsageError::new(format_args!(
-            "{} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
-            path.display()
+    let theirs = images.classes().to_vec();
+    let strangers: Vec<_> = theirs.iter().filter(|class| !of_network.contains(class)).cloned().collect();
+    let images = images.among(of_network).ok_or_else(|| {
+        UsageError::new(format_args!(
+            "the classes of {source} ({}) are not those that {name} was trained on ({}): it knows no {}",
+            some(&theirs),
+            some(of_network),
+            some(&strangers)
         ))
-        .into());
+    })?;
+    let missing: Vec<_> = of_network.iter().filter(|class| !theirs.contains(class)).cloned().collect();
+    if !missing.is_empty() {
+        let (count, all) = (missing.len(), of_network.len());
+        tell(format_args!(
+            "note: {source} has no pictures of {count} of the {all} classes: {}",
+            some(&missing)
+        ));
     }
     Ok(images)
+}
+
+/// Whether images are of the classes of a network, which is called `name`. Names count where folders give them.
+pub(crate) fn check_classes(
+    name: &dyn Display,
+    of_network: &[String],
+    images: &Images,
+    source: &Source,
+) -> Result<(), UsageError> {
+    let (outputs, classes) = (of_network.len(), images.classes().len());
+    if outputs != classes {
+        return Err(UsageError::new(format_args!(
+            "{name} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
+        )));
+    }
+    if source.is_folder() && of_network != images.classes() {
+        return Err(UsageError::new(format_args!(
+            "the classes of {} ({}) are not those that {name} was trained on ({})",
+            source,
+            some(images.classes()),
+            some(of_network)
+        )));
+    }
+    Ok(())
 }
 
 /// Tells what is odd about the files of images.

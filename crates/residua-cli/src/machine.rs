@@ -96,8 +96,10 @@ impl MachineArguments {
         self.device.check_environment()?;
         let threads = self.threads.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global()
-            .with_context(|| format!("cannot start {threads} threads; try fewer with --threads"))?;
+        pool.build_global().with_context(|| match threads.get() {
+            1 => "cannot start a thread; raise the limit of threads (ulimit -u) or of memory".to_owned(),
+            threads => format!("cannot start {threads} threads; try fewer with --threads"),
+        })?;
         Ok(threads)
     }
 

@@ -34,6 +34,7 @@ mod table;
 mod train;
 mod training_data;
 mod usage;
+mod waiting;
 mod watch;
 mod weights;
 mod words;
@@ -90,6 +91,10 @@ enum Action {
 fn main() -> ExitCode {
     let mut matches = negative_numbers_are_values(Command::command()).get_matches();
     let command = Command::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    if let Err(error) = interrupt::listen() {
+        tell(format_args!("error: {}", explain(error.as_ref())));
+        return ExitCode::FAILURE;
+    }
     let result = match command.action {
         Action::Train(arguments) => train::run(*arguments),
         Action::Eval(arguments) => evaluate::run(&arguments),

@@ -1,9 +1,10 @@
 //! A benchmark as it is asked for: run in this process, or in one of its own, whose peak of memory is then this benchmark's. The
 //! other process is `residua measure`, asked and answered in JSON.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context, bail};
 use residua::bench::{
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{InferencePrecision, MachineArguments};
 use crate::output::print;
-use crate::usage::{impossible_images, impossible_run, impossible_training};
+use crate::usage::{UsageError, impossible_images, impossible_run, impossible_training};
 
 /// What is measured, and on what of the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +74,7 @@ impl Request {
         };
         let classifier = match mode {
             BenchmarkMode::Infer => {
+                check_images(self.batch, size, free_memory(&device))?;
                 Some(classifier_options(machine, self.precision, threads, (network, size))?)
             }
             BenchmarkMode::Train => None,
@@ -117,15 +119,37 @@ impl Request {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start residua measure")?;
-        let request = serde_json::to_vec(self)?;
-        let written = process.stdin.take().map(|mut stdin| stdin.write_all(&request));
+        let mut request = serde_json::to_vec(self)?;
+        request.push(b'\n');
+        // It stays open as long as this process is there: the other one ends with it.
+        let mut stdin = process.stdin.take();
+        let written = stdin.as_mut().map(|stdin| stdin.write_all(&request));
         let output = process.wait_with_output().context("cannot wait for residua measure")?;
+        drop(stdin);
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("{} ({})", errors.trim().trim_start_matches("error: "), output.status);
         }
         written.transpose().context("cannot ask residua measure")?;
         serde_json::from_slice(&output.stdout).context("residua measure printed no measurement")
+    }
+}
+
+/// Whether images of this size that are classified together leave memory for all else.
+fn check_images(
+    batch: NonZeroUsize,
+    [height, width]: [usize; 2],
+    free: Option<u64>,
+) -> Result<(), UsageError> {
+    let bytes = [batch.get(), height, width, 3 * size_of::<f32>()].map(|factor| factor as f64);
+    let (bytes, gigabytes) = (bytes.iter().product::<f64>(), |bytes: f64| bytes / 1e9);
+    match free {
+        Some(free) if bytes > free as f64 / 2. => Err(UsageError::new(format_args!(
+            "--batch: {batch} images take {:.2} GB, and {:.2} GB are free; make the batch smaller",
+            gigabytes(bytes),
+            gigabytes(free as f64)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -145,12 +169,22 @@ pub(crate) fn classifier_options(
 
 /// The other process: measures what standard input asks for.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let request: Request =
-        serde_json::from_reader(std::io::stdin().lock()).context("standard input holds no request")?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).context("standard input cannot be read")?;
+    let request: Request = serde_json::from_str(&line).context("standard input holds no request")?;
+    end_with_whoever_asks();
     let threads = request.machine.start_threads()?;
     let Measured { measurement, .. } = request.run(threads)?;
     print(serde_json::to_string(&measurement)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Standard input ends with the process that asked, in whichever way that ends; nobody would read the answer.
+fn end_with_whoever_asks() {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        process::exit(1);
+    });
 }
 
 /// A network that cannot classify such images is an error of whoever asked for them.

@@ -1,31 +1,32 @@
 //! A run as the terminal shows it.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residua::evaluate::Evaluation;
 use residua::train::{Observer, Progress};
 
+use crate::interrupt;
 use crate::output::tell;
+use crate::waiting::Waiting;
 
-/// Draws a progress bar where there is a terminal, and writes plain lines elsewhere; stops the run on request.
+/// Draws a progress bar where a terminal can show one, and writes plain lines elsewhere; stops the run on request.
 pub(crate) struct Terminal {
     bar: Option<ProgressBar>,
     last_line: Instant,
-    stop: Arc<AtomicBool>,
+    test: Option<Waiting>,
 }
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(20);
 
 impl Terminal {
-    pub(crate) fn new(done: u64, iterations: u64, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(done: u64, iterations: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(iterations), ProgressDrawTarget::stderr_with_hz(4));
-            let style = "{bar:30} {pos}/{len}  {msg}  {eta_precise} left";
+            // What a narrow terminal has no room for is cut off, so that no line wraps.
+            let style = "{bar:8} {pos}/{len}  {eta} left  {wide_msg}";
             bar.set_style(
                 ProgressStyle::with_template(style).expect("the template is right").progress_chars("=> "),
             );
@@ -33,7 +34,9 @@ impl Terminal {
             bar.reset_eta();
             bar
         });
-        Self { bar, last_line: Instant::now(), stop }
+        // TERM=dumb has none.
+        let bar = bar.filter(|bar| !bar.is_hidden());
+        Self { bar, last_line: Instant::now(), test: None }
     }
 
     /// Takes the bar away.
@@ -55,10 +58,9 @@ impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress) {
         let Progress { iteration, iterations, epoch, loss, error, learning_rate, images_per_second } =
             progress;
-        // Digits that nobody reads are left out: 0.01765, not 0.017650000000000002.
-        let learning_rate = *learning_rate as f32;
+        let learning_rate = few_digits(*learning_rate);
         let state = format!(
-            "loss {loss:.4}  error {error:5.2} %  lr {learning_rate}  {images_per_second:.0} images/s"
+            "loss {loss:.4}  error {error:4.1} %  {images_per_second:.0} images/s  lr {learning_rate}"
         );
         if let Some(bar) = &self.bar {
             bar.set_position(*iteration);
@@ -69,7 +71,18 @@ impl Observer for Terminal {
         }
     }
 
+    fn tests(&mut self, iteration: u64, images: usize) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("testing on {images} images")),
+            None => {
+                self.test =
+                    Some(Waiting::for_work(format!("iteration {iteration}: testing on {images} images")));
+            }
+        }
+    }
+
     fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
+        self.test = None;
         let Evaluation { test_loss, test_error, .. } = evaluation;
         self.line(&format!("iteration {iteration}: test error {test_error:.2} %, test loss {test_loss:.4}"));
     }
@@ -82,6 +95,7 @@ impl Observer for Terminal {
     }
 
     fn validated(&mut self, iteration: u64, evaluation: &Evaluation, average: Option<&Evaluation>) {
+        self.test = None;
         let mut text = format!(
             "iteration {iteration}: validation error {:.2} %, validation loss {:.4}",
             evaluation.test_error, evaluation.test_loss
@@ -100,6 +114,25 @@ impl Observer for Terminal {
     }
 
     fn wants_to_stop(&mut self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        interrupt::is_asked_to_stop()
+    }
+}
+
+/// Four digits, as more are not read: 0.01765, not 0.017650000000000002.
+fn few_digits(number: f64) -> f64 {
+    format!("{number:.3e}").parse().unwrap_or(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_short() {
+        for (rate, shown) in
+            [(0.1, "0.1"), (0.017650000000000002, "0.01765"), (0.0987654, "0.09877"), (0., "0")]
+        {
+            assert_eq!(few_digits(rate).to_string(), shown);
+        }
     }
 }

@@ -14,11 +14,12 @@ use residua::study::{Propagation, propagation_page, propagation_picture};
 use serde_json::{Value, json};
 
 use crate::destination::Destination;
-use crate::evaluate::tell_of_oddities;
+use crate::evaluate::{check_classes, tell_of_oddities};
 use crate::machine::MachineArguments;
 use crate::network::{parse_network, visible};
 use crate::output::{print, tell};
 use crate::usage::{UsageError, count, whole};
+use crate::waiting::Waiting;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -71,23 +72,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     networks.iter().filter(|name| !Path::new(name).is_dir()).try_for_each(|name| parse(name).map(drop))?;
     machine.start_threads()?;
     let device = machine.open_device()?.autodiff();
+    let reading = Waiting::for_work(format!("reading {data}"));
     let training_set = data.load(Split::Train)?;
     tell_of_oddities(&training_set);
     let classes = training_set.classes().len();
     let normalisation = normalisation_of(NormalisationKind::PerChannel, &training_set)?;
+    drop(reading);
     let mut looked_at: Vec<(&String, ResNet, Normalisation)> = Vec::new();
     for name in networks {
         let (network, normalisation) = match Path::new(name).is_dir() {
-            true => trained(Path::new(name), &device)?,
+            true => {
+                let (network, normalisation, names) = trained(Path::new(name), &device)?;
+                check_classes(name, &names, &training_set, data)?;
+                (network, normalisation)
+            }
             false => (initial(name, classes, *seed, &device)?, normalisation.clone()),
         };
-        if network.config().classes != classes {
-            let outputs = network.config().classes;
-            return Err(UsageError::new(format_args!(
-                "{name} has {outputs} classes, {data} has {classes}; give its data by --data"
-            ))
-            .into());
-        }
         looked_at.push((name, network, normalisation));
     }
     let usual = looked_at.iter().map(|(_, network, _)| network.config().whole_groups(BATCH)).max();
@@ -134,13 +134,14 @@ fn parse(name: &str) -> Result<NetworkOptions, UsageError> {
         .map_err(|error| UsageError::new(format_args!("{error} (and there is no folder {})", visible(name))))
 }
 
-fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation)> {
+/// A trained network, its normalisation and the names of its classes.
+fn trained(folder: &Path, device: &Device) -> anyhow::Result<(ResNet, Normalisation, Vec<String>)> {
     let Trained { network, info, path } = Trained::load(folder, device)?;
     let network = network.residual().with_context(|| path.display().to_string())?;
     let network = ResNet::init(network.config(), 0, device)?
         .with_tensors(&network.tensors())
         .with_context(|| path.display().to_string())?;
-    Ok((network, info.normalisation))
+    Ok((network, info.normalisation, info.classes))
 }
 
 fn table(found: &[(String, Propagation)]) -> String {

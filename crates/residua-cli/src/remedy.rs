@@ -44,7 +44,10 @@ fn remedy_of_run(error: &RunError) -> String {
         RunError::RunExists { folder } => {
             format!("; go on with it by --resume {}, or choose another folder with --out", folder.display())
         }
-        RunError::NoRun { folder } => format!(", or begin one there with --out {}", folder.display()),
+        // Where a run is near, it is named.
+        RunError::NoRun { folder } if error.to_string().ends_with("the folder of a run") => {
+            format!(", or begin one there with --out {}", folder.display())
+        }
         RunError::AlreadyDone { folder, kind, .. } if !kind.is_step() => {
             format!(" with --init {}", folder.display())
         }
@@ -71,6 +74,9 @@ fn remedy_of_data(error: &DataError) -> String {
     match error {
         DataError::NotDownloaded { name, .. } => format!(" by `residua data download {name}`"),
         DataError::HeldOut { .. } => ": --validation".to_owned(),
+        DataError::FolderMissing { .. } | DataError::NotAFolder { .. } => {
+            "; name another place with --data".to_owned()
+        }
         DataError::TooManyUnreadable { .. } => ", or allow more with --max-unreadable".to_owned(),
         _ => String::new(),
     }

@@ -12,10 +12,12 @@ use residua::evaluate::Trained;
 use residua::files::{check_writable, write_file};
 use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
 
+use crate::evaluate::of_classes;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::remedy::explain;
 use crate::usage::count;
+use crate::waiting::Waiting;
 use crate::words::words;
 
 const EXAMPLES: &str = "Examples:
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for run in runs {
         let examined = match arguments.no_evaluate {
             true => Examined::No,
-            false => arguments.examine(&run).map_or_else(
+            false => arguments.examined(&run).map_or_else(
                 |error| Examined::Failed(explain(error.as_ref())),
                 |found| Examined::Yes(Box::new(found)),
             ),
@@ -89,25 +91,41 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 impl Arguments {
+    /// The network's answers to the test images; tells that this takes its time where it does.
+    fn examined(&self, run: &RunSummary) -> anyhow::Result<Examination> {
+        let _waiting = Waiting::for_work(format!("{}: measuring its network", run.folder.display()));
+        self.examine(run)
+    }
+
     fn examine(&self, run: &RunSummary) -> anyhow::Result<Examination> {
         let trained = Trained::load(&run.folder, &self.machine.open_device()?)?;
         let source = self.data.as_ref().unwrap_or(&run.recipe.data.source);
         let test_set = source.load(Split::Test)?.seen_by(trained.info.view())?;
         let test_set = test_set.tolerating(run.recipe.data.unreadable_share);
-        anyhow::ensure!(
-            test_set.classes().len() == trained.info.classes.len(),
-            "{source} has {} classes, the network {}",
-            test_set.classes().len(),
-            trained.info.classes.len()
-        );
+        let test_set = of_classes(test_set, &trained.info.classes, &run.folder.display(), source)?;
         Ok(Examination::of(&trained, &test_set, self.batch, self.machine.engine, HARDEST)?)
     }
 }
 
 /// A page that cannot be shown has been written all the same.
 fn open(page: &Path) {
+    if !has_display() {
+        tell(format_args!(
+            "warning: there is no display to open a browser on; open {} yourself",
+            page.display()
+        ));
+        return;
+    }
     let opened = fs::canonicalize(page).map_err(anyhow::Error::from).and_then(|path| Ok(opener::open(path)?));
     if let Err(error) = opened.context("cannot open a browser") {
         tell(format_args!("warning: {}; open {} yourself", explain(error.as_ref()), page.display()));
     }
+}
+
+/// Whether a browser could be shown. Where there is none, openers end without a word.
+fn has_display() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    // The subsystem for Linux shows pages on its Windows.
+    let names = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME"];
+    !cfg!(target_os = "linux") || names.into_iter().any(is_set)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use residua::report::{ChosenOn, RunSummary, find_runs};
+use residua::report::{ChosenOn, FoundRuns, RunSummary, find_runs};
 use residua::run::RunState;
 use serde_json::{Value, json};
 
@@ -42,11 +42,13 @@ struct Row {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { folder, json } = arguments;
     let is_there = folder.is_dir() || *json || folder != Path::new("runs");
-    let folders = if is_there { find_runs(folder)? } else { Vec::new() };
+    let FoundRuns { runs: folders, unlisted } =
+        if is_there { find_runs(folder)? } else { FoundRuns::default() };
     let read = |folder: PathBuf| {
         let run = RunSummary::read(&folder).map_err(|error| explain(&error));
         Row { folder, run }
     };
+    unlisted.iter().for_each(|error| tell(format_args!("passed over: {}", explain(error))));
     let mut rows: Vec<Row> = folders.into_iter().map(read).collect();
     let written = |row: &Row| row.run.as_ref().ok().and_then(|run| run.last_written).unwrap_or(0.);
     rows.sort_by(|a, b| written(b).total_cmp(&written(a)).then_with(|| a.folder.cmp(&b.folder)));

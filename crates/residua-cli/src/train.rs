@@ -15,14 +15,14 @@ use clap::Args;
 use residua::data::Source;
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
-use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, saved_recipe};
+use residua::run::{NamedRecipe, Recipe, RecipeError, RunError, RunFolder, is_unused, saved_recipe};
 use residua::train::{Ending, Machine, Run, Trainer};
 use serde_json::json;
 
 use self::fine_tuning::FineTuningArguments;
 use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
-use crate::interrupt::stop_on_ctrl_c;
+use crate::interrupt::{Interruptible, stopped};
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::names::{path_in_json, print_json};
 use crate::network::{NetworkArguments, impossible};
@@ -30,7 +30,8 @@ use crate::output::tell;
 use crate::progress::Terminal;
 use crate::propagate::BATCH;
 use crate::training_data::TrainingDataArguments;
-use crate::usage::{UsageError, count, impossible_run, threads, whole};
+use crate::usage::{UsageError, count, counted, impossible_run, threads, whole};
+use crate::waiting::Waiting;
 use crate::watch::Watch;
 use crate::words::words;
 
@@ -52,8 +53,8 @@ const EXAMPLES: &str = "Examples:
 /// by 10 at 32,000 and 48,000, the first 400 at 0.01.
 ///
 /// The run's folder holds recipe.toml, metrics.jsonl, curves.svg, curves.png, checkpoints/ and a file of events for
-/// TensorBoard (tensorboard --logdir runs). Ctrl-C finishes the
-/// step and saves; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
+/// TensorBoard (tensorboard --logdir runs). Ctrl-C, or a signal TERM, HUP, USR1 or USR2, saves the run within seconds and ends
+/// it with exit code 130; --resume goes on, bit for bit as if the run had never stopped, also after a crash.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -65,7 +66,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder. Of the options that make up a run, only its length (--iterations, --epochs; where
-    /// the learning rate falls in steps), the intervals and the data's folder may change.
+    /// the learning rate falls in steps), drops that lie ahead (--decay-at), the intervals and the data's folder may change.
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Write no file of events for TensorBoard into the run's folder.
@@ -128,8 +129,8 @@ struct RegularisationArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Intervals")]
 struct IntervalArguments {
-    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar, of a length in
-    /// epochs a twentieth, in whole epochs].
+    /// Iterations between tests, on the --validation images if there are any [default: 40 in quick, 1000 in paper-cifar; of a length in
+    /// epochs, or of a folder's pictures if that is less, a twentieth, in whole epochs].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     evaluate_every: Option<u64>,
     /// Iterations between checkpoints [default: as between tests].
@@ -143,7 +144,7 @@ struct IntervalArguments {
     log_norms: Option<u64>,
     /// Iterations between measurements of how gradients go through the network, as `residua propagate` measures them, of the
     /// first 32 training images (or a group of --bn-group, if that is larger); 32 take about as long as two steps of 128 each time
-    /// [default: not measured].
+    /// [default: not measured]. A run that is resumed goes on with it.
     #[arg(long, value_name = "K", value_parser = count::<NonZeroU64>)]
     watch: Option<NonZeroU64>,
     /// End the run when N tests on the --validation images, one behind the other, have found no lower error [default: never].
@@ -158,22 +159,34 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Before anything is computed: a pool of threads is made once.
     arguments.machine.start_threads()?;
     let weights = arguments.fine_tuning.open()?;
-    let trainer = arguments.trainer(weights.as_ref())?;
-    let stop = stop_on_ctrl_c()?;
+    let recipe = arguments.recipe(weights.as_ref())?;
+    // Before anything is read: what another process has is none of this one's business.
+    let place = match (&arguments.resume, &arguments.out) {
+        (Some(folder), _) => RunFolder::reopen(folder)?,
+        (None, Some(folder)) => RunFolder::claim(folder)?,
+        (None, None) => free_folder(&recipe)?,
+    };
+    let resumable = arguments.resume.as_deref().map(Interruptible::resumable);
+    let folder = place.path().to_owned();
+    let reading = Waiting::for_work(format!("reading {}", recipe.data.source));
+    let trainer = arguments.trainer(recipe)?;
     let machine = Machine::on(arguments.machine.open_device()?)
         .with_engine(arguments.machine.engine)
         .with_memory(arguments.memory.memory)
         .with_workers(arguments.workers)
         .with_events(!arguments.no_tensorboard);
     let trainer = trainer.with_machine(machine);
-    let (folder, run) = match &arguments.resume {
-        Some(folder) => (folder.clone(), resume(trainer, folder)?),
-        None => {
-            let folder = arguments.out.clone().unwrap_or_else(|| free_folder(trainer.recipe()));
-            let run = arguments.fine_tuning.begin(trainer, weights, &folder)?;
-            (folder, run)
-        }
+    let run = match arguments.resume {
+        Some(_) => resume(trainer, place)?,
+        None => arguments.fine_tuning.begin(trainer, weights, place)?,
     };
+    drop((resumable, reading));
+    let has_validation = run.recipe().data.validation.is_some();
+    let (as_json, place) = (arguments.json, folder.clone());
+    let interruptible = Interruptible::run(run.saver(), move |ending| {
+        // Whoever has stopped it reads the exit code.
+        let _ = report(&ending, has_validation, &place, as_json);
+    });
     for warning in run.warnings() {
         tell(format_args!("warning: {warning}"));
     }
@@ -181,16 +194,20 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (model, source) = (&run.recipe().network.model, &run.recipe().data.source);
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
     let memory = memory_in_words(run.memory());
-    tell(format_args!("{}: {model} on {source}, {iterations} iterations{memory}, {begun}", folder.display()));
-    let watch = match arguments.intervals.watch {
+    tell(format_args!(
+        "{}: {model} on {source}, {}{memory}, {begun}",
+        folder.display(),
+        counted(iterations, "iteration", "iterations")
+    ));
+    let watch = match run.recipe().intervals.watch.and_then(NonZeroU64::new) {
         Some(every) => run.first_images(BATCH)?.map(|batch| Watch { every, batch, seed: run.recipe().seed }),
         None => None,
     };
-    let mut observers = (Terminal::new(done, iterations, stop), watch);
-    let has_validation = run.recipe().data.validation.is_some();
+    let mut observers = (Terminal::new(done, iterations), watch);
     let ending = run.train(&mut observers);
     observers.0.finish();
-    report(&ending?, has_validation, &folder, arguments.json)
+    let ending = interruptible.ended(ending)?;
+    report(&ending, has_validation, &folder, arguments.json)
 }
 
 fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -222,7 +239,7 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
             "stopped at iteration {iteration}, saved; go on with: residua train --resume {}",
             folder.display()
         ));
-        return Ok(ExitCode::from(130));
+        return Ok(stopped());
     }
     let mut reached =
         evaluation.map_or(String::new(), |result| format!(": test error {:.2} %", result.test_error));
@@ -237,9 +254,9 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
 }
 
 impl Arguments {
-    /// Who trains by the recipe meant: that of the run to resume, or the one to start from, refined by the options. Where no recipe
-    /// is named, weights to begin from say which network it is.
-    fn trainer(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Trainer> {
+    /// The recipe meant, as far as it says which network learns from which images: that of the run to resume, or the one to start from,
+    /// refined by the options. Where no recipe is named, weights to begin from say which network it is.
+    fn recipe(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Recipe> {
         let mut recipe = match (&self.resume, &self.recipe) {
             (Some(folder), _) => saved_recipe(folder)?,
             (None, Some(choice)) => choice.read()?,
@@ -253,6 +270,11 @@ impl Arguments {
         let network = self.network.refine(&recipe.network);
         recipe.network = network.written_out().map_err(|error| impossible(&network, &error))?;
         self.data.refine(&mut recipe);
+        Ok(recipe)
+    }
+
+    /// Who trains by this recipe, refined by all other options.
+    fn trainer(&self, mut recipe: Recipe) -> anyhow::Result<Trainer> {
         self.loss.refine(&mut recipe)?;
         self.regularisation.refine(&mut recipe);
         self.fine_tuning.refine(&mut recipe);
@@ -262,7 +284,9 @@ impl Arguments {
             }
             _ => None,
         };
-        let images = self.schedule.refine(&mut recipe, epochs, self.resume.is_some())?;
+        let has_usual_intervals =
+            self.resume.is_none() && !matches!(self.recipe, Some(RecipeChoice::File(_)));
+        let images = self.schedule.refine(&mut recipe, epochs, has_usual_intervals, self.resume.is_some())?;
         self.intervals.refine(&mut recipe);
         recipe.validate().map_err(UsageError::from)?;
         schedule::tell_of_endless_warmup(&recipe.schedule);
@@ -304,6 +328,7 @@ impl IntervalArguments {
         set(&mut recipe.intervals.keep, &self.keep);
         recipe.intervals.patience = self.patience.or(recipe.intervals.patience);
         recipe.intervals.norms = self.log_norms.or(recipe.intervals.norms);
+        recipe.intervals.watch = self.watch.map(NonZeroU64::get).or(recipe.intervals.watch);
     }
 }
 
@@ -354,17 +379,23 @@ impl FromStr for RecipeChoice {
     }
 }
 
-/// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet.
-fn free_folder(recipe: &Recipe) -> PathBuf {
+/// The first of runs/MODEL-DATA, runs/MODEL-DATA-2, ... that is not there yet, and that no other process is about to begin in.
+fn free_folder(recipe: &Recipe) -> Result<RunFolder, RunError> {
     let name = format!("runs/{}-{}", recipe.network.model, recipe.data.source.short_name());
     let numbered = (2u32..).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
-    names.find(|folder| !folder.exists()).expect("there are endlessly many names")
+    let names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
+    for folder in names.filter(|folder| is_unused(folder)) {
+        match RunFolder::claim(folder) {
+            Err(RunError::Locked { .. } | RunError::RunExists { .. }) => {}
+            claimed => return claimed,
+        }
+    }
+    unreachable!("there are more names than processes")
 }
 
 /// Goes on with a run; options that may not change are an error of whoever gave them.
-fn resume(trainer: Trainer, folder: &Path) -> anyhow::Result<Run> {
-    trainer.resume(folder).map_err(|error| match error {
+fn resume(trainer: Trainer, folder: RunFolder) -> anyhow::Result<Run> {
+    trainer.resume_in(folder).map_err(|error| match error {
         RunError::Resume(error) => UsageError::from(error).into(),
         error => impossible_run(error),
     })

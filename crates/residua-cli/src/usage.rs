@@ -100,6 +100,7 @@ pub(crate) fn flag(option: RecipeOption) -> &'static str {
         RecipeOption::Keep => "--keep",
         RecipeOption::Patience => "--patience",
         RecipeOption::NormsInterval => "--log-norms",
+        RecipeOption::WatchInterval => "--watch",
         // Their flags only switch them on or off.
         RecipeOption::FlipsVertically
         | RecipeOption::VariesColour
@@ -142,6 +143,11 @@ pub(crate) fn impossible_run(error: RunError) -> anyhow::Error {
         }
         error => error.into(),
     }
+}
+
+/// A number with the word for one of these things, or for several.
+pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// A number of things of which there must be one at least.

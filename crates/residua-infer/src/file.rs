@@ -52,6 +52,7 @@ pub fn reading_remedy(reason: &io::Error) -> &'static str {
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space there and try again",
+        io::ErrorKind::FileTooLarge => "; allow larger files (ulimit -f) and try again",
         io::ErrorKind::PermissionDenied => "; give yourself access to it or choose another folder",
         io::ErrorKind::ReadOnlyFilesystem => "; choose a folder that can be written to",
         io::ErrorKind::NotFound => "; check the path",

@@ -191,13 +191,24 @@ mod space {
     mod mapped {
         use std::ptr::null_mut;
 
+        use super::LEAST;
+
         /// Pages are taken when they are touched, so one reservation larger than any memory leaves no seams; systems
-        /// that limit address space may grant the smaller ones.
+        /// with less address space may grant the smaller ones.
         const SIZES: [usize; 3] = [1 << 40, 1 << 36, 1 << 32];
 
         pub(super) fn reserve(bytes: usize) -> Option<(usize, usize)> {
-            let sizes = SIZES.into_iter().filter(|&size| size >= bytes).chain([bytes]);
-            sizes.into_iter().find_map(map)
+            let sizes = SIZES.into_iter().filter(|&size| size >= bytes && !is_limited());
+            // Where address space is limited, all else needs its part of it, too.
+            sizes.chain([bytes.max(LEAST), bytes]).find_map(map)
+        }
+
+        /// Whether the process was given a limit of its address space (`ulimit -v`).
+        fn is_limited() -> bool {
+            let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the limit is written where it belongs.
+            let is_known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+            is_known && limit.rlim_cur != libc::RLIM_INFINITY
         }
 
         fn map(bytes: usize) -> Option<(usize, usize)> {

@@ -1,5 +1,7 @@
 //! Where a network runs: the CPU, or a GPU that the build and the machine have; and how much memory is free there.
 
+mod limits;
+
 use std::fmt;
 use std::panic;
 use std::str::FromStr;
@@ -130,17 +132,16 @@ impl DeviceChoice {
     }
 }
 
-/// Bytes of memory that are free for this process now, of the machine's or of its container's; none where it is unknown: on a GPU.
+/// Bytes of memory that are free for this process now: what the machine has, and what the tightest of its limits leaves, those of its
+/// control group and of all around it, and of its address space and data (`ulimit`). None where it is unknown: on a GPU.
 pub fn free_memory(device: &Device) -> Option<u64> {
     if *device != Device::flex() {
         return None;
     }
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    // Pages that only cache files are free: a container's count is that of its anonymous memory.
-    let of_container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let of_machine = Some(system.available_memory()).filter(|&bytes| bytes > 0)?;
-    Some(of_container.map_or(of_machine, |free| free.min(of_machine)))
+    Some(limits::free_under_limits().map_or(of_machine, |free| free.min(of_machine)))
 }
 
 /// The largest resident memory that this process has had.

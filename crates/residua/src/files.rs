@@ -41,6 +41,20 @@ pub fn check_writable(path: &Path) -> Result<(), FileError> {
     fs::remove_file(&aside).map_err(FileError::cannot("delete", &aside))
 }
 
+/// Whether the file at `path` has other names, as in a copy that was made by hard links: what is appended to it would stand there, too.
+pub(crate) fn is_linked_elsewhere(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).is_ok_and(|file| file.nlink() > 1)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
 /// A file in the making: it is written out of sight and bit by bit, until it is put in its place whole. Dropped before that, it leaves what was
 /// there as it was.
 #[derive(Debug)]

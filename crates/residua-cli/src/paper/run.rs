@@ -4,8 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use residua::data::Split;
@@ -17,12 +15,13 @@ use residua::study::paper::{
 use residua::train::{Ending, Machine, Trainer};
 
 use super::{Chosen, ResultArguments, experiments};
-use crate::interrupt::stop_on_ctrl_c;
+use crate::interrupt::{Interruptible, is_asked_to_stop, stopped};
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::output::{print, tell};
 use crate::progress::Terminal;
 use crate::remedy::explain;
 use crate::usage::{UsageError, impossible_run, threads};
+use crate::waiting::Waiting;
 use crate::words::words;
 
 /// Run what is missing of tables and figures, resume what was interrupted, and report.
@@ -49,6 +48,8 @@ pub(super) struct Arguments {
     workers: NonZeroUsize,
 }
 
+const STOPPED: &str = "stopped, saved; the same command goes on";
+
 /// A run to be done, and whose it is.
 struct Task {
     plan: PlannedRun,
@@ -62,7 +63,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let rows = chosen(&experiments, &arguments.row)?;
     let tasks = arguments.tasks(&rows)?;
     results.read(&experiments)?;
-    let stop = stop_on_ctrl_c()?;
     machine.start_threads()?;
     let machine = Machine::on(machine.open_device()?)
         .with_engine(machine.engine)
@@ -70,11 +70,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_workers(*workers);
     let mut is_stopped = false;
     for (number, task) in tasks.iter().enumerate() {
-        let ends = task.run(&machine, &stop, number + 1, tasks.len())?;
+        let ends = task.run(&machine, number + 1, tasks.len())?;
         results.write(&results.read(&experiments)?)?;
         is_stopped = ends == Ends::Stopped;
         if is_stopped {
-            tell("stopped, saved; the same command goes on");
+            tell(STOPPED);
             break;
         }
     }
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         tell(format_args!("the page is {}", page.display()));
     }
     if is_stopped {
-        return Ok(ExitCode::from(130));
+        return Ok(stopped());
     }
     let left = unfinished(&reproductions, &rows);
     if left > 0 {
@@ -139,19 +139,14 @@ enum Ends {
 }
 
 impl Task {
-    fn run(
-        &self,
-        machine: &Machine,
-        stop: &Arc<AtomicBool>,
-        number: usize,
-        of: usize,
-    ) -> anyhow::Result<Ends> {
+    fn run(&self, machine: &Machine, number: usize, of: usize) -> anyhow::Result<Ends> {
         let Self { plan, folder, .. } = self;
-        if stop.load(Ordering::SeqCst) {
+        if is_asked_to_stop() {
             return Ok(Ends::Stopped);
         }
         let name = &plan.name;
         let trainer = Trainer::new(plan.recipe.clone()).with_machine(machine.clone());
+        let reading = Waiting::for_work(format!("reading {}", plan.recipe.data.source));
         let run = match plan.read_run(folder)?.map(|run| run.state) {
             None => trainer.start(folder).map_err(impossible_run)?,
             Some(RunState::Running) => {
@@ -167,6 +162,8 @@ impl Task {
                 trainer.resume(folder).map_err(impossible_run)?
             }
         };
+        drop(reading);
+        let interruptible = Interruptible::run(run.saver(), |_| tell(STOPPED));
         for warning in run.warnings() {
             tell(format_args!("warning: {warning}"));
         }
@@ -178,11 +175,13 @@ impl Task {
             plan.recipe.data.source,
             memory_in_words(run.memory())
         ));
-        let mut terminal = Terminal::new(done, iterations, stop.clone());
+        let mut terminal = Terminal::new(done, iterations);
         let ending = run.train(&mut terminal);
         terminal.finish();
-        match ending {
+        match interruptible.ended(ending) {
             Ok(Ending { is_finished: false, .. }) => return Ok(Ends::Stopped),
+            // The test that is left is done when the same command goes on.
+            Ok(_) if is_asked_to_stop() => return Ok(Ends::Stopped),
             Ok(_) => self.test(machine)?,
             // What the paper calls "fail" is a result.
             Err(error @ RunError::Diverged { .. }) => {

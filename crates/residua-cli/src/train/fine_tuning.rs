@@ -1,11 +1,11 @@
 //! Beginning a run from weights, and training some of the network's parts less than others, or not at all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use residua::infer::StoredWeights;
 use residua::nn::{NetworkError, Part};
-use residua::run::{Recipe, RunError};
+use residua::run::{Recipe, RunError, RunFolder};
 use residua::train::{InitialWeights, LoadedClassifier, LoadedWeights, Run, Trainer};
 
 use crate::output::tell;
@@ -62,17 +62,17 @@ impl FineTuningArguments {
         &self,
         trainer: Trainer,
         weights: Option<StoredWeights>,
-        folder: &Path,
+        folder: RunFolder,
     ) -> anyhow::Result<Run> {
         let (Some(path), Some(weights)) = (&self.init, weights) else {
             if !trainer.recipe().fine_tuning.frozen.is_empty() {
                 tell("warning: what is frozen stays at random weights; --init begins from trained ones");
             }
-            return trainer.start(folder).map_err(impossible_run);
+            return trainer.start_in(folder, None).map_err(impossible_run);
         };
         let weights = InitialWeights::from(weights);
         let weights = if self.new_head { weights.with_new_classifier() } else { weights };
-        let run = trainer.start_from(weights, folder).map_err(|error| match error {
+        let run = trainer.start_in(folder, Some(weights)).map_err(|error| match error {
             // Weights of another network are an error of the file that they came from.
             RunError::Network(error @ (NetworkError::Weights(_) | NetworkError::Value { .. })) => {
                 StoredWeights::refused(path, error).into()

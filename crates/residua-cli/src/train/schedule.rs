@@ -12,7 +12,7 @@ use residua::train::RunImages;
 use super::length::Length;
 use super::set;
 use crate::output::tell;
-use crate::usage::{UsageError, count, whole};
+use crate::usage::{UsageError, count, counted, whole};
 use crate::words::words;
 
 #[derive(Debug, Args)]
@@ -88,11 +88,12 @@ pub(super) struct ScheduleArguments {
 }
 
 impl ScheduleArguments {
-    /// The images, where lengths have to be counted in epochs of them.
+    /// The images, where lengths have to be counted in epochs of them. Intervals that are nobody's choice fit the run.
     pub(super) fn refine(
         &self,
         recipe: &mut Recipe,
         usual_epochs: Option<NonZeroUsize>,
+        has_usual_intervals: bool,
         resumes: bool,
     ) -> anyhow::Result<Option<RunImages>> {
         let epochs = self.epochs.or(usual_epochs.filter(|_| self.iterations.is_none()));
@@ -120,7 +121,8 @@ impl ScheduleArguments {
         recipe.optimiser.clip_norm = self.clip_norm.or(recipe.optimiser.clip_norm);
         recipe.optimiser.average_decay = self.ema.or(recipe.optimiser.average_decay);
         self.refine_rates(&mut recipe.schedule);
-        let images = match epochs.is_some() || self.has_lengths_in_epochs() {
+        let fits_intervals = has_usual_intervals && recipe.data.source.is_folder();
+        let images = match epochs.is_some() || self.has_lengths_in_epochs() || fits_intervals {
             false => None,
             true => {
                 recipe.validate().map_err(UsageError::from)?;
@@ -139,11 +141,27 @@ impl ScheduleArguments {
                 scale(&mut recipe.schedule, before, iterations);
             }
         }
-        if let Some(epochs) = epochs.filter(|_| !resumes) {
-            // About twenty tests and checkpoints, at the ends of epochs.
-            let interval = (epochs.get() / 20).max(1);
-            let interval = NonZeroUsize::new(interval).map_or(1, of_epochs);
-            (recipe.intervals.evaluate, recipe.intervals.checkpoint) = (interval, interval);
+        // About twenty tests and checkpoints, at the ends of epochs.
+        let twentieth = |epochs: usize| NonZeroUsize::new((epochs / 20).max(1)).map_or(1, of_epochs).max(1);
+        match epochs {
+            _ if resumes => {}
+            Some(epochs) => {
+                let interval = twentieth(epochs.get());
+                (recipe.intervals.evaluate, recipe.intervals.checkpoint) = (interval, interval);
+            }
+            // A named recipe's intervals are those of large data sets.
+            None if has_usual_intervals && images.is_some() => {
+                let images = u128::from(recipe.schedule.iterations) * batch as u128;
+                let epochs = usize::try_from(images / images_of_epoch.max(1) as u128).unwrap_or(usize::MAX);
+                let interval = twentieth(epochs);
+                for usual in [&mut recipe.intervals.evaluate, &mut recipe.intervals.checkpoint] {
+                    *usual = interval.min(*usual);
+                }
+            }
+            None => {}
+        }
+        if let (Some(epochs), false) = (epochs, resumes) {
+            tell_of_large_batches(epochs, images_of_epoch, batch, recipe.schedule.iterations);
         }
         let iterations = recipe.schedule.iterations;
         let epoch = images_of_epoch as f64 / batch as f64;
@@ -219,14 +237,25 @@ fn scale(schedule: &mut Schedule, before: u64, now: u64) {
     schedule.small_crops = small.filter(|small| small.iterations > 0);
 }
 
+/// Says so where a step has more images than an epoch.
+fn tell_of_large_batches(epochs: NonZeroUsize, images: usize, batch: usize, iterations: u64) {
+    if batch > images {
+        tell(format_args!(
+            "warning: a step takes {batch} images and there are {images} to learn from, so {} {}; take fewer with --batch",
+            counted(epochs.get() as u64, "epoch is", "epochs are"),
+            counted(iterations, "step", "steps")
+        ));
+    }
+}
+
 /// Says so where the whole run is a warm-up.
 pub(super) fn tell_of_endless_warmup(schedule: &Schedule) {
     let Schedule { iterations, learning_rate, warmup: Some(warmup), .. } = schedule else { return };
     if warmup.iterations >= *iterations && warmup.learning_rate != *learning_rate {
         tell(format_args!(
-            "warning: the warm-up of {} iterations does not end within the run's {iterations}, so the learning rate never is \
+            "warning: the warm-up of {} does not end within the run's {iterations}, so the learning rate never is \
              {learning_rate}; shorten it with --warmup",
-            warmup.iterations
+            counted(warmup.iterations, "iteration", "iterations")
         ));
     }
 }

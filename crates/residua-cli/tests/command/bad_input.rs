@@ -436,7 +436,7 @@ fn folders_that_are_no_place_for_a_run_are_named() {
 }
 
 #[test]
-fn a_diverging_run_names_iteration_learning_rate_and_the_last_good_checkpoint() {
+fn a_diverging_run_names_iteration_learning_rate_and_the_last_checkpoint() {
     let sandbox = Sandbox::new();
     let line =
         format!("{RUN} --lr 1e6 --checkpoint-every 1 --out run").replace("--iterations 4", "--iterations 50");
@@ -444,8 +444,8 @@ fn a_diverging_run_names_iteration_learning_rate_and_the_last_good_checkpoint() 
         ["training diverged", "at iteration ", "learning rate 1000000", "lower --lr", "longer --warmup"];
     assert_refused(&sandbox, 1, &line, &parts);
     let ended = sandbox.run("train --resume run");
-    let (_, rest) = ended.stderr.split_once("the last good checkpoint is ").expect(&ended.stderr);
-    let checkpoint = rest.split(';').next().unwrap();
+    let (_, rest) = ended.stderr.split_once("the last checkpoint is ").expect(&ended.stderr);
+    let checkpoint = rest.split(',').next().unwrap();
     // It is whole. What steps of such a rate have made of it may say nothing, and then it is not measured.
     sandbox.succeed(&format!("export {checkpoint} --to safetensors --out whole.safetensors"));
     let ended = sandbox.run(&format!("eval --checkpoint {checkpoint}"));

@@ -84,7 +84,10 @@ fn a_folder_that_cannot_be_written_is_named() {
     disk.change("ro");
     for (line, remedy) in [
         (format!("{RUN} --out disk/new"), "choose another with --out"),
-        ("train --resume disk/run --iterations 20".to_owned(), "choose another"),
+        (
+            "train --resume disk/run --iterations 20".to_owned(),
+            "copy the folder to another place and go on with the copy",
+        ),
     ] {
         let ended = sandbox.run(&line);
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);

@@ -3,8 +3,11 @@
 mod sandbox;
 mod tiny_cifar;
 
+mod advice;
+mod at_once;
 mod bad_input;
 mod calibrate;
+mod changed_data;
 mod contract;
 mod cost;
 mod download;
@@ -18,7 +21,9 @@ mod folders;
 mod help;
 mod import;
 mod inception;
+mod interrupt;
 mod kept_runs;
+mod limits;
 mod no_number;
 mod output;
 mod paper;
@@ -29,3 +34,4 @@ mod recipes;
 mod reports;
 mod resume;
 mod runs;
+mod terminal;

@@ -346,7 +346,7 @@ fn options_that_make_another_run_are_refused_on_resume_by_name() {
         ("--batch 16", "--batch was 8, now 16"),
         ("--shortcut dropout:0.5", "--shortcut was \"identity\", now \"dropout:0.5\""),
         ("--width 2", "--width was not set, now 2"),
-        ("--decay-at none", "--decay-at was [10,18], now []"),
+        ("--decay-at 1,18", "--decay-at was [10,18], now [1,18]"),
         ("--warmup none", "--warmup (iterations) was 4, now not set"),
         ("--nesterov", "is_nesterov was false, now true"),
         ("--no-augment", "--augment was \"shift\", now \"none\""),

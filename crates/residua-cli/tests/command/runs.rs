@@ -159,3 +159,44 @@ fn tensorboard_gets_events_unless_they_are_declined() {
     };
     assert!(weights("with") == weights("without"));
 }
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_looked_into_is_told_and_the_other_runs_are_listed() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    let sandbox = Sandbox::new();
+    sandbox.succeed(&format!("{TRAIN} --iterations 3 --out runs/one"));
+    sandbox.succeed(&format!("{TRAIN} --iterations 3 --out runs/two"));
+    fs::rename(sandbox.at("runs/two"), sandbox.at("runs").join(OsStr::from_bytes(b"caf\xe9"))).unwrap();
+    for options in ["", "--json"] {
+        let listed = sandbox.succeed(&format!("runs {options}")).stdout;
+        assert!(listed.contains("runs/one") && listed.contains("runs/caf\u{fffd}"), "{listed}");
+    }
+
+    fs::create_dir(sandbox.at("runs/locked")).unwrap();
+    let allow =
+        |name: &str, mode| fs::set_permissions(sandbox.at(name), fs::Permissions::from_mode(mode)).unwrap();
+    allow("runs/locked", 0o000);
+    allow("", 0o755);
+    // Whoever may do everything is not kept out.
+    let is_kept_out = fs::read_dir(sandbox.at("runs/locked")).is_err();
+    let mut as_another = Command::new("setpriv");
+    as_another.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_residua")]);
+    let running = match is_kept_out {
+        true => sandbox.start("runs"),
+        false => sandbox.start_by(&mut as_another, "runs"),
+    };
+    let ended = running.wait();
+    allow("runs/locked", 0o755);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("runs/one"), "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("passed over: cannot list runs/locked: Permission denied"),
+        "{}",
+        ended.stderr
+    );
+}

@@ -33,9 +33,20 @@ impl Sandbox {
 
     /// Starts `residua` with the words of `line`.
     pub(crate) fn start(&self, line: &str) -> Running {
+        let mut command = self.command(line);
+        self.spawn(&mut command, line)
+    }
+
+    /// Starts a program that starts another, `residua`, with the words of `line`.
+    #[cfg(unix)]
+    pub(crate) fn start_by(&self, command: &mut Command, line: &str) -> Running {
+        let command = command.args(line.split_whitespace()).current_dir(&self.folder);
+        self.spawn(command, line)
+    }
+
+    fn spawn(&self, command: &mut Command, line: &str) -> Running {
         let [stdout, stderr] = [(); 2].map(|()| tempfile::NamedTempFile::new().unwrap().into_temp_path());
-        let child = self
-            .command(line)
+        let child = command
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
@@ -123,6 +134,12 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// The process's number.
+    #[cfg(unix)]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `INT`.

@@ -256,7 +256,9 @@ pub enum DataError {
     },
 
     /// A loader's worker thread could not be started.
-    #[error("cannot start a data-loading thread: {reason}; use fewer workers, or raise the limit of threads")]
+    #[error(
+        "cannot start a data-loading thread: {reason}; raise the limit of threads (ulimit -u) or of memory, or take fewer of them"
+    )]
     WorkerNotStarted {
         /// The operating system's reason.
         #[source]

@@ -169,6 +169,11 @@ impl ImageFolder {
         self.folder.join(&self.files[index])
     }
 
+    /// The same, as it lies in the split's folder.
+    pub(super) fn file(&self, index: usize) -> &Path {
+        &self.files[index]
+    }
+
     pub(super) fn seen_by(self, view: View) -> Self {
         Self { view, ..self }
     }

@@ -122,8 +122,10 @@ impl MemoryPlan {
         workload: &Workload,
         memory: Memory,
     ) -> Result<Self, NetworkError> {
-        let Workload { batch, size: [height, width], more_copies, .. } = *workload;
+        let [height, width] = workload.size;
         let summary = network.summary_of(plan, height, width)?;
+        let workload = &countable(workload, &summary);
+        let Workload { batch, more_copies, .. } = *workload;
         let maps = Maps::of(network, plan, workload, &summary)?;
         let segment = (memory == Memory::Lean).then(|| maps.leanest_segment());
         let Peak { kept, in_flight } = match memory {
@@ -157,7 +159,17 @@ pub(crate) fn lean_segment(
 ) -> Result<usize, NetworkError> {
     let [height, width] = workload.size;
     let summary = network.summary_of(plan, height, width)?;
-    Ok(Maps::of(network, plan, workload, &summary)?.leanest_segment())
+    Ok(Maps::of(network, plan, &countable(workload, &summary), &summary)?.leanest_segment())
+}
+
+/// The same with as many images of a batch as can be counted with: more than that fits in no memory, and would only overflow its bytes.
+fn countable(workload: &Workload, summary: &Summary) -> Workload {
+    const COUNTABLE: u64 = 1 << 58;
+    let of_layers = summary.layers.iter().map(|layer| layer.activation_bytes).fold(0, u64::saturating_add);
+    let pixels = workload.size.iter().fold(1, |pixels: u64, &side| pixels.saturating_mul(side as u64));
+    let of_image = of_layers.saturating_add(pixels.saturating_mul(1 << 12));
+    let batch = workload.batch.min((COUNTABLE / of_image.max(1)).max(1) as usize);
+    Workload { batch, ..workload.clone() }
 }
 
 /// What the convolution that needs most works in, on the CPU; frozen ones are counted as well.

@@ -29,4 +29,4 @@ pub use examination::{Examination, HardImage};
 pub use network_table::network_table;
 #[cfg(feature = "reports")]
 pub use page::{Examined, ReportedRun, page};
-pub use run_summary::{BestError, ChosenOn, ReportError, RunSummary, find_runs};
+pub use run_summary::{BestError, ChosenOn, FoundRuns, ReportError, RunSummary, find_runs};

@@ -87,7 +87,7 @@ fn failure(run: &RunSummary) -> Markup {
 fn state(run: &RunSummary) -> String {
     let (done, of) = (thousands(run.iteration()), thousands(run.recipe.schedule.iterations));
     match run.state {
-        RunState::Finished => format!("finished after {of} iterations"),
+        RunState::Finished => format!("finished after {of} iteration{}", if of == "1" { "" } else { "s" }),
         _ => format!("{} at iteration {done} of {of}", run.state.as_str()),
     }
 }

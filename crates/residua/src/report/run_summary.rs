@@ -193,27 +193,38 @@ pub struct Test {
     pub test_error: f64,
 }
 
-/// The runs in a folder, two levels deep, or the folder itself if it is a run; in the order of their paths.
-///
-/// # Errors
-/// When the folder cannot be listed.
-pub fn find_runs(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
-    let mut runs = Vec::new();
-    collect(folder, 2, &mut runs)?;
-    runs.sort();
-    Ok(runs)
+/// The runs in a folder, and what of it cannot be looked into.
+#[derive(Debug, Default)]
+pub struct FoundRuns {
+    /// Their folders, in the order of their paths.
+    pub runs: Vec<PathBuf>,
+    /// Why folders in it cannot be listed, in their order.
+    pub unlisted: Vec<ReportError>,
 }
 
-fn collect(folder: &Path, levels: usize, runs: &mut Vec<PathBuf>) -> Result<(), ReportError> {
+/// The runs in a folder, two levels deep, or the folder itself if it is a run.
+///
+/// # Errors
+/// When the folder itself cannot be listed.
+pub fn find_runs(folder: &Path) -> Result<FoundRuns, ReportError> {
+    let mut found = FoundRuns::default();
+    collect(folder, 2, &mut found)?;
+    found.runs.sort();
+    found.unlisted.sort_by_cached_key(ToString::to_string);
+    Ok(found)
+}
+
+fn collect(folder: &Path, levels: usize, found: &mut FoundRuns) -> Result<(), ReportError> {
     if is_run(folder) {
-        runs.push(folder.to_owned());
+        found.runs.push(folder.to_owned());
         return Ok(());
     }
     let unlisted = |reason| ReportError::Unlisted { folder: folder.to_owned(), reason };
     for entry in fs::read_dir(folder).map_err(unlisted)? {
         let path = entry.map_err(unlisted)?.path();
-        if path.is_dir() && (levels > 1 || is_run(&path)) {
-            collect(&path, levels - 1, runs)?;
+        let is_looked_into = path.is_dir() && (levels > 1 || is_run(&path));
+        if is_looked_into && let Err(error) = collect(&path, levels - 1, found) {
+            found.unlisted.push(error);
         }
     }
     Ok(())
@@ -226,6 +237,7 @@ fn suggestion(folder: &Path) -> String {
     let given = folder.file_name().unwrap_or_default().to_string_lossy();
     let names: Vec<String> = find_runs(parent)
         .unwrap_or_default()
+        .runs
         .iter()
         .filter_map(|run| Some(run.strip_prefix(parent).ok()?.display().to_string()))
         .collect();
@@ -291,9 +303,9 @@ mod tests {
             run(&folder.path().join(name));
         }
         fs::write(folder.path().join("file"), "").unwrap();
-        let found = find_runs(folder.path()).unwrap();
+        let found = find_runs(folder.path()).unwrap().runs;
         assert_eq!(found, ["a", "b", "group/c"].map(|name| folder.path().join(name)));
-        assert_eq!(find_runs(&folder.path().join("a")).unwrap(), [folder.path().join("a")]);
+        assert_eq!(find_runs(&folder.path().join("a")).unwrap().runs, [folder.path().join("a")]);
         let missing = find_runs(&folder.path().join("nowhere")).unwrap_err().to_string();
         assert!(missing.contains("cannot list"), "{missing}");
     }

@@ -53,6 +53,29 @@ pub struct State {
     pub best: Option<Best>,
     /// What the next training line of the metrics has to begin with.
     pub window: LogWindow,
+    /// What is still to be done after the last of these iterations.
+    #[serde(default, skip_serializing_if = "Due::is_nothing")]
+    pub due: Due,
+}
+
+/// What is still to be done after a finished iteration, before the next one: a run may be saved in between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Due {
+    /// Nothing; the next iteration may begin.
+    #[default]
+    Nothing,
+    /// The tests that the recipe asks for here.
+    Tests,
+    /// Those, and before them what observers measure and a training line of the metrics.
+    Measurements,
+}
+
+impl Due {
+    /// Whether nothing is left to do.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
 }
 
 /// The lowest error of a run, the earliest of equals: on its validation images, or without any on the test images; of the average of its
@@ -84,7 +107,14 @@ pub struct LogWindow {
 impl State {
     /// The state of a run before its first iteration.
     pub fn new(seed: u64) -> Self {
-        Self { iteration: 0, samples_drawn: 0, seed, best: None, window: LogWindow::default() }
+        Self {
+            iteration: 0,
+            samples_drawn: 0,
+            seed,
+            best: None,
+            window: LogWindow::default(),
+            due: Due::Nothing,
+        }
     }
 }
 
@@ -405,6 +435,7 @@ pub(super) mod tests {
                 best: Some(Best { iteration: 40, error: 100.0 / 3.0 }),
                 seed: 1,
                 window: LogWindow { loss: 0.1 + 0.2, misclassified: 99, images: 640, iterations: 5 },
+                due: Due::Nothing,
             },
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use residua_infer::StoredWeights;
 
-use super::checkpoint::{AVERAGE, CHECKSUMS, Checkpoint, CheckpointError, WEIGHTS};
+use super::checkpoint::{AVERAGE, CHECKSUMS, Checkpoint, CheckpointError, Due, WEIGHTS};
 use crate::files::{FileError, clear_leftovers, remove_folder, rename, sync_folder};
 
 /// The checkpoints of a run, for the one process that trains it.
@@ -14,7 +14,7 @@ use crate::files::{FileError, clear_leftovers, remove_folder, rename, sync_folde
 #[derive(Debug)]
 pub struct CheckpointStore {
     folder: PathBuf,
-    last_saved: Option<u64>,
+    last_saved: Option<(u64, Due)>,
 }
 
 /// The checkpoint that a run goes on from.
@@ -50,12 +50,12 @@ impl CheckpointStore {
         let iteration = checkpoint.state.iteration;
         let path = self.folder.join(folder_name(iteration));
         checkpoint.save(&path)?;
-        self.last_saved = Some(iteration);
+        self.last_saved = Some((iteration, checkpoint.state.due));
         Ok(path)
     }
 
-    /// The iteration of the checkpoint that was last saved or resumed here.
-    pub fn last_saved(&self) -> Option<u64> {
+    /// The iteration of the checkpoint that was last saved or resumed here, and what was still due after it.
+    pub fn last_saved(&self) -> Option<(u64, Due)> {
         self.last_saved
     }
 
@@ -71,7 +71,7 @@ impl CheckpointStore {
             match Checkpoint::load(path) {
                 Ok(checkpoint) => {
                     checkpoints[index + 1..].iter().try_for_each(|(_, later)| self.set_aside(later))?;
-                    self.last_saved = Some(*iteration);
+                    self.last_saved = Some((*iteration, checkpoint.state.due));
                     return Ok(Some(Resumed { checkpoint, path: path.clone(), damaged }));
                 }
                 Err(error) if error.is_damage() => damaged.push(error),
@@ -117,9 +117,11 @@ pub(crate) fn latest_checkpoint(run_folder: &Path) -> Result<Option<PathBuf>, Ch
     Ok(list(&folder)?.pop().map(|(_, path)| path))
 }
 
-/// The iteration of a run's latest checkpoint, whole or not.
-pub(super) fn latest_iteration(run_folder: &Path) -> Option<u64> {
-    list(&run_folder.join(CHECKPOINTS)).ok()?.pop().map(|(iteration, _)| iteration)
+/// The iteration of a run's latest checkpoint, whole or not, and what is due after it as far as that can be read.
+pub(super) fn latest_iteration(run_folder: &Path) -> Option<(u64, Due)> {
+    let (iteration, folder) = list(&run_folder.join(CHECKPOINTS)).ok()?.pop()?;
+    let due = Checkpoint::read_state(&folder).map_or(Due::Nothing, |state| state.due);
+    Some((iteration, due))
 }
 
 /// The weights that are meant by `path`: a file, Residua's or others', a checkpoint's folder, or a run's folder, whose latest
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!(resumed.checkpoint, checkpoint(123_456_789));
         assert_eq!(resumed.path, folder.path().join("checkpoints/iteration-123456789"));
         assert!(resumed.damaged.is_empty());
-        assert_eq!(store.last_saved(), Some(123_456_789));
+        assert_eq!(store.last_saved(), Some((123_456_789, Due::Nothing)));
     }
 
     #[test]

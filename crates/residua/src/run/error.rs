@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::checkpoint::CheckpointError;
+use super::checkpoint_store::CHECKPOINTS;
 use super::metrics::MetricsError;
 use super::recipe::{InvalidOption, RecipeError, RecipeOption};
 use super::resume::ResumeError;
@@ -88,9 +89,30 @@ pub enum RunError {
         /// What differs: `classes`, `sizes` or `pixels`.
         difference: &'static str,
     },
+    /// Images of other classes than those that a network was trained on.
+    #[error(
+        "the images given are not those of the run: they have other classes{difference}; give those images, or begin another run"
+    )]
+    OtherClasses {
+        /// Which are missing and which are new.
+        difference: String,
+    },
     /// The run's folder cannot be made or locked.
     #[error("cannot use the run folder {}: {reason}; choose another", .folder.display())]
     Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        reason: io::Error,
+    },
+    /// The folder of a run that is to go on cannot be written.
+    #[error(
+        "cannot go on in {}: {reason}; give yourself permission to write there, or copy the folder to another place and go on with the \
+         copy",
+        .folder.display()
+    )]
+    Unwritable {
         /// The folder.
         folder: PathBuf,
         /// What the system said.
@@ -104,7 +126,7 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// Nothing to resume.
-    #[error("{} holds no run (no checkpoints); give the folder of a run", .folder.display())]
+    #[error("{} holds no run (no checkpoints); give the folder of a run{}", .folder.display(), run_around(.folder))]
     NoRun {
         /// The folder.
         folder: PathBuf,
@@ -115,6 +137,9 @@ pub enum RunError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A [`Saver`](crate::train::Saver) has saved the run as it stood, and nothing is written any more.
+    #[error("the run has been saved as it stood, and goes on no further")]
+    Closed,
     /// There is nothing left to do.
     #[error("{}", already_done(.folder, [*.iteration, *.iterations], *.kind, RecipeOption::as_str))]
     AlreadyDone {
@@ -150,6 +175,24 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Of images whose classes are not those of the run.
+    pub(crate) fn other_classes(before: &[String], now: &[String]) -> Self {
+        let but = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|class| !those.contains(class)).cloned().collect()
+        };
+        let (missing, new) = (but(before, now), but(now, before));
+        let named = |what: &str, classes: &[String]| match classes {
+            [] => None,
+            _ => Some(format!("{what} {}", few(classes))),
+        };
+        let parts = [named("without", &missing), named("with", &new)].into_iter().flatten();
+        let difference = match parts.collect::<Vec<_>>().as_slice() {
+            [] => " (in another order)".to_owned(),
+            parts => format!(" ({})", parts.join(", ")),
+        };
+        Self::OtherClasses { difference }
+    }
+
     /// The message, where options are called what `name` calls them.
     pub fn with_names(&self, name: fn(RecipeOption) -> &'static str) -> String {
         match self {
@@ -167,6 +210,19 @@ impl RunError {
     }
 }
 
+/// The run that a file or a checkpoint's folder belongs to, if it does.
+fn run_around(path: &Path) -> String {
+    let around = path.ancestors().skip(1).find(|folder| folder.join(CHECKPOINTS).is_dir());
+    around.map_or_else(String::new, |run| format!(", which is {} here", run.display()))
+}
+
+/// The first few of some names.
+fn few(names: &[String]) -> String {
+    const FEW: usize = 5;
+    let shown = names[..names.len().min(FEW)].join(", ");
+    if names.len() > FEW { format!("{shown}, ...: {}", names.len()) } else { shown }
+}
+
 fn already_done(
     folder: &Path,
     [iteration, iterations]: [u64; 2],
@@ -180,7 +236,8 @@ fn already_done(
                 .to_owned()
         }
     };
-    format!("the run in {} has done {iteration} of {iterations} iterations; {further}", folder.display())
+    let word = if iterations == 1 { "iteration" } else { "iterations" };
+    format!("the run in {} has done {iteration} of {iterations} {word}; {further}", folder.display())
 }
 
 fn ended_early(folder: &Path, iteration: u64, name: fn(RecipeOption) -> &'static str) -> String {
@@ -200,8 +257,8 @@ fn diverged(
     name: fn(RecipeOption) -> &'static str,
 ) -> String {
     format!(
-        "training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last good checkpoint is {}; \
-         begin again with a lower {} or a longer {}",
+        "training diverged: {what} at iteration {iteration}, learning rate {learning_rate}; the last checkpoint is {}, which may have gone \
+         wrong already; begin again with a lower {} or a longer {}",
         checkpoint.display(),
         name(RecipeOption::LearningRate),
         name(RecipeOption::Warmup)

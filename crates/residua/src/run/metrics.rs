@@ -9,9 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::checkpoint::Due;
 use super::measurement::Measurement;
 use super::recipe::RecipeOption;
-use crate::files::{FileError, read_file, write_file};
+use crate::files::{FileError, is_linked_elsewhere, read_file, write_file};
 
 /// A line of the metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,17 @@ impl Record {
         }
     }
 
+    /// Whether it belongs to a run that has finished `iteration` iterations, after which this is still due.
+    fn is_before(&self, iteration: u64, due: Due) -> bool {
+        let is_done = match self {
+            // The norms are measured within the iteration.
+            Self::Norms { .. } => true,
+            Self::Training { .. } | Self::Measurement(_) => due != Due::Measurements,
+            Self::Evaluation { .. } | Self::Validation { .. } => due.is_nothing(),
+        };
+        self.iteration() < iteration || self.iteration() == iteration && is_done
+    }
+
     /// The first number that is not finite.
     fn not_finite(&self) -> Option<(&str, f64)> {
         let numbers = match *self {
@@ -183,22 +195,22 @@ impl MetricsLog {
         }
     }
 
-    /// Goes on with the metrics of a run that is resumed after `iteration` finished iterations: later lines are
-    /// dropped, for they will be measured again, and so is a last line that a kill left unfinished. Without a
-    /// file a new one is begun.
+    /// Goes on with the metrics of a run that is resumed after `iteration` finished iterations, where this is still due:
+    /// later lines are dropped, for they will be measured again, and so is a last line that a kill left unfinished.
+    /// Without a file a new one is begun.
     ///
     /// # Errors
     /// When a line is damaged, or the file cannot be read or written.
-    pub(crate) fn resume(path: &Path, iteration: u64) -> Result<Self, MetricsError> {
+    pub(crate) fn resume(path: &Path, iteration: u64, due: Due) -> Result<Self, MetricsError> {
         let bytes = if path.exists() { read_file(path)? } else { Vec::new() };
         let mut kept = Vec::new();
         for (line, record) in parse(path, &bytes)? {
-            if record.iteration() <= iteration {
+            if record.is_before(iteration, due) {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }
         }
-        if path.exists() && kept == bytes {
+        if path.exists() && kept == bytes && !is_linked_elsewhere(path) {
             Self::open(path, bytes.len())
         } else {
             Self::begin_with(path, &kept)
@@ -395,16 +407,33 @@ mod tests {
         let lines = [training(10), training(20), evaluation(20), training(30), evaluation(40)];
         let (_folder, path) = run(&lines);
         let before = fs::read_to_string(&path).unwrap();
-        let mut log = MetricsLog::resume(&path, 20).unwrap();
+        let mut log = MetricsLog::resume(&path, 20, Due::Nothing).unwrap();
         assert!(before.starts_with(&fs::read_to_string(&path).unwrap()));
         log.append(&training(30)).unwrap();
         assert_eq!(read_metrics(&path).unwrap(), lines[..4]);
 
-        MetricsLog::resume(&path, 0).unwrap();
+        MetricsLog::resume(&path, 0, Due::Nothing).unwrap();
         assert_eq!(read_metrics(&path).unwrap(), []);
         fs::remove_file(&path).unwrap();
-        MetricsLog::resume(&path, 20).unwrap().append(&training(30)).unwrap();
+        MetricsLog::resume(&path, 20, Due::Nothing).unwrap().append(&training(30)).unwrap();
         assert_eq!(read_metrics(&path).unwrap(), [training(30)]);
+    }
+
+    #[test]
+    fn what_is_still_due_is_measured_again() {
+        let norms = |iteration| Record::Norms {
+            iteration,
+            weight_norms: [].into(),
+            gradient_norms: [].into(),
+            time: None,
+        };
+        let measurement = Record::Measurement(Measurement::new("sparsity", 20).with("zeros", 0.5));
+        let lines = [training(10), norms(20), measurement, training(20), evaluation(20), norms(21)];
+        for (due, kept) in [(Due::Nothing, 5), (Due::Tests, 4), (Due::Measurements, 2)] {
+            let (_folder, path) = run(&lines);
+            MetricsLog::resume(&path, 20, due).unwrap();
+            assert_eq!(read_metrics(&path).unwrap(), lines[..kept], "{due:?}");
+        }
     }
 
     #[test]
@@ -415,14 +444,14 @@ mod tests {
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(read_metrics(&path).unwrap().len(), usize::from(length >= first), "{length}");
-            MetricsLog::resume(&path, 10).unwrap().append(&evaluation(10)).unwrap();
+            MetricsLog::resume(&path, 10, Due::Nothing).unwrap().append(&evaluation(10)).unwrap();
             assert_eq!(read_metrics(&path).unwrap().last(), Some(&evaluation(10)), "{length}");
         }
         for damage in
             ["{\"iteration\":1}", "", "\u{0}\u{0}", "{\"iteration\":1,\"epoch\":1,\"test_loss\":null}"]
         {
             fs::write(&path, [&whole[..first], damage.as_bytes(), b"\n", &whole[first..]].concat()).unwrap();
-            let message = MetricsLog::resume(&path, 10).unwrap_err().to_string();
+            let message = MetricsLog::resume(&path, 10, Due::Nothing).unwrap_err().to_string();
             assert!(message.contains("metrics.jsonl, line 2: no line"), "{message}");
             assert!(read_metrics(&path).is_err());
         }
@@ -431,7 +460,7 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_refused_and_not_written() {
         let (_folder, path) = run(&[]);
-        let mut log = MetricsLog::resume(&path, 0).unwrap();
+        let mut log = MetricsLog::resume(&path, 0, Due::Nothing).unwrap();
         let mut line = training(7);
         if let Record::Training { loss, .. } = &mut line {
             *loss = f64::NAN;

@@ -15,8 +15,7 @@ mod schedule;
 mod tensorboard;
 
 pub(crate) use checkpoint::RECIPE;
-pub use checkpoint::{Best, Checkpoint, CheckpointError, LogWindow, State};
-pub(crate) use checkpoint_store::{CHECKPOINTS, latest_checkpoint};
+pub use checkpoint::{Best, Checkpoint, CheckpointError, Due, LogWindow, State};
 pub use checkpoint_store::{CheckpointStore, Resumed, stored_average, stored_weights};
 pub use error::RunError;
 pub use failure::Failure;
@@ -29,8 +28,7 @@ pub use recipe::{
     RecipeOption, Regularisation,
 };
 pub use resume::{Change, ResumeError};
-pub(crate) use run_folder::lock;
-pub use run_folder::saved_recipe;
+pub use run_folder::{RunFolder, is_unused, saved_recipe};
 pub use run_state::{RunState, is_run};
 pub use schedule::{Schedule, ScheduleKind, SmallCrops, Warmup, WarmupKind};
 #[cfg(feature = "tensorboard")]

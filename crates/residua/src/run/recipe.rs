@@ -92,11 +92,15 @@ pub struct Intervals {
     /// Iterations between measurements of the norms of weights and gradients; if left out, they are not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norms: Option<u64>,
+    /// Iterations between measurements of how gradients go through the network, by an observer of the run; if left out, they are not
+    /// measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<u64>,
 }
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, patience: None, norms: None }
+        Self { log: 10, evaluate: 1000, checkpoint: 1000, keep: 3, patience: None, norms: None, watch: None }
     }
 }
 

@@ -17,6 +17,20 @@ impl Recipe {
     /// # Errors
     /// Names every option that differs and may not.
     pub fn changes_on_resume(&self, new: &Self) -> Result<(), ResumeError> {
+        self.changes_after(new, u64::MAX)
+    }
+
+    /// As [`changes_on_resume`](Self::changes_on_resume), of a run that has done so many iterations: drops of its learning rate that
+    /// lie ahead may change, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn changes_after(&self, new: &Self, iteration: u64) -> Result<(), ResumeError> {
+        let past = |recipe: &Self| {
+            let drops = recipe.schedule.decay_at.iter().copied();
+            drops.filter(|&at| at < iteration).collect::<Vec<_>>()
+        };
+        let has_same_past = self.schedule.kind.is_step() && past(self) == past(new);
         let (old, new) = (options(self), options(new));
         let mut names: Vec<_> = old.keys().chain(new.keys()).collect();
         names.sort();
@@ -29,6 +43,7 @@ impl Recipe {
             .filter(|name| old.get(*name) != new.get(*name))
             .map(|name| Change { option: option(name), old: value(&old, name), new: value(&new, name) })
             .filter(|change| !self.may_change_on_resume(change.option))
+            .filter(|change| !(has_same_past && change.option == RecipeOption::DecayAt))
             .collect();
         if changes.is_empty() { Ok(()) } else { Err(ResumeError { kind: self.schedule.kind, changes }) }
     }
@@ -264,6 +279,29 @@ mod tests {
         let message = old.changes_on_resume(&new).unwrap_err().to_string();
         for part in ["schedule.iterations was 100, now 200", "only the intervals and the folder"] {
             assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn drops_that_lie_ahead_may_change() {
+        let mut old = Recipe::named(NamedRecipe::PaperCifar);
+        old.schedule = Schedule::new(100, 0.1).with_decay_at([40, 80]);
+        let changed = |decay_at: &[u64], iteration| {
+            let mut new = old.clone();
+            new.schedule.decay_at = decay_at.to_vec();
+            old.changes_after(&new, iteration)
+        };
+        for (decay_at, iteration, is_allowed) in [
+            (&[40, 90][..], 50, true),
+            (&[40][..], 50, true),
+            (&[40, 50, 60][..], 50, true),
+            (&[40, 49][..], 50, false),
+            (&[30, 80][..], 50, false),
+            (&[60, 80][..], 40, true),
+            (&[60, 80][..], 41, false),
+            (&[40, 90][..], u64::MAX, false),
+        ] {
+            assert_eq!(changed(decay_at, iteration).is_ok(), is_allowed, "{decay_at:?} after {iteration}");
         }
     }
 

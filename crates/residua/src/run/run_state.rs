@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use super::checkpoint::{Checkpoint, RECIPE};
+use super::checkpoint::{Checkpoint, Due, RECIPE};
 use super::checkpoint_store::{CHECKPOINTS, latest_checkpoint, latest_iteration};
 use super::failure::Failure;
 use super::recipe::Recipe;
@@ -14,7 +14,7 @@ use super::run_folder::LOCK;
 pub enum RunState {
     /// A process trains in its folder.
     Running,
-    /// All its iterations are done, or its patience is at an end.
+    /// All its iterations and its last test are done, or its patience is at an end.
     Finished,
     /// An error ended it; it can be resumed.
     Failed(Failure),
@@ -28,7 +28,8 @@ impl RunState {
         if is_locked(folder) {
             return Self::Running;
         }
-        if latest_iteration(folder).is_some_and(|done| done >= recipe.schedule.iterations)
+        let is_done = |(done, due): (u64, Due)| done >= recipe.schedule.iterations && due.is_nothing();
+        if latest_iteration(folder).is_some_and(is_done)
             || recipe.intervals.patience.is_some() && is_out_of_patience(folder, recipe)
         {
             return Self::Finished;
@@ -54,7 +55,9 @@ pub fn is_run(folder: &Path) -> bool {
 
 fn is_out_of_patience(folder: &Path, recipe: &Recipe) -> bool {
     let state = latest_checkpoint(folder).ok().flatten().and_then(|latest| Checkpoint::read_state(&latest));
-    state.is_some_and(|state| recipe.is_out_of_patience(state.iteration, state.best.as_ref()))
+    state.is_some_and(|state| {
+        state.due.is_nothing() && recipe.is_out_of_patience(state.iteration, state.best.as_ref())
+    })
 }
 
 fn is_locked(folder: &Path) -> bool {

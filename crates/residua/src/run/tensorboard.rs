@@ -1,14 +1,15 @@
 //! A run's measurements as TensorBoard reads them: `tensorboard --logdir runs` shows every run below `runs`.
 //!
-//! The file says what `metrics.jsonl` says, event for record, and begins with the recipe as a text. So it is written
-//! anew from the metrics whenever a run goes on: no step is there twice, whatever a kill has left behind.
+//! The file says what `metrics.jsonl` says, event for record, and begins with the recipe as a text. A run that goes on appends to it, so that
+//! a TensorBoard that is open sees what follows. Where it says more than the metrics do (a kill has left steps that are done again), a further file,
+//! which TensorBoard reads behind it, says all from the beginning, and it goes: no step is there twice.
 //!
 //! It is a row of records: the length of the data (u64), the length's checksum, the data (an [`Event`]), the data's
 //! checksum; little-endian, the checksums CRC-32C, masked.
 
 mod event;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +18,9 @@ use prost::Message;
 use self::event::{Axis, Content, Event, Metadata, Plugin, Shape, Summary, Tensor, Value, What};
 use super::metrics::{Record, now};
 use super::recipe::Recipe;
-use crate::files::{FileError, write_file};
+use crate::files::{FileError, is_linked_elsewhere, read_file, write_file};
 
-/// The file of a run that TensorBoard reads; it looks for `tfevents` in the name.
+/// The file of a run that TensorBoard reads; it looks for `tfevents` in the name. Further ones have a number behind it.
 pub(super) const EVENTS: &str = "events.out.tfevents.residua";
 
 /// The events of a run that is going on.
@@ -30,9 +31,20 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Makes the file of a run whose metrics are `records` so far, in place of one that may be there.
+    /// The file of a run whose metrics are `records` so far: the one that is there, if it says just that, or a new one instead.
     pub(crate) fn begin(folder: &Path, recipe: &Recipe, records: &[Record]) -> Result<Self, FileError> {
-        let path = folder.join(EVENTS);
+        let earlier = files(folder)?;
+        if let [path] = earlier.as_slice()
+            && says(path, records)
+            && !is_linked_elsewhere(path)
+        {
+            return Self::open(path.clone());
+        }
+        let numbers = earlier.iter().map(|path| number_of(path));
+        let path = match numbers.max() {
+            None => folder.join(EVENTS),
+            Some(number) => folder.join(format!("{EVENTS}.{:04}", number + 1)),
+        };
         let begun = records.iter().find_map(Record::time).or_else(now).unwrap_or_default();
         let mut bytes = framed(&Event {
             wall_time: begun,
@@ -42,6 +54,13 @@ impl EventFile {
         bytes.extend(framed(&recipe_event(recipe, begun)));
         bytes.extend(records.iter().flat_map(|record| framed(&event(record, begun))));
         write_file(&path, &bytes)?;
+        for path in earlier {
+            fs::remove_file(&path).map_err(FileError::cannot("delete", &path))?;
+        }
+        Self::open(path)
+    }
+
+    fn open(path: PathBuf) -> Result<Self, FileError> {
         let file = OpenOptions::new().append(true).open(&path).map_err(FileError::cannot("write", &path))?;
         Ok(Self { path, file })
     }
@@ -51,6 +70,47 @@ impl EventFile {
         // In one write, so that a reader rarely sees half a record.
         self.file.write_all(&framed(&event(record, 0.))).map_err(FileError::cannot("write", &self.path))
     }
+}
+
+/// The files of events in a run's folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(FileError::cannot("list", folder))? {
+        let entry = entry.map_err(FileError::cannot("list", folder))?;
+        if entry.file_name().as_encoded_bytes().starts_with(EVENTS.as_bytes()) {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// 1 for the first file of a run, which has no number in its name.
+fn number_of(path: &Path) -> u64 {
+    let number = path.extension().and_then(|number| number.to_str()).and_then(|number| number.parse().ok());
+    number.unwrap_or(1)
+}
+
+/// Whether a file is whole and its steps are those of these records.
+fn says(path: &Path, records: &[Record]) -> bool {
+    let Some(events) = read_file(path).ok().and_then(|bytes| unframed(&bytes)) else { return false };
+    // The version and the recipe come first.
+    events.iter().skip(2).map(|event| event.step).eq(records.iter().map(|record| record.iteration() as i64))
+}
+
+/// All events of a file's bytes, if they are whole.
+fn unframed(bytes: &[u8]) -> Option<Vec<Event>> {
+    let (mut rest, mut events) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<8>()?;
+        let (checksum, after) = after.split_first_chunk::<4>()?;
+        let data = after.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let (checksum_of_data, after) = after[data.len()..].split_first_chunk::<4>()?;
+        let is_whole = u32::from_le_bytes(*checksum) == masked_checksum(length)
+            && u32::from_le_bytes(*checksum_of_data) == masked_checksum(data);
+        events.push(is_whole.then(|| Event::decode(data).ok()).flatten()?);
+        rest = after;
+    }
+    Some(events)
 }
 
 fn event(record: &Record, otherwise: f64) -> Event {
@@ -159,25 +219,12 @@ fn masked_checksum(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::run::recipe::NamedRecipe;
 
     /// All events of a file, whose frames must be right.
     fn read(path: &Path) -> Vec<Event> {
-        let bytes = fs::read(path).unwrap();
-        let (mut rest, mut events) = (bytes.as_slice(), Vec::new());
-        while let Some((length, after)) = rest.split_first_chunk::<8>() {
-            let checksum = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap());
-            assert_eq!(checksum(after), masked_checksum(length));
-            let (data, after) = after[4..].split_at(u64::from_le_bytes(*length) as usize);
-            assert_eq!(checksum(after), masked_checksum(data));
-            events.push(Event::decode(data).unwrap());
-            rest = &after[4..];
-        }
-        assert!(rest.is_empty());
-        events
+        unframed(&fs::read(path).unwrap()).unwrap()
     }
 
     fn scalars(events: &[Event]) -> Vec<(i64, String, f32)> {
@@ -279,7 +326,39 @@ mod tests {
         let mut file = EventFile::begin(folder.path(), &recipe, &records()[..2]).unwrap();
         file.append(&records()[2]).unwrap();
         file.append(&training(30)).unwrap();
+        // Who has the old one open goes on to the one behind it.
+        assert!(!path.exists());
+        let path = folder.path().join(format!("{EVENTS}.0002"));
         let steps: Vec<_> = read(&path).iter().map(|event| event.step).collect();
         assert_eq!(steps, [0, 0, 10, 10, 20, 30]);
+        drop(EventFile::begin(folder.path(), &recipe, &records()[..1]).unwrap());
+        assert_eq!(files(folder.path()).unwrap(), [folder.path().join(format!("{EVENTS}.0003"))]);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_appends_for_whoever_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe::named(NamedRecipe::Quick);
+        let mut file = EventFile::begin(folder.path(), &recipe, &[]).unwrap();
+        records().iter().for_each(|record| file.append(record).unwrap());
+        drop(file);
+        let path = folder.path().join(EVENTS);
+        let open = fs::File::open(&path).unwrap();
+        let mut file = EventFile::begin(folder.path(), &recipe, &records()).unwrap();
+        file.append(&training(30)).unwrap();
+        let mut seen = Vec::new();
+        std::io::Read::read_to_end(&mut &open, &mut seen).unwrap();
+        let steps: Vec<_> = unframed(&seen).unwrap().iter().map(|event| event.step).collect();
+        assert_eq!(steps, [0, 0, 10, 10, 20, 30]);
+        assert_eq!(files(folder.path()).unwrap(), std::slice::from_ref(&path));
+
+        // A copy by hard links is another run's.
+        let copy = folder.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        fs::hard_link(&path, copy.join(EVENTS)).unwrap();
+        let four: Vec<_> = records().into_iter().chain([training(30)]).collect();
+        EventFile::begin(&copy, &recipe, &four).unwrap().append(&training(40)).unwrap();
+        assert_eq!(read(&path).len(), 6);
+        assert_eq!(read(&copy.join(format!("{EVENTS}.0002"))).len(), 7);
     }
 }

@@ -32,6 +32,8 @@ pub trait Observer {
     fn measure(&mut self, _iteration: u64, _network: &ResNet) -> Result<Vec<Record>, RunError> {
         Ok(Vec::new())
     }
+    /// Is called before every evaluation, of so many images.
+    fn tests(&mut self, _iteration: u64, _images: usize) {}
     /// Is called after every evaluation on the test images.
     fn evaluated(&mut self, _iteration: u64, _evaluation: &Evaluation) {}
     /// Is called behind that with what the average of the weights reaches, where the run keeps one.
@@ -61,6 +63,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         let mut records = self.0.measure(iteration, network)?;
         records.extend(self.1.measure(iteration, network)?);
         Ok(records)
+    }
+
+    fn tests(&mut self, iteration: u64, images: usize) {
+        self.0.tests(iteration, images);
+        self.1.tests(iteration, images);
     }
 
     fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {
@@ -96,6 +103,10 @@ impl<O: Observer> Observer for Option<O> {
 
     fn measure(&mut self, iteration: u64, network: &ResNet) -> Result<Vec<Record>, RunError> {
         self.as_mut().map_or(Ok(Vec::new()), |observer| observer.measure(iteration, network))
+    }
+
+    fn tests(&mut self, iteration: u64, images: usize) {
+        self.iter_mut().for_each(|observer| observer.tests(iteration, images));
     }
 
     fn evaluated(&mut self, iteration: u64, evaluation: &Evaluation) {

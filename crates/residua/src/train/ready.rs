@@ -1,12 +1,10 @@
 //! Images, and a network for them: what a run needs besides its folder.
 
-use std::collections::BTreeMap;
-
 use super::loss::Loss;
 use super::machine::Machine;
 use super::precision::check_precision;
 use super::run_images::RunImages;
-use crate::data::{Normalisation, normalisation_of};
+use crate::data::{Images, Normalisation, normalisation_of};
 use crate::device::free_memory;
 use crate::nn::{Memory, ResNet, Workload};
 use crate::run::{OptimiserKind, Recipe, RunError};
@@ -22,11 +20,16 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Images that are loaded unless they are given, and a new network for them.
+    /// Images that are loaded unless they are given, and a new network for them. Where a run goes on they are those of its weights, of
+    /// which `before` is said, as far as that can be told, and their normalisation stays.
+    ///
+    /// # Errors
+    /// When there are no such images, no such network, or too little memory.
     pub(super) fn new(
         recipe: &Recipe,
         images: Option<RunImages>,
         machine: &Machine,
+        before: Option<&WeightsInfo>,
     ) -> Result<Self, RunError> {
         let images = match images {
             Some(images) => images,
@@ -38,7 +41,10 @@ impl Ready {
             return Err(RunError::OtherImages { difference: "sizes" });
         }
         recipe.check_augmentation(training.height(), training.width())?;
-        let normalisation = normalisation_of(recipe.data.normalisation, training)?;
+        let normalisation = match before {
+            Some(before) => same_normalisation(before, recipe, training)?,
+            None => normalisation_of(recipe.data.normalisation, training)?,
+        };
         let config = recipe.network.resolve(training.classes().len())?;
         let plan = config.plan()?;
         check_precision(config.precision, &machine.device, machine.engine)?;
@@ -69,19 +75,27 @@ impl Ready {
             normalisation: self.normalisation.clone(),
         }
     }
+}
 
-    /// Whether these are the images that weights with such metadata have been trained on, as far as the classes' names and the
-    /// pixels' statistics tell.
-    pub(super) fn check_images(&self, weights_metadata: &BTreeMap<String, String>) -> Result<(), RunError> {
-        let now = self.weights_info().to_metadata();
-        let differs = |key: &str| weights_metadata.get(key) != now.get(key);
-        let differences =
-            [("residua.classes", "classes"), ("residua.size", "sizes"), ("residua.normalisation", "pixels")];
-        match differences.into_iter().find(|(key, _)| differs(key)) {
-            Some((_, difference)) => Err(RunError::OtherImages { difference }),
-            None => Ok(()),
-        }
+/// The normalisation of a run that goes on, whose images these must be. Those in memory are compared by it; what files hold is not looked
+/// at.
+fn same_normalisation(
+    before: &WeightsInfo,
+    recipe: &Recipe,
+    training: &Images,
+) -> Result<Normalisation, RunError> {
+    if before.classes != training.classes() {
+        return Err(RunError::other_classes(&before.classes, training.classes()));
     }
+    if [before.height, before.width] != [training.height(), training.width()] {
+        return Err(RunError::OtherImages { difference: "sizes" });
+    }
+    if let Images::InMemory(_) = training
+        && before.normalisation != normalisation_of(recipe.data.normalisation, training)?
+    {
+        return Err(RunError::OtherImages { difference: "pixels" });
+    }
+    Ok(before.normalisation.clone())
 }
 
 /// What this recipe trains with, as far as it takes memory.

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock::Clock;
@@ -17,16 +18,17 @@ use super::observer::{Observer, Progress};
 use super::optimiser::Optimiser;
 use super::ready::Ready;
 use super::run_files::RunFiles;
+use super::saver::{Described, OpenFiles, Saver, Stand, Standing, first_not_finite};
 use super::step::backward_on_this_thread;
 use super::weight_average::WeightAverage;
 use crate::data::{Batch, Images, Loader, evaluation_batches};
 use crate::device::peak_memory_bytes;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::nn::{Memory, NamedTensors, Pass, ResNet};
+use crate::nn::{Memory, Pass, ResNet};
 use crate::ops;
 #[cfg(feature = "reports")]
 use crate::plot::draw_curves;
-use crate::run::{Best, Checkpoint, Failure, LogWindow, Recipe, Record, RunError, State, now};
+use crate::run::{Best, Checkpoint, Due, Failure, LogWindow, Recipe, Record, RunError, State, now};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,14 +51,16 @@ pub struct Ending {
 pub struct Run {
     pub(super) recipe: Recipe,
     machine: Machine,
-    ready: Ready,
-    pub(super) files: RunFiles,
+    pub(super) ready: Ready,
+    pub(super) files: Arc<OpenFiles>,
+    pub(super) folder: PathBuf,
+    standing: Arc<Standing>,
+    described: Arc<Described>,
     optimiser: Optimiser,
     /// The average of the weights, if one is kept.
     average: Option<WeightAverage>,
     loader: Loader,
     state: State,
-    pub(super) last_checkpoint: Option<PathBuf>,
     pub(super) warnings: Vec<String>,
     pub(super) loaded_weights: Option<LoadedWeights>,
 }
@@ -77,21 +81,26 @@ impl Run {
             machine.workers,
             state.samples_drawn,
         )?;
-        let (last_checkpoint, warnings) = (None, ready.images.warnings());
-        let loaded_weights = None;
-        Ok(Self {
+        let weights_metadata = ready.weights_info().to_metadata();
+        let described = Arc::new(Described { recipe: recipe.clone(), weights_metadata });
+        let warnings = ready.images.warnings();
+        let run = Self {
             recipe,
             machine,
             ready,
-            files,
+            folder: files.folder.clone(),
+            files: OpenFiles::new(files),
+            standing: Arc::default(),
+            described,
             optimiser,
             average,
             loader,
             state,
-            last_checkpoint,
             warnings,
-            loaded_weights,
-        })
+            loaded_weights: None,
+        };
+        run.stand();
+        Ok(run)
     }
 
     /// The recipe of this run.
@@ -134,80 +143,149 @@ impl Run {
         self.loaded_weights.as_ref()
     }
 
-    /// What is odd about the images, and about the checkpoints that the run was resumed from.
+    /// What is odd about the images and about the checkpoints that the run was resumed from, and which of its pictures are others now.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Saves the run from another thread while this one trains.
+    pub fn saver(&self) -> Saver {
+        Saver::new(&self.files, &self.standing)
     }
 
     /// Trains to the end of the schedule, or until `observer` wants to stop.
     ///
     /// # Errors
-    /// When the loss diverges, or a file cannot be written.
+    /// When the loss diverges, or a file cannot be written; [`RunError::Closed`] when a [`Saver`] has closed the run.
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         self.follow_schedule(observer).inspect_err(|error| {
-            // What has ended the run is about to be told; that no note of it could be left is no second error.
-            let _ = Failure::note(&self.files.folder, error, self.state.iteration);
+            if !matches!(error, RunError::Closed) {
+                // What has ended the run is about to be told; that no note of it could be left is no second error.
+                let _ = Failure::note(&self.folder, error, self.state.iteration);
+            }
         })
     }
 
     fn follow_schedule(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
-        let iterations = self.recipe.schedule.iterations;
-        let intervals = self.recipe.intervals.clone();
-        let (mut evaluation, mut average_evaluation) = (None, None);
-        let mut clock = Clock::start();
-        let mut is_over = false;
-        while !is_over && !observer.wants_to_stop() {
-            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration);
+        let (mut tested, mut clock) = (Tested::default(), Clock::start());
+        loop {
+            if !self.state.due.is_nothing() {
+                self.finish_iteration(observer, &mut tested, &mut clock)?;
+            }
+            if tested.is_over || observer.wants_to_stop() {
+                break;
+            }
+            self.stand();
+            let learning_rate = self.learning_rate(self.state.iteration + 1);
             let outcome = self.step(learning_rate)?;
-            let iteration = self.state.iteration;
             clock.count(self.recipe.optimiser.images());
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
-            let started = Instant::now();
-            let measured = observer.measure(iteration, &self.ready.network)?;
-            if !measured.is_empty() {
-                measured.iter().try_for_each(|record| self.files.record(record))?;
-                clock.pause(started);
-            }
-            tell_of_unreadable(self.ready.images.training(), observer);
-
-            let is_last = iteration == iterations;
-            if iteration.is_multiple_of(intervals.log) || is_last {
-                self.log(learning_rate, &clock)?;
-                clock.begin_window();
-            }
-            let mut is_best = false;
-            if iteration.is_multiple_of(intervals.evaluate) || is_last {
-                let started = Instant::now();
-                is_best = self.validate(observer)?;
-                is_over = is_last || self.is_out_of_patience();
-                if is_over || self.ready.images.validation().is_none() {
-                    let (result, averaged) = self.evaluate(self.ready.images.test(), observer)?;
-                    is_best |= self.note(&result, averaged.as_ref())?;
-                    observer.evaluated(iteration, &result);
-                    if let Some(averaged) = &averaged {
-                        observer.evaluated_average(iteration, averaged);
-                    }
-                    (evaluation, average_evaluation) = (Some(result), averaged);
-                }
-                clock.pause(started);
-            }
-            if iteration.is_multiple_of(intervals.checkpoint) || is_best || is_over {
-                let started = Instant::now();
-                self.save_with_curves()?;
-                clock.pause(started);
-            }
         }
-        if self.files.store.last_saved() != Some(self.state.iteration) {
-            self.save_with_curves()?;
+        if !self.is_saved()? {
+            self.save_with_curves(false)?;
         }
+        let Tested { is_over, evaluation, average_evaluation } = tested;
         Ok(Ending {
             iteration: self.state.iteration,
             is_finished: is_over,
-            checkpoint: self.last_checkpoint.clone().unwrap_or_default(),
+            checkpoint: self.last_checkpoint().unwrap_or_default(),
             evaluation,
             average_evaluation,
             best: self.state.best.clone(),
         })
+    }
+
+    /// Does what is due after an iteration: measurements, a line of the metrics, tests, checkpoints. Where the observer wants to stop,
+    /// tests stay due.
+    fn finish_iteration(
+        &mut self,
+        observer: &mut dyn Observer,
+        tested: &mut Tested,
+        clock: &mut Clock,
+    ) -> Result<(), RunError> {
+        let iteration = self.state.iteration;
+        let intervals = self.recipe.intervals.clone();
+        let is_last = iteration == self.recipe.schedule.iterations;
+        if self.state.due == Due::Measurements {
+            self.stand();
+            let started = Instant::now();
+            let measured = observer.measure(iteration, &self.ready.network)?;
+            if !measured.is_empty() {
+                measured.iter().try_for_each(|record| self.record(record))?;
+                clock.pause(started);
+            }
+            tell_of_unreadable(self.ready.images.training(), observer);
+            if iteration.is_multiple_of(intervals.log) || is_last {
+                self.log(self.learning_rate(iteration), clock)?;
+                clock.begin_window();
+            }
+        }
+        let mut is_best = false;
+        let is_saved = iteration.is_multiple_of(intervals.checkpoint) || is_last;
+        if iteration.is_multiple_of(intervals.evaluate) || is_last {
+            self.state.due = Due::Tests;
+            if observer.wants_to_stop() {
+                return Ok(());
+            }
+            let started = Instant::now();
+            // A test may take longer than those who end programs wait.
+            if is_saved && !self.is_saved()? {
+                self.save()?;
+            }
+            self.stand();
+            is_best = self.validate(observer)?;
+            tested.is_over = is_last || self.is_out_of_patience();
+            if tested.is_over || self.ready.images.validation().is_none() {
+                let (result, averaged) = self.evaluate(self.ready.images.test(), observer)?;
+                is_best |= self.note(&result, averaged.as_ref())?;
+                observer.evaluated(iteration, &result);
+                if let Some(averaged) = &averaged {
+                    observer.evaluated_average(iteration, averaged);
+                }
+                (tested.evaluation, tested.average_evaluation) = (Some(result), averaged);
+            }
+            clock.pause(started);
+        }
+        if tested.is_over && !self.is_saved()? {
+            // Memory may give out over the curves.
+            self.save()?;
+        }
+        self.state.due = Due::Nothing;
+        if is_saved || is_best || tested.is_over {
+            self.stand();
+            let started = Instant::now();
+            self.save_with_curves(tested.is_over)?;
+            clock.pause(started);
+        }
+        Ok(())
+    }
+
+    /// That of an iteration, counted from 1.
+    fn learning_rate(&self, iteration: u64) -> f64 {
+        self.recipe.schedule.learning_rate_at(iteration.saturating_sub(1))
+    }
+
+    /// Leaves how the run stands for whoever saves it from another thread.
+    fn stand(&self) {
+        self.standing.put(Stand {
+            network: self.ready.network.clone(),
+            optimiser: self.optimiser.clone(),
+            average: self.average.clone(),
+            state: self.state.clone(),
+            described: self.described.clone(),
+        });
+    }
+
+    fn last_checkpoint(&self) -> Option<PathBuf> {
+        self.files.open().ok()?.last_checkpoint.clone()
+    }
+
+    fn is_saved(&self) -> Result<bool, RunError> {
+        Ok(self.files.open()?.store.last_saved() == Some((self.state.iteration, self.state.due)))
+    }
+
+    fn record(&self, record: &Record) -> Result<(), RunError> {
+        self.files.open()?.record(record)
     }
 
     fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
@@ -219,6 +297,7 @@ impl Run {
         let mut pass = self.recipe.regularisation.of_pass(pass);
         let (network, loss) = (self.ready.network.clone(), &self.ready.loss);
         let (loader, optimiser, options) = (&mut self.loader, &mut self.optimiser, &self.recipe.optimiser);
+        let standing = &self.standing;
         let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
             let batches = (0..options.accumulate).map(|_| loader.next_batch().map_err(RunError::from));
             let mut learnt = backward_on_this_thread(&network, batches, loss, &mut pass)?;
@@ -226,6 +305,7 @@ impl Run {
             if let Some(norm) = options.clip_norm {
                 learnt.clip(&network, norm);
             }
+            standing.take_away();
             let network = optimiser.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
             Ok::<_, RunError>((network, learnt.outcome(), norms))
         })?;
@@ -237,12 +317,13 @@ impl Run {
         }
         self.ready.network = network;
         self.state.iteration = iteration;
+        self.state.due = Due::Measurements;
         self.state.samples_drawn = self.loader.position();
         let images = self.recipe.optimiser.images() as u64;
         self.state.window.add(outcome.loss, outcome.misclassified, images);
         if let Some(StageNorms { weights, gradients }) = norms {
             let (weight_norms, gradient_norms) = (weights, gradients);
-            self.files.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
+            self.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
         }
         Ok(outcome)
     }
@@ -253,7 +334,7 @@ impl Run {
         if iterations == 0 {
             return Ok(());
         }
-        self.files.record(&Record::Training {
+        self.record(&Record::Training {
             iteration: self.state.iteration,
             epoch: self.epoch(),
             loss: loss / iterations as f64,
@@ -272,6 +353,7 @@ impl Run {
         images: &Images,
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<Evaluation>), RunError> {
+        observer.tests(self.state.iteration, images.len());
         let network = &self.ready.network;
         let result = self.evaluate_network(network, images);
         tell_of_unreadable(images, observer);
@@ -285,7 +367,7 @@ impl Run {
         let batch = NonZeroUsize::new(self.recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
         let evaluation = evaluate(network, images, &self.ready.normalisation, batch, self.machine.engine)?;
         if !evaluation.test_loss.is_finite() {
-            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
+            let learning_rate = self.learning_rate(self.state.iteration);
             return Err(self.diverged(format!("test loss {}", evaluation.test_loss), learning_rate));
         }
         Ok(evaluation)
@@ -297,7 +379,7 @@ impl Run {
         let Some(images) = self.ready.images.validation() else { return Ok(false) };
         let (result, averaged) = self.evaluate(images, observer)?;
         let (iteration, epoch) = (self.state.iteration, self.epoch());
-        self.files.record(&Record::Validation {
+        self.record(&Record::Validation {
             iteration,
             epoch,
             validation_loss: result.test_loss,
@@ -315,7 +397,7 @@ impl Run {
         let Evaluation { test_loss, test_error, .. } = *evaluation;
         let iteration = self.state.iteration;
         let epoch = self.epoch();
-        self.files.record(&Record::Evaluation {
+        self.record(&Record::Evaluation {
             iteration,
             epoch,
             test_loss,
@@ -340,43 +422,50 @@ impl Run {
         self.recipe.is_out_of_patience(self.state.iteration, self.state.best.as_ref())
     }
 
-    /// The curves come first: with its last checkpoint a run is over, and nothing would draw curves that a kill had prevented. That
-    /// they cannot be drawn costs no checkpoint.
+    /// The checkpoint comes first, but where the run is over: nothing would draw curves then that a kill had prevented, and it is saved
+    /// already but for its last test. That they cannot be drawn costs no checkpoint.
     #[cfg(feature = "reports")]
-    fn save_with_curves(&mut self) -> Result<(), RunError> {
+    fn save_with_curves(&mut self, is_over: bool) -> Result<(), RunError> {
+        if !is_over {
+            self.save()?;
+            return self.draw_curves();
+        }
         let drawn = self.draw_curves();
         self.save()?;
         drawn
     }
 
     #[cfg(not(feature = "reports"))]
-    fn save_with_curves(&mut self) -> Result<(), RunError> {
+    fn save_with_curves(&mut self, _is_over: bool) -> Result<(), RunError> {
         self.save()
     }
 
     pub(super) fn save(&mut self) -> Result<(), RunError> {
-        let weights = self.ready.network.tensors();
+        let network = &self.ready.network;
+        let weights = network.tensors();
         // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
         if let Some(name) = first_not_finite(&weights) {
-            let learning_rate = self.recipe.schedule.learning_rate_at(self.state.iteration.saturating_sub(1));
-            return Err(self.diverged(format!("'{name}' not finite"), learning_rate));
+            return Err(
+                self.diverged(format!("'{name}' not finite"), self.learning_rate(self.state.iteration))
+            );
         }
+        let Described { recipe, weights_metadata } = &*self.described;
         let checkpoint = Checkpoint {
-            weights_metadata: self.ready.weights_info().to_metadata(),
-            optimiser: self.optimiser.tensors(&self.ready.network),
-            average: self.average.as_ref().map(|average| average.tensors(&self.ready.network)),
-            recipe: self.recipe.clone(),
+            weights_metadata: weights_metadata.clone(),
+            optimiser: self.optimiser.tensors(network),
+            average: self.average.as_ref().map(|average| average.tensors(network)),
+            recipe: recipe.clone(),
             state: self.state.clone(),
             weights,
         };
-        self.last_checkpoint = Some(self.files.save(&checkpoint)?);
-        Ok(())
+        self.files.open()?.save(&checkpoint)
     }
 
     #[cfg(feature = "reports")]
     fn draw_curves(&self) -> Result<(), RunError> {
         let title = format!("{} on {}", self.recipe.network.model, self.ready.images.training().name());
-        Ok(draw_curves(&title, &self.files.records()?, &self.files.folder)?)
+        let records = self.files.open()?.records()?;
+        Ok(draw_curves(&title, &records, &self.folder)?)
     }
 
     fn progress(&self, outcome: StepOutcome, learning_rate: f64, clock: &Clock) -> Progress {
@@ -400,7 +489,7 @@ impl Run {
             what,
             iteration: self.state.iteration,
             learning_rate,
-            checkpoint: self.last_checkpoint.clone().unwrap_or_else(|| self.files.folder.clone()),
+            checkpoint: self.last_checkpoint().unwrap_or_else(|| self.folder.clone()),
         }
     }
 }
@@ -409,7 +498,11 @@ fn tell_of_unreadable(images: &Images, observer: &mut dyn Observer) {
     images.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
 }
 
-fn first_not_finite(tensors: &NamedTensors) -> Option<&String> {
-    let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-    tensors.iter().find(|(_, tensor)| !is_finite(&tensor.values)).map(|(name, _)| name)
+/// The tests of a run in this process.
+#[derive(Default)]
+struct Tested {
+    /// Whether the last of them all is done.
+    is_over: bool,
+    evaluation: Option<Evaluation>,
+    average_evaluation: Option<Evaluation>,
 }

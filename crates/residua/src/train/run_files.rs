@@ -1,6 +1,5 @@
 //! The folder of a run while it is trained.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
@@ -10,8 +9,8 @@ use crate::run::EventFile;
 #[cfg(any(feature = "reports", feature = "tensorboard"))]
 use crate::run::read_metrics;
 use crate::run::{
-    CHECKPOINTS, Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError,
-    latest_checkpoint, lock,
+    Checkpoint, CheckpointStore, Failure, MetricsLog, RECIPE, Recipe, Record, Resumed, RunError, RunFolder,
+    State,
 };
 
 /// The file of a run that holds its metrics.
@@ -21,47 +20,40 @@ const METRICS: &str = "metrics.jsonl";
 pub(super) struct RunFiles {
     pub(super) folder: PathBuf,
     pub(super) store: CheckpointStore,
+    /// The last checkpoint, if there is one.
+    pub(super) last_checkpoint: Option<PathBuf>,
+    /// Whether nothing is to be written any more.
+    pub(super) is_closed: bool,
     metrics: MetricsLog,
     #[cfg(feature = "tensorboard")]
     events: Option<EventFile>,
-    _lock: File,
+    _lock: RunFolder,
 }
 
 /// A run that is about to go on: its folder is locked, and nothing in it has been changed.
 pub(super) struct StoppedRun {
-    folder: PathBuf,
+    folder: RunFolder,
     store: CheckpointStore,
-    lock: File,
 }
 
 impl RunFiles {
-    /// Whether a new run can begin in a folder.
-    pub(super) fn check_is_free(folder: &Path) -> Result<(), RunError> {
-        if folder.join(RECIPE).exists() || latest_checkpoint(folder)?.is_some() {
-            return Err(RunError::RunExists { folder: folder.to_owned() });
-        }
-        Ok(())
-    }
-
     /// The files of a new run.
-    pub(super) fn begin(folder: &Path, recipe: &Recipe, machine: &Machine) -> Result<Self, RunError> {
-        fs::create_dir_all(folder)
-            .map_err(|reason| RunError::Folder { folder: folder.to_owned(), reason })?;
-        let lock = lock(folder)?;
-        let metrics = MetricsLog::create(&folder.join(METRICS))?;
-        let store = CheckpointStore::open(folder)?;
-        Self::open(folder.to_owned(), recipe, machine, metrics, store, lock)
+    pub(super) fn begin(mut folder: RunFolder, recipe: &Recipe, machine: &Machine) -> Result<Self, RunError> {
+        let metrics = MetricsLog::create(&folder.path().join(METRICS))?;
+        folder.keep();
+        let store = CheckpointStore::open(folder.path())?;
+        Self::open(folder, recipe, machine, metrics, store)
     }
 
     #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, reason = "events alone are a choice"))]
     fn open(
-        folder: PathBuf,
+        lock: RunFolder,
         recipe: &Recipe,
         machine: &Machine,
         metrics: MetricsLog,
         store: CheckpointStore,
-        lock: File,
     ) -> Result<Self, RunError> {
+        let folder = lock.path().to_owned();
         Ok(Self {
             // They say what the metrics say, so they are written anew.
             #[cfg(feature = "tensorboard")]
@@ -71,6 +63,8 @@ impl RunFiles {
             },
             folder,
             store,
+            last_checkpoint: None,
+            is_closed: false,
             metrics,
             _lock: lock,
         })
@@ -96,41 +90,39 @@ impl RunFiles {
         Ok(())
     }
 
-    /// Saves a checkpoint, behind the metrics that belong to it, and removes those that need not be kept. Where it is.
-    pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf, RunError> {
+    /// Saves a checkpoint, behind the metrics that belong to it, and removes those that need not be kept.
+    pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
         self.metrics.sync()?;
-        let path = self.store.save(checkpoint)?;
+        self.last_checkpoint = Some(self.store.save(checkpoint)?);
         let best = checkpoint.state.best.as_ref().map(|best| best.iteration);
         self.store.retain(checkpoint.recipe.intervals.keep, best)?;
-        Ok(path)
+        Ok(())
     }
 }
 
 impl StoppedRun {
     /// The run in a folder, and its last whole checkpoint.
-    pub(super) fn open(folder: &Path) -> Result<(Self, Resumed), RunError> {
-        let no_run = || RunError::NoRun { folder: folder.to_owned() };
-        if !folder.join(CHECKPOINTS).is_dir() {
-            return Err(no_run());
-        }
-        let lock = lock(folder)?;
-        let mut store = CheckpointStore::open(folder)?;
-        let resumed = store.resume()?.ok_or_else(no_run)?;
-        Ok((Self { folder: folder.to_owned(), store, lock }, resumed))
+    pub(super) fn open(folder: RunFolder) -> Result<(Self, Resumed), RunError> {
+        let mut store = CheckpointStore::open(folder.path())?;
+        let resumed = store.resume()?;
+        let resumed = resumed.ok_or_else(|| RunError::NoRun { folder: folder.path().to_owned() })?;
+        Ok((Self { folder, store }, resumed))
     }
 
-    /// Goes on after `iteration` finished iterations.
+    /// Goes on where the run is in this state, as the checkpoint there says.
     pub(super) fn go_on(
         self,
         recipe: &Recipe,
-        iteration: u64,
+        state: &State,
+        checkpoint: PathBuf,
         machine: &Machine,
     ) -> Result<RunFiles, RunError> {
-        let Self { folder, store, lock } = self;
-        Failure::clear(&folder)?;
-        let metrics = MetricsLog::resume(&folder.join(METRICS), iteration)?;
-        write_recipe(&folder, recipe)?;
-        RunFiles::open(folder, recipe, machine, metrics, store, lock)
+        let Self { folder, store } = self;
+        Failure::clear(folder.path())?;
+        let metrics = MetricsLog::resume(&folder.path().join(METRICS), state.iteration, state.due)?;
+        write_recipe(folder.path(), recipe)?;
+        let files = RunFiles::open(folder, recipe, machine, metrics, store)?;
+        Ok(RunFiles { last_checkpoint: Some(checkpoint), ..files })
     }
 }
 

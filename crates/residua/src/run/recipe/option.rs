@@ -141,6 +141,8 @@ pub enum RecipeOption {
     Keep,
     /// Tests without a lower error after which a run ends.
     Patience,
+    /// Iterations between looks at how gradients go.
+    WatchInterval,
     /// Iterations between measurements of norms.
     NormsInterval,
 }
@@ -214,6 +216,7 @@ words!(RecipeOption, "option", {
     CheckpointInterval => "intervals.checkpoint",
     Keep => "intervals.keep",
     Patience => "intervals.patience",
+    WatchInterval => "intervals.watch",
     NormsInterval => "intervals.norms",
 });
 
@@ -229,6 +232,7 @@ impl RecipeOption {
             | Self::CheckpointInterval
             | Self::Keep
             | Self::Patience
+            | Self::WatchInterval
             | Self::NormsInterval => true,
             Self::Seed
             | Self::Model
@@ -354,6 +358,7 @@ mod tests {
         recipe.data.validation = Some(Validation::Images(1));
         recipe.intervals.patience = Some(1);
         recipe.intervals.norms = Some(1);
+        recipe.intervals.watch = Some(1);
         let keys: BTreeSet<String> = recipe.options().into_keys().collect();
         let sections = [RecipeOption::Warmup];
         let options = RecipeOption::ALL.iter().filter(|option| !sections.contains(option));

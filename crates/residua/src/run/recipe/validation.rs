@@ -71,7 +71,8 @@ impl Recipe {
             clip_norm,
             average_decay,
         } = optimiser;
-        require(*batch > 0, RecipeOption::Batch, batch, "must be at least 1")?;
+        let rule = "must be at least 1 and at most 16777216";
+        require((1..=1 << 24).contains(batch), RecipeOption::Batch, batch, rule)?;
         let rule = "must be at least 1 and at most 65536";
         require((1..=1 << 16).contains(accumulate), RecipeOption::Accumulate, accumulate, rule)?;
         if let Some(norm) = *clip_norm {
@@ -134,7 +135,7 @@ impl Recipe {
         self.check_regularisation()?;
         self.check_fine_tuning()?;
 
-        let Intervals { log, evaluate, checkpoint, keep, patience, norms } = intervals;
+        let Intervals { log, evaluate, checkpoint, keep, patience, norms, watch } = intervals;
         require(*log > 0, RecipeOption::LogInterval, log, "must be at least 1")?;
         require(*evaluate > 0, RecipeOption::EvaluateInterval, evaluate, "must be at least 1")?;
         require(*checkpoint > 0, RecipeOption::CheckpointInterval, checkpoint, "must be at least 1")?;
@@ -146,12 +147,9 @@ impl Recipe {
                 return Err(InvalidOption::new(RecipeOption::Patience, patience, problem));
             }
         }
-        require(
-            *norms != Some(0),
-            RecipeOption::NormsInterval,
-            0,
-            "must be at least 1; leave it out to measure none",
-        )
+        let rule = "must be at least 1; leave it out to measure none";
+        require(*norms != Some(0), RecipeOption::NormsInterval, 0, rule)?;
+        require(*watch != Some(0), RecipeOption::WatchInterval, 0, rule)
     }
 
     /// Whether nothing is asked for that this kind of schedule has not.

@@ -35,6 +35,9 @@ pub fn test_by_view(
     let trained = Trained::load(folder, device)?;
     let test_set =
         recipe.data.source.load(Split::Test)?.seen_by(view)?.tolerating(recipe.data.unreadable_share);
+    if trained.info.classes != test_set.classes() {
+        return Err(RunError::other_classes(&trained.info.classes, test_set.classes()));
+    }
     let result = trained.evaluate(&test_set, batch, engine)?;
     let Evaluation { images, test_loss, test_error } = result;
     let saved = serde_json::to_string(&Saved { test_error, test_loss, images });
