@@ -292,7 +292,7 @@ fn wide_networks_and_what_is_dropped_at_random_go_on_exactly() {
             ("--dropout 0.2", "--dropout was 0.3, now 0.2"),
             ("--unit-dropout 0", "--unit-dropout was 0.2, now not set"),
             ("--small-crops 24:11", "--small-crops (iterations) was 10, now 11"),
-            ("--mirror random", "--mirror was alternate, now not set"),
+            ("--mirror random", "--mirror was \"alternate\", now not set"),
         ] {
             let ended = sandbox.run(&format!("train --resume {name} --iterations 30 {option}"));
             assert!(ended.code == Some(2) && ended.stderr.contains(named), "{}", ended.stderr);
