@@ -65,7 +65,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let is_chosen_on_tests = |row: &Row| matches!(&row.run, Ok(run) if run.best().is_some_and(|best| best.chosen_on == ChosenOn::Test));
         if rows.iter().any(is_chosen_on_tests) {
             tell(
-                "error: the last test; best ... test: chosen on the test images, so too low (train --validation holds images out)",
+                "the error is that of the last test; a best that is marked `test` was chosen on the test images, so it is too low \
+                 (train --validation holds images out)",
             );
         }
         for Row { folder, run } in &rows {
