@@ -15,11 +15,11 @@ use residua::infer::{Temperature, WeightsInfo};
 use residua::run::{RunError, saved_recipe};
 use serde_json::{Value, json};
 
-use crate::evaluate::{images_for, trained_on};
+use crate::images::{images_for, trained_on};
 use crate::inference::Network;
 use crate::machine::MachineArguments;
-use crate::names::{path_in_json, print_json};
-use crate::output::{print, tell};
+use crate::names::path_in_json;
+use crate::output::{print, print_json, tell};
 use crate::usage::{UsageError, count, share, whole};
 use crate::waiting::Waiting;
 use crate::weights::{ViewArguments, WeightsArguments, is_same};

@@ -4,10 +4,7 @@ use std::borrow::Cow;
 
 /// A value of a line.
 pub(crate) fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
+    String::from_utf8_lossy(&quoted_bytes(text.as_bytes())).into_owned()
 }
 
 /// A value that may be no text, as names of files may be: its bytes as they are.

@@ -3,26 +3,24 @@
 mod files;
 mod findings;
 
-use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use residua::data::{Crops, DataError, ImageFolder, Images, Source, Split, View};
+use residua::data::{Crops, ImageFolder, Images, Source, Split, View};
 use residua::evaluate::{Measures, Mirroring, TestOptions};
 use residua::files::check_writable;
-use residua::infer::{StoredWeights, WeightsInfo};
-use residua::run::{RunError, saved_recipe};
 use serde_json::json;
 
 use self::files::{PredictionsFile, write_confusions};
 use self::findings::{in_json, in_words};
+use crate::images::{images_for, trained_on};
 use crate::inference::Network;
 use crate::machine::{MachineArguments, PrecisionArguments};
-use crate::names::{path_in_json, print_json};
-use crate::output::{print, tell};
-use crate::usage::{UsageError, count, impossible_images, share, whole};
+use crate::names::path_in_json;
+use crate::output::{print, print_json, tell};
+use crate::usage::{UsageError, count, share, whole};
 use crate::waiting::Waiting;
 use crate::weights::{ViewArguments, WeightsArguments, is_same};
 use crate::words::words;
@@ -199,105 +197,5 @@ impl Arguments {
         let flag = if scale.is_some() { "--scale" } else { "--size" };
         view.check().map_err(|error| UsageError::new(format_args!("{flag}: {error}")))?;
         Ok(view)
-    }
-}
-
-/// Images of a data set, loaded by `load`, if weights of which `info` is said are of a network for them.
-pub(crate) fn images_for(
-    weights: &StoredWeights,
-    info: &WeightsInfo,
-    source: &Source,
-    view: View,
-    max_unreadable: f64,
-    load: impl FnOnce() -> Result<Images, DataError>,
-) -> anyhow::Result<Images> {
-    let path = &weights.path;
-    let fits = info.network.check_tensors(&weights.tensors);
-    fits.map_err(|error| StoredWeights::refused(path, error))?;
-    let fits = info.network.check_input(view.height, view.width);
-    fits.map_err(|error| impossible_images(&error))?;
-    let images = load()?.seen_by(view)?.tolerating(max_unreadable);
-    tell_of_oddities(&images);
-    Ok(of_classes(images, &info.classes, &path.display(), source)?)
-}
-
-/// Images by the classes of a network, which is called `name`. Where folders give them names, names count, and some of them may have no
-/// pictures.
-pub(crate) fn of_classes(
-    images: Images,
-    of_network: &[String],
-    name: &dyn Display,
-    source: &Source,
-) -> Result<Images, UsageError> {
-    if !source.is_folder() || of_network == images.classes() {
-        check_classes(name, of_network, &images, source)?;
-        return Ok(images);
-    }
-    let theirs = images.classes().to_vec();
-    let strangers: Vec<_> = theirs.iter().filter(|class| !of_network.contains(class)).cloned().collect();
-    let images = images.among(of_network).ok_or_else(|| {
-        UsageError::new(format_args!(
-            "the classes of {source} ({}) are not those that {name} was trained on ({}): it knows no {}",
-            some(&theirs),
-            some(of_network),
-            some(&strangers)
-        ))
-    })?;
-    let missing: Vec<_> = of_network.iter().filter(|class| !theirs.contains(class)).cloned().collect();
-    if !missing.is_empty() {
-        let (count, all) = (missing.len(), of_network.len());
-        tell(format_args!(
-            "note: {source} has no pictures of {count} of the {all} classes: {}",
-            some(&missing)
-        ));
-    }
-    Ok(images)
-}
-
-/// Whether images are of the classes of a network, which is called `name`. Names count where folders give them.
-pub(crate) fn check_classes(
-    name: &dyn Display,
-    of_network: &[String],
-    images: &Images,
-    source: &Source,
-) -> Result<(), UsageError> {
-    let (outputs, classes) = (of_network.len(), images.classes().len());
-    if outputs != classes {
-        return Err(UsageError::new(format_args!(
-            "{name} has {outputs} classes, {source} has {classes}; give the data set it was trained for by --data",
-        )));
-    }
-    if source.is_folder() && of_network != images.classes() {
-        return Err(UsageError::new(format_args!(
-            "the classes of {} ({}) are not those that {name} was trained on ({})",
-            source,
-            some(images.classes()),
-            some(of_network)
-        )));
-    }
-    Ok(())
-}
-
-/// Tells what is odd about the files of images.
-pub(crate) fn tell_of_oddities(images: &Images) {
-    images.warnings().iter().for_each(|warning| tell(format_args!("warning: {warning}")));
-}
-
-/// The first few of many names.
-fn some(names: &[String]) -> String {
-    let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > 5 { format!("{shown}, ...: {}", names.len()) } else { shown }
-}
-
-/// The data set that the run of these weights was trained on.
-pub(crate) fn trained_on(checkpoint: &Path) -> anyhow::Result<Source> {
-    match saved_recipe(checkpoint) {
-        Ok(recipe) => Ok(recipe.data.source),
-        Err(RunError::NoRun { .. }) => Err(UsageError::new(format_args!(
-            "nothing beside {} says which data set it was trained on; name one with --data",
-            checkpoint.display()
-        ))
-        .into()),
-        Err(error) => Err(error.into()),
     }
 }

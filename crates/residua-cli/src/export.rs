@@ -13,9 +13,9 @@ use residua::infer::network::NamedTensors;
 use residua::infer::{StoredWeights, WeightsInfo};
 use serde_json::json;
 
-use crate::evaluate::{tell_of_oddities, trained_on};
-use crate::names::{path_in_json, print_json};
-use crate::output::{print, tell};
+use crate::images::{tell_of_oddities, trained_on};
+use crate::names::path_in_json;
+use crate::output::{print, print_json, tell};
 use crate::usage::{UsageError, count, threads};
 use crate::weights::{ViewArguments, WeightsArguments, check_residual, is_same};
 use crate::words::words;

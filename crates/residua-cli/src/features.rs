@@ -18,8 +18,8 @@ use serde_json::json;
 
 use crate::inference::InferenceArguments;
 use crate::machine::PrecisionArguments;
-use crate::names::{json_text, path_in_json, print_json};
-use crate::output::print;
+use crate::names::{json_text, path_in_json};
+use crate::output::{print, print_json};
 use crate::pictures::{Decoded, find_pictures, tell_speed};
 use crate::usage::{UsageError, count};
 use crate::words::words;

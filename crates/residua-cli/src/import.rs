@@ -8,8 +8,8 @@ use residua::files::{check_writable, write_file};
 use residua::infer::weights::encode;
 use serde_json::json;
 
-use crate::names::{path_in_json, print_json};
-use crate::output::tell;
+use crate::names::path_in_json;
+use crate::output::{print_json, tell};
 use crate::usage::UsageError;
 use crate::weights::{ViewArguments, WeightsArguments, is_same, what};
 

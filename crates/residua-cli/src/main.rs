@@ -12,6 +12,7 @@ mod evaluate;
 mod explain;
 mod export;
 mod features;
+mod images;
 mod import;
 mod inference;
 mod interrupt;

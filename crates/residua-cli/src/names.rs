@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
 /// Stands in front of each byte that is no text, in what is to become JSON. No text has it: Unicode gives it no meaning, ever.
 const NO_TEXT: char = '\u{fdd0}';
@@ -42,11 +41,6 @@ pub(crate) fn json_text(value: &impl Serialize) -> String {
         written += characters.as_str();
     }
     written
-}
-
-/// Prints JSON in a line.
-pub(crate) fn print_json(value: &Value) -> anyhow::Result<()> {
-    crate::output::print(json_text(value))
 }
 
 /// A path for lines of text: its bytes as they are, but on a terminal, which would obey some of them.

@@ -4,12 +4,18 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
+use serde_json::Value;
 
-use crate::names::harmless;
+use crate::names::{harmless, json_text};
 
 /// Prints a line of results to standard output.
 pub(crate) fn print(line: impl Display) -> anyhow::Result<()> {
     print_bytes(line.to_string().as_bytes())
+}
+
+/// Prints JSON in a line.
+pub(crate) fn print_json(value: &Value) -> anyhow::Result<()> {
+    print(json_text(value))
 }
 
 /// Prints a line of results that may be no text: it has names of files in it.

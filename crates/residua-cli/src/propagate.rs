@@ -14,7 +14,7 @@ use residua::study::{Propagation, propagation_page, propagation_picture};
 use serde_json::{Value, json};
 
 use crate::destination::Destination;
-use crate::evaluate::{check_classes, tell_of_oddities};
+use crate::images::{check_classes, tell_of_oddities};
 use crate::machine::MachineArguments;
 use crate::network::{parse_network, visible};
 use crate::output::{print, tell};

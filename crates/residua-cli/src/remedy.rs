@@ -44,8 +44,7 @@ fn remedy_of_run(error: &RunError) -> String {
         RunError::RunExists { folder } => {
             format!("; go on with it by --resume {}, or choose another folder with --out", folder.display())
         }
-        // Where a run is near, it is named.
-        RunError::NoRun { folder } if error.to_string().ends_with("the folder of a run") => {
+        RunError::NoRun { folder, around: None } => {
             format!(", or begin one there with --out {}", folder.display())
         }
         RunError::AlreadyDone { folder, kind, .. } if !kind.is_step() => {

@@ -12,7 +12,7 @@ use residua::evaluate::Trained;
 use residua::files::{check_writable, write_file};
 use residua::report::{Examination, Examined, ReportedRun, RunSummary, page};
 
-use crate::evaluate::of_classes;
+use crate::images::of_classes;
 use crate::machine::MachineArguments;
 use crate::output::{print, tell};
 use crate::remedy::explain;

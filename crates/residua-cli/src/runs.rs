@@ -9,8 +9,8 @@ use residua::report::{ChosenOn, FoundRuns, RunSummary, find_runs};
 use residua::run::RunState;
 use serde_json::{Value, json};
 
-use crate::names::{path_in_json, print_json};
-use crate::output::{print, tell};
+use crate::names::path_in_json;
+use crate::output::{print, print_json, tell};
 use crate::remedy::explain;
 use crate::table::table;
 

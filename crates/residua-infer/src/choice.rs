@@ -46,6 +46,13 @@ pub fn suggestion(nearest: Option<&str>) -> String {
     nearest.map(|choice| format!(" (did you mean '{choice}'?)")).unwrap_or_default()
 }
 
+/// The first five of some names, and how many there are if that is not all: `a, b, c, d, e, ...: 7`.
+pub fn some_of(names: &[String]) -> String {
+    const FEW: usize = 5;
+    let shown = names[..names.len().min(FEW)].join(", ");
+    if names.len() > FEW { format!("{shown}, ...: {}", names.len()) } else { shown }
+}
+
 /// One of the words that a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {

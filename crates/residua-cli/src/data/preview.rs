@@ -12,7 +12,7 @@ use residua::plot::Sheet;
 use residua::run::Recipe;
 use residua::train::{preview, training_images};
 
-use crate::evaluate::tell_of_oddities;
+use crate::images::tell_of_oddities;
 use crate::output::tell;
 use crate::train::RecipeChoice;
 use crate::training_data::TrainingDataArguments;

@@ -5,9 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use residua_infer::normalisation::Normalisation;
 
 use super::{
-    augmentation::{
-        Augmentation, AugmentationOption, AugmentationOptions, Framing, InvalidAugmentation, Variation,
-    },
+    augmentation::{Augmentation, AugmentationOptions, Framing, Variation},
     batch::{Batch, Mixture},
     dataset::Dataset,
     error::DataError,
@@ -160,14 +158,7 @@ impl Sampler {
         normalisation.check(images.height(), images.width())?;
         config.augmentation.check(images.height(), images.width())?;
         if let Some(SmallSamples { size, .. }) = config.small_crops {
-            let is_shifted = config.augmentation.crop == Augmentation::Shift;
-            let is_possible = is_shifted && (1..=images.height().min(images.width())).contains(&size);
-            let cutout = config.augmentation.cutout;
-            if !is_possible || size < cutout {
-                let rule = "must be at most the images' shorter side, at least that of what is cut out, and of images that are shifted";
-                let (option, given) = (AugmentationOption::SmallCrops, size.to_string());
-                return Err(InvalidAugmentation { option, given, rule }.into());
-            }
+            config.augmentation.check_small_crops(size, images.height(), images.width())?;
         }
         let variation = Variation::new(config.augmentation);
         Ok(Self { images, normalisation: Arc::new(normalisation), config, variation, order: None })
@@ -554,7 +545,13 @@ mod tests {
         let mut too_large = config(1);
         too_large.augmentation.cutout = 3;
         let plain = Normalisation::PerChannel { mean: [0.0; 3], deviation: [1.0; 3] };
-        let message = Loader::open(dataset, plain, too_large).unwrap_err().to_string();
+        let message = Loader::open(dataset.clone(), plain.clone(), too_large).unwrap_err().to_string();
         assert!(message.starts_with("cutout = 3: must be at most the images' shorter side"), "{message}");
+        let too_large = LoaderConfig { small_crops: Some(SmallSamples { count: 1, size: 3 }), ..config(1) };
+        let message = Loader::open(dataset, plain, too_large).unwrap_err().to_string();
+        assert!(
+            message.starts_with("small_crops = 3: must be at most the images' shorter side"),
+            "{message}"
+        );
     }
 }

@@ -28,14 +28,10 @@ impl TrainedNetwork {
         device: &Device,
     ) -> Result<Self, NetworkError> {
         let device = device.clone().inner();
-        // Before memory is taken for a network that they may not be of.
-        architecture.check_tensors(tensors).or_else(|error| match (architecture, error) {
-            // Its counters are passed over.
-            (Architecture::InceptionV3(_), NetworkError::Weights(_)) => Ok(()),
-            (_, error) => Err(error),
-        })?;
         Ok(match architecture {
             Architecture::ResNet(config) => {
+                // Before memory is taken for a network that they may not be of.
+                config.check_tensors(tensors)?;
                 Self::ResNet(Box::new(ResNet::init(config, 0, &device)?.with_tensors(tensors)?))
             }
             Architecture::InceptionV3(config) => {

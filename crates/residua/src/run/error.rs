@@ -15,6 +15,7 @@ use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::files::FileError;
 use crate::nn::{MemoryError, NetworkError};
+use residua_infer::choice::some_of;
 use residua_infer::foreign::ForeignError;
 use residua_infer::weights::{TensorFileError, WeightsError};
 use residua_infer::{ClassifierError, UnavailablePrecision};
@@ -126,10 +127,12 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// Nothing to resume.
-    #[error("{} holds no run (no checkpoints); give the folder of a run{}", .folder.display(), run_around(.folder))]
+    #[error("{} holds no run (no checkpoints); give the folder of a run{}", .folder.display(), which_is(.around.as_deref()))]
     NoRun {
         /// The folder.
         folder: PathBuf,
+        /// The run that it belongs to, if it is a file or a folder in one.
+        around: Option<PathBuf>,
     },
     /// Another process trains in this folder.
     #[error("another process is training in {}; wait for it or stop it", .folder.display())]
@@ -175,6 +178,12 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Of a place that holds no run.
+    pub(crate) fn no_run(folder: &Path) -> Self {
+        let around = folder.ancestors().skip(1).find(|folder| folder.join(CHECKPOINTS).is_dir());
+        Self::NoRun { folder: folder.to_owned(), around: around.map(Path::to_owned) }
+    }
+
     /// Of images whose classes are not those of the run.
     pub(crate) fn other_classes(before: &[String], now: &[String]) -> Self {
         let but = |these: &[String], those: &[String]| -> Vec<String> {
@@ -183,7 +192,7 @@ impl RunError {
         let (missing, new) = (but(before, now), but(now, before));
         let named = |what: &str, classes: &[String]| match classes {
             [] => None,
-            _ => Some(format!("{what} {}", few(classes))),
+            _ => Some(format!("{what} {}", some_of(classes))),
         };
         let parts = [named("without", &missing), named("with", &new)].into_iter().flatten();
         let difference = match parts.collect::<Vec<_>>().as_slice() {
@@ -210,17 +219,8 @@ impl RunError {
     }
 }
 
-/// The run that a file or a checkpoint's folder belongs to, if it does.
-fn run_around(path: &Path) -> String {
-    let around = path.ancestors().skip(1).find(|folder| folder.join(CHECKPOINTS).is_dir());
+fn which_is(around: Option<&Path>) -> String {
     around.map_or_else(String::new, |run| format!(", which is {} here", run.display()))
-}
-
-/// The first few of some names.
-fn few(names: &[String]) -> String {
-    const FEW: usize = 5;
-    let shown = names[..names.len().min(FEW)].join(", ");
-    if names.len() > FEW { format!("{shown}, ...: {}", names.len()) } else { shown }
 }
 
 fn already_done(

@@ -30,7 +30,7 @@ pub fn saved_recipe(path: &Path) -> Result<Recipe, RunError> {
     }
     match latest_checkpoint(folder)? {
         Some(checkpoint) => Ok(Recipe::read(&checkpoint.join(RECIPE))?),
-        None => Err(RunError::NoRun { folder: path.to_owned() }),
+        None => Err(RunError::no_run(path)),
     }
 }
 
@@ -71,7 +71,7 @@ impl RunFolder {
     pub fn reopen(path: impl AsRef<Path>) -> Result<Self, RunError> {
         let path = path.as_ref();
         if !path.join(CHECKPOINTS).is_dir() {
-            return Err(RunError::NoRun { folder: path.to_owned() });
+            return Err(RunError::no_run(path));
         }
         let lock = lock(path, |reason| RunError::Unwritable { folder: path.to_owned(), reason })?;
         Ok(Self { path: path.to_owned(), _lock: lock, made: None, is_new: false })

@@ -71,9 +71,9 @@ pub struct Warmup {
     pub kind: WarmupKind,
 }
 
-/// The first iterations of a run, on crops of `size` x `size` pixels of its images: a step takes about `size^2` of the time that it takes
-/// on `height * width` pixels, and a network that ends in a mean over all pixels takes both (Hoffer et al., *Mix & Match*, 2019, train on
-/// images of several sizes, too).
+/// The first iterations of a run, on crops of `size` x `size` pixels of its images: a step takes about `size^2 / (height * width)` of the
+/// time that it takes on whole ones, and a network that ends in a mean over all pixels takes both (Hoffer et al., *Mix & Match*, 2019,
+/// train on images of several sizes, too).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmallCrops {

@@ -28,7 +28,7 @@ use crate::nn::{Memory, Pass, ResNet};
 use crate::ops;
 #[cfg(feature = "reports")]
 use crate::plot::draw_curves;
-use crate::run::{Best, Checkpoint, Due, Failure, LogWindow, Recipe, Record, RunError, State, now};
+use crate::run::{Best, Due, Failure, LogWindow, Recipe, Record, RunError, State, now};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,13 +267,17 @@ impl Run {
 
     /// Leaves how the run stands for whoever saves it from another thread.
     fn stand(&self) {
-        self.standing.put(Stand {
+        self.standing.put(self.as_it_stands());
+    }
+
+    fn as_it_stands(&self) -> Stand {
+        Stand {
             network: self.ready.network.clone(),
             optimiser: self.optimiser.clone(),
             average: self.average.clone(),
             state: self.state.clone(),
             described: self.described.clone(),
-        });
+        }
     }
 
     fn last_checkpoint(&self) -> Option<PathBuf> {
@@ -441,23 +445,13 @@ impl Run {
     }
 
     pub(super) fn save(&mut self) -> Result<(), RunError> {
-        let network = &self.ready.network;
-        let weights = network.tensors();
+        let checkpoint = self.as_it_stands().checkpoint();
         // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
-        if let Some(name) = first_not_finite(&weights) {
+        if let Some(name) = first_not_finite(&checkpoint.weights) {
             return Err(
                 self.diverged(format!("'{name}' not finite"), self.learning_rate(self.state.iteration))
             );
         }
-        let Described { recipe, weights_metadata } = &*self.described;
-        let checkpoint = Checkpoint {
-            weights_metadata: weights_metadata.clone(),
-            optimiser: self.optimiser.tensors(network),
-            average: self.average.as_ref().map(|average| average.tensors(network)),
-            recipe: recipe.clone(),
-            state: self.state.clone(),
-            weights,
-        };
         self.files.open()?.save(&checkpoint)
     }
 

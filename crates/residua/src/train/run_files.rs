@@ -105,7 +105,7 @@ impl StoppedRun {
     pub(super) fn open(folder: RunFolder) -> Result<(Self, Resumed), RunError> {
         let mut store = CheckpointStore::open(folder.path())?;
         let resumed = store.resume()?;
-        let resumed = resumed.ok_or_else(|| RunError::NoRun { folder: folder.path().to_owned() })?;
+        let resumed = resumed.ok_or_else(|| RunError::no_run(folder.path()))?;
         Ok((Self { folder, store }, resumed))
     }
 

@@ -12,8 +12,8 @@ pub enum Mirror {
     /// Each with probability 1/2, in every epoch anew: the paper's.
     #[default]
     Random,
-    /// In every other epoch, half of the images in the first, the others in the second: two epochs show each image both ways (Jordan, *94% on CIFAR-10 in
-    /// 3.29 seconds on a single GPU*, 2024, section 3.6).
+    /// In every other epoch, half of the images in the first, the others in the second: two epochs show each image both ways
+    /// (Jordan, *94% on CIFAR-10 in 3.29 seconds on a single GPU*, 2024, section 3.6).
     Alternate,
 }
 

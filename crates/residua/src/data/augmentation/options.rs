@@ -76,6 +76,28 @@ impl AugmentationOptions {
         Err(InvalidAugmentation { option, given: given.to_string(), rule })
     }
 
+    /// Whether small crops of `size` x `size` pixels can be made of images of `height` x `width`.
+    ///
+    /// # Errors
+    /// Says what is in the way.
+    pub fn check_small_crops(
+        &self,
+        size: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<(), InvalidAugmentation> {
+        let rule = if self.crop != Augmentation::Shift {
+            "wants images that are shifted (augmentation `shift`); leave one of the two out"
+        } else if size > height.min(width) {
+            "must be at most the images' shorter side"
+        } else if size < self.cutout.max(1) {
+            "must be at least the side of what is cut out of each image"
+        } else {
+            return Ok(());
+        };
+        Err(InvalidAugmentation { option: AugmentationOption::SmallCrops, given: size.to_string(), rule })
+    }
+
     /// As [`check`](Self::check), for images of a size that is not known yet.
     ///
     /// # Errors
@@ -203,6 +225,28 @@ pub struct InvalidAugmentation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_crops_are_of_shifted_images_and_larger_than_what_is_cut_out() {
+        let mut options = AugmentationOptions::from(Augmentation::Shift);
+        options.cutout = 8;
+        let message = |options: AugmentationOptions, size| {
+            options.check_small_crops(size, 32, 24).map_err(|error| error.to_string())
+        };
+        assert_eq!((message(options, 8), message(options, 24)), (Ok(()), Ok(())));
+        for (size, expected) in [
+            (7, "small_crops = 7: must be at least the side of what is cut out"),
+            (25, "small_crops = 25: must be at most the images' shorter side"),
+        ] {
+            assert!(message(options, size).unwrap_err().starts_with(expected));
+        }
+        options.cutout = 0;
+        assert!(message(options, 0).is_err() && message(options, 1).is_ok());
+        options.crop = Augmentation::Scale;
+        assert!(
+            message(options, 24).unwrap_err().starts_with("small_crops = 24: wants images that are shifted")
+        );
+    }
 
     #[test]
     fn impossible_values_are_refused_by_name() {

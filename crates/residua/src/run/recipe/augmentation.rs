@@ -5,6 +5,7 @@ use super::{InvalidOption, OptionProblem, Recipe, RecipeOption};
 use crate::data::{Augmentation, AugmentationOption, AugmentationOptions, InvalidAugmentation};
 use crate::nn::Layout;
 use crate::run::schedule::SmallCrops;
+use residua_infer::view::View;
 
 impl Recipe {
     /// How training images are cropped and mirrored.
@@ -46,11 +47,10 @@ impl Recipe {
     pub fn check_augmentation(&self, height: usize, width: usize) -> Result<(), InvalidOption> {
         self.augmentation_options()?.check(height, width).map_err(invalid)?;
         let Some(SmallCrops { size, .. }) = self.schedule.small_crops else { return Ok(()) };
-        let rule = "must be at most the images' shorter side";
-        require(size <= height.min(width), RecipeOption::SmallCropsSize, size, rule)
+        self.augmentation_options()?.check_small_crops(size, height, width).map_err(invalid)
     }
 
-    /// Whether a network can be trained on small crops of images that are shifted.
+    /// Whether a network can be trained on small crops, as far as that can be said before the images are known.
     pub(super) fn validate_small_crops(&self) -> Result<(), InvalidOption> {
         let Some(SmallCrops { iterations, size }) = self.schedule.small_crops else { return Ok(()) };
         require(iterations > 0, RecipeOption::SmallCropsIterations, iterations, "must be at least 1")?;
@@ -61,15 +61,8 @@ impl Recipe {
             config.check_batch(self.optimiser.batch, size, size)
         });
         fits.map_err(|error| InvalidOption::new(option, size, OptionProblem::Network(error)))?;
-        let is_shifted = self.augmentation()? == Augmentation::Shift;
-        require(
-            is_shifted,
-            option,
-            size,
-            "wants images that are shifted (augmentation `shift`); leave one of the two out",
-        )?;
-        let rule = "must be at least the side of what is cut out of each image";
-        require(size >= self.data.cutout, option, size, rule)
+        let side = View::LARGEST_SIDE;
+        self.augmentation_options()?.check_small_crops(size, side, side).map_err(invalid)
     }
 
     /// What can be checked before the images are known.
