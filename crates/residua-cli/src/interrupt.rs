@@ -14,6 +14,7 @@ use residua::train::{Ending, Saver};
 
 pub(crate) use self::signals::listen;
 use self::signals::{Signal, end_by};
+use crate::cluster::is_one_of_several;
 use crate::output::tell;
 use crate::remedy::explain;
 
@@ -22,6 +23,9 @@ const STOPPED: i32 = 130;
 
 /// What an iteration may take to its end, before the run is saved as it stood in front of it.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The same among several processes: `mpirun` kills them a second after it has told them to end.
+const GRACE_OF_RANKS: Duration = Duration::from_millis(200);
 
 /// Some programs signal a process and then its group: one wish, said twice.
 const ONE_WISH: Duration = Duration::from_millis(500);
@@ -105,8 +109,9 @@ fn heard(signal: Signal) {
             IS_ASKED.store(true, Ordering::SeqCst);
             let again = if signal.is_from_keyboard() { " (Ctrl-C again: stop at once)" } else { "" };
             tell(format_args!("\nstopping: the run is being saved{again}"));
+            let grace = if is_one_of_several() { GRACE_OF_RANKS } else { GRACE };
             thread::spawn(move || {
-                thread::sleep(GRACE);
+                thread::sleep(grace);
                 save(&saver, tell_of);
             });
         }

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use anyhow::Context;
 use clap::Args;
+use residua::cluster::Cluster;
 use residua::device::{Device, DeviceChoice};
 use residua::infer::{ClassifierOptions, ClassifierPrecision, InputRanges, Precision};
 use residua::nn::{Memory, MemoryChoice};
@@ -20,7 +21,7 @@ pub(crate) struct MachineArguments {
     /// Where to compute.
     #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE", value_parser = words::<DeviceChoice>())]
     pub(crate) device: DeviceChoice,
-    /// Threads that compute [default: one for each core].
+    /// Threads that compute [default: one for each core, under MPI shared with the other processes of the host].
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Implementation of the operations.
@@ -93,8 +94,15 @@ impl MachineArguments {
     /// Sizes the process's thread pool; to be called once, before anything computes, and checks what the environment says of the
     /// processor. The number of threads.
     pub(crate) fn start_threads(&self) -> anyhow::Result<NonZeroUsize> {
+        self.start_threads_of(&Cluster::alone())
+    }
+
+    /// The same of one of several processes.
+    pub(crate) fn start_threads_of(&self, cluster: &Cluster) -> anyhow::Result<NonZeroUsize> {
         self.device.check_environment()?;
-        let threads = self.threads.or(available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let own = |cores: NonZeroUsize| NonZeroUsize::new(cores.get() / cluster.sharing_cores());
+        let threads = self.threads.or(available_parallelism().ok().and_then(own));
+        let threads = threads.unwrap_or(NonZeroUsize::MIN);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
         pool.build_global().with_context(|| match threads.get() {
             1 => "cannot start a thread; raise the limit of threads (ulimit -u) or of memory".to_owned(),
@@ -131,5 +139,14 @@ impl MachineArguments {
     /// The device, ready to compute.
     pub(crate) fn open_device(&self) -> anyhow::Result<Device> {
         Ok(self.device.open()?)
+    }
+
+    /// The device of one of several processes: where none is named by its index, that of the process's number on its host.
+    pub(crate) fn open_device_of(&self, cluster: &Cluster) -> anyhow::Result<Device> {
+        let device = match cluster.is_alone() {
+            true => self.device,
+            false => self.device.of_process(cluster.place_on_host().0),
+        };
+        Ok(device.open()?)
     }
 }

@@ -3,6 +3,7 @@
 mod augmentation;
 mod bench;
 mod calibrate;
+mod cluster;
 mod completions;
 mod cost;
 mod csv;
@@ -90,8 +91,16 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let mut matches = negative_numbers_are_values(Command::command()).get_matches();
-    let command = Command::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    cluster::begin();
+    let command = negative_numbers_are_values(Command::command()).try_get_matches();
+    let command = command.and_then(|mut matches| Command::from_arg_matches_mut(&mut matches));
+    let command = command.unwrap_or_else(|error| match cluster::is_behind() {
+        true => cluster::exit_behind(error.exit_code()),
+        false => error.exit(),
+    });
+    if cluster::is_behind() && !command.action.is_shared() {
+        return ExitCode::SUCCESS;
+    }
     if let Err(error) = interrupt::listen() {
         tell(format_args!("error: {}", explain(error.as_ref())));
         return ExitCode::FAILURE;
@@ -117,12 +126,19 @@ fn main() -> ExitCode {
         Action::Measure => measure::run(),
     };
     match result {
-        Ok(code) => code,
-        Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            tell(format_args!("error: {}", explain(error.as_ref())));
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        Ok(code) => {
+            cluster::leave();
+            code
         }
+        Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => cluster::fail(&error, if error.is::<UsageError>() { 2 } else { 1 }),
+    }
+}
+
+impl Action {
+    /// Whether processes that MPI has started share the work; the others leave it to the first of them.
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Paper(_))
     }
 }
 

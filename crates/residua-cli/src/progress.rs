@@ -8,7 +8,7 @@ use residua::evaluate::Evaluation;
 use residua::train::{Observer, Progress};
 
 use crate::interrupt;
-use crate::output::tell;
+use crate::output::{is_silent, tell, tell_of_rank};
 use crate::waiting::Waiting;
 
 /// Draws a progress bar where a terminal can show one, and writes plain lines elsewhere; stops the run on request.
@@ -23,7 +23,7 @@ const LINE_EVERY: Duration = Duration::from_secs(20);
 
 impl Terminal {
     pub(crate) fn new(done: u64, iterations: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (!is_silent() && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(iterations), ProgressDrawTarget::stderr_with_hz(4));
             // What a narrow terminal has no room for is cut off, so that no line wraps.
             let style = "{bar:8} {pos}/{len}  {eta} left  {wide_msg}";
@@ -110,7 +110,11 @@ impl Observer for Terminal {
     }
 
     fn skipped(&mut self, reason: &str) {
-        self.line(&format!("skipped: {reason}"));
+        match is_silent() {
+            // What one process has read none of the others has.
+            true => tell_of_rank(format_args!("skipped: {reason}")),
+            false => self.line(&format!("skipped: {reason}")),
+        }
     }
 
     fn wants_to_stop(&mut self) -> bool {

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
+use residua::cluster::Cluster;
 use residua::data::Source;
 use residua::infer::StoredWeights;
 use residua::infer::choice::{Choice, Choices};
@@ -22,6 +23,7 @@ use serde_json::json;
 use self::fine_tuning::FineTuningArguments;
 use self::loss::LossArguments;
 use self::schedule::ScheduleArguments;
+use crate::cluster;
 use crate::interrupt::{Interruptible, stopped};
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::names::path_in_json;
@@ -97,6 +99,10 @@ pub(crate) struct Arguments {
     /// Threads that make batches ahead of the step; the batches do not depend on it.
     #[arg(long, default_value = "1", value_name = "N", value_parser = threads, help_heading = "Machine")]
     workers: NonZeroUsize,
+    /// Under MPI, normalise with the statistics of the whole batch, as one process does, instead of each process with those of its own
+    /// images. Slower: processes wait for each other in every normalisation, and operations are not fused.
+    #[arg(long, help_heading = "Machine")]
+    sync_batch_norm: bool,
 }
 
 #[derive(Debug, Args)]
@@ -156,24 +162,28 @@ struct IntervalArguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let cluster = cluster::join()?;
     // Before anything is computed: a pool of threads is made once.
-    arguments.machine.start_threads()?;
+    arguments.machine.start_threads_of(&cluster)?;
     let weights = arguments.fine_tuning.open()?;
-    let recipe = arguments.recipe(weights.as_ref())?;
+    let recipe = arguments.recipe(weights.as_ref(), &cluster)?;
     // Before anything is read: what another process has is none of this one's business.
     let place = match (&arguments.resume, &arguments.out) {
-        (Some(folder), _) => RunFolder::reopen(folder)?,
-        (None, Some(folder)) => RunFolder::claim(folder)?,
-        (None, None) => free_folder(&recipe)?,
+        _ if !cluster.is_first() => None,
+        (Some(folder), _) => Some(RunFolder::reopen(folder)?),
+        (None, Some(folder)) => Some(RunFolder::claim(folder)?),
+        (None, None) => Some(free_folder(&recipe)?),
     };
     let resumable = arguments.resume.as_deref().map(Interruptible::resumable);
-    let folder = place.path().to_owned();
+    let folder = place.as_ref().map_or(Path::new(""), RunFolder::path).to_owned();
     let reading = Waiting::for_work(format!("reading {}", recipe.data.source));
     let trainer = arguments.trainer(recipe)?;
-    let machine = Machine::on(arguments.machine.open_device()?)
+    let machine = Machine::on(arguments.machine.open_device_of(&cluster)?)
         .with_engine(arguments.machine.engine)
         .with_memory(arguments.memory.memory)
         .with_workers(arguments.workers)
+        .with_cluster(cluster.clone())
+        .with_shared_statistics(arguments.sync_batch_norm)
         .with_events(!arguments.no_tensorboard);
     let trainer = trainer.with_machine(machine);
     let run = match arguments.resume {
@@ -195,11 +205,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let begun = if done > 0 { format!("resumed at iteration {done}") } else { "begun".to_owned() };
     let memory = memory_in_words(run.memory());
     tell(format_args!(
-        "{}: {model} on {source}, {}{memory}, {begun}",
+        "{}: {model} on {source}, {}{memory}{}, {begun}",
         folder.display(),
-        counted(iterations, "iteration", "iterations")
+        counted(iterations, "iteration", "iterations"),
+        cluster::in_words(&cluster),
     ));
-    let watch = match run.recipe().intervals.watch.and_then(NonZeroU64::new) {
+    let watch = match run.recipe().intervals.watch.and_then(NonZeroU64::new).filter(|_| cluster.is_first()) {
         Some(every) => run.first_images(BATCH)?.map(|batch| Watch { every, batch, seed: run.recipe().seed }),
         None => None,
     };
@@ -256,9 +267,14 @@ fn report(ending: &Ending, has_validation: bool, folder: &Path, as_json: bool) -
 impl Arguments {
     /// The recipe meant, as far as it says which network learns from which images: that of the run to resume, or the one to start from,
     /// refined by the options. Where no recipe is named, weights to begin from say which network it is.
-    fn recipe(&self, weights: Option<&StoredWeights>) -> anyhow::Result<Recipe> {
+    fn recipe(&self, weights: Option<&StoredWeights>, cluster: &Cluster) -> anyhow::Result<Recipe> {
         let mut recipe = match (&self.resume, &self.recipe) {
-            (Some(folder), _) => saved_recipe(folder)?,
+            (Some(folder), _) => {
+                // The run's folder is rank 0's.
+                let text =
+                    cluster.from_first(|| Ok::<_, RunError>(saved_recipe(folder)?.to_toml().into_bytes()))?;
+                Recipe::parse(&String::from_utf8_lossy(&text), folder)?
+            }
             (None, Some(choice)) => choice.read()?,
             (None, None) => RecipeChoice::usual(self.data.data.as_ref()),
         };
@@ -394,8 +410,12 @@ fn free_folder(recipe: &Recipe) -> Result<RunFolder, RunError> {
 }
 
 /// Goes on with a run; options that may not change are an error of whoever gave them.
-fn resume(trainer: Trainer, folder: RunFolder) -> anyhow::Result<Run> {
-    trainer.resume_in(folder).map_err(|error| match error {
+fn resume(trainer: Trainer, folder: Option<RunFolder>) -> anyhow::Result<Run> {
+    let run = match folder {
+        Some(folder) => trainer.resume_in(folder),
+        None => trainer.join_resumed(),
+    };
+    run.map_err(|error| match error {
         RunError::Resume(error) => UsageError::from(error).into(),
         error => impossible_run(error),
     })

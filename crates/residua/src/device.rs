@@ -22,13 +22,13 @@ pub enum DeviceChoice {
     /// The processor, by Burn's backend Flex.
     #[default]
     Cpu,
-    /// An NVIDIA GPU by its index (Cargo feature `cuda`).
-    Cuda(usize),
-    /// A device that Vulkan lists, by its index; shaders are compiled to SPIR-V (Cargo feature `vulkan`).
-    Vulkan(usize),
-    /// A device of the system's graphics interface (Metal, DirectX, Vulkan), by its index; shaders go through WGSL
+    /// An NVIDIA GPU by its index, or the first (Cargo feature `cuda`).
+    Cuda(Option<usize>),
+    /// A device that Vulkan lists, by its index, or the first; shaders are compiled to SPIR-V (Cargo feature `vulkan`).
+    Vulkan(Option<usize>),
+    /// A device of the system's graphics interface (Metal, DirectX, Vulkan), by its index, or the first; shaders go through WGSL
     /// (Cargo feature `wgpu`).
-    Wgpu(usize),
+    Wgpu(Option<usize>),
 }
 
 /// A device that could not be had.
@@ -101,6 +101,17 @@ impl DeviceChoice {
         }
     }
 
+    /// The same for one of several processes on a host: where no index is given, the device of the process's own number there.
+    pub fn of_process(self, number: usize) -> Self {
+        let index = |given: Option<usize>| given.or(Some(number));
+        match self {
+            Self::Cpu => Self::Cpu,
+            Self::Cuda(given) => Self::Cuda(index(given)),
+            Self::Vulkan(given) => Self::Vulkan(index(given)),
+            Self::Wgpu(given) => Self::Wgpu(index(given)),
+        }
+    }
+
     /// Checks what the environment says of computing on this device.
     ///
     /// # Errors
@@ -117,15 +128,15 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Box::new(Device::flex)),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Box::new(move || Device::cuda(index))),
+            Self::Cuda(index) => Ok(Box::new(move || Device::cuda(index.unwrap_or(0)))),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotBuilt { feature: "cuda" }),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan(index) => Ok(Box::new(move || Device::vulkan(kind(index)))),
+            Self::Vulkan(index) => Ok(Box::new(move || Device::vulkan(kind(index.unwrap_or(0))))),
             #[cfg(not(feature = "vulkan"))]
             Self::Vulkan(_) => Err(DeviceError::NotBuilt { feature: "vulkan" }),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(index) => Ok(Box::new(move || Device::wgpu(kind(index)))),
+            Self::Wgpu(index) => Ok(Box::new(move || Device::wgpu(kind(index.unwrap_or(0))))),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu(_) => Err(DeviceError::NotBuilt { feature: "wgpu" }),
         }
@@ -176,11 +187,15 @@ fn first_line(payload: &(dyn std::any::Any + Send)) -> String {
 
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => formatter.write_str("cpu"),
-            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
-            Self::Vulkan(index) => write!(formatter, "vulkan:{index}"),
-            Self::Wgpu(index) => write!(formatter, "wgpu:{index}"),
+        let (kind, index) = match self {
+            Self::Cpu => ("cpu", &None),
+            Self::Cuda(index) => ("cuda", index),
+            Self::Vulkan(index) => ("vulkan", index),
+            Self::Wgpu(index) => ("wgpu", index),
+        };
+        match index {
+            None => formatter.write_str(kind),
+            Some(index) => write!(formatter, "{kind}:{index}"),
         }
     }
 }
@@ -188,7 +203,10 @@ impl fmt::Display for DeviceChoice {
 impl Choices for DeviceChoice {
     const CHOICES: &'static [Choice] = &[
         Choice::new("cpu", "the processor"),
-        Choice::new("cuda[:N]", "the NVIDIA GPU of index N, in a build with the Cargo feature `cuda`"),
+        Choice::new(
+            "cuda[:N]",
+            "the NVIDIA GPU of index N (default: the first; under MPI, of the process's number on its host), in a build with the Cargo feature `cuda`",
+        ),
         Choice::new("vulkan[:N]", "a device that Vulkan lists, in a build with the feature `vulkan`"),
         Choice::new("wgpu[:N]", "a device of Metal, DirectX or Vulkan, in a build with the feature `wgpu`"),
     ];
@@ -200,8 +218,8 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, index) = text.split_once(':').map_or((text, None), |(kind, index)| (kind, Some(index)));
         let parse = |kind: &'static str| match index {
-            None => Ok(0),
-            Some(index) => index.parse().map_err(|_| DeviceError::Index {
+            None => Ok(None),
+            Some(index) => index.parse().map(Some).map_err(|_| DeviceError::Index {
                 given: text.to_owned(),
                 kind,
                 index: index.to_owned(),
@@ -226,10 +244,12 @@ mod tests {
     #[test]
     fn devices_are_read_and_written() {
         for (text, written) in
-            [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:3", "cuda:3"), ("vulkan", "vulkan:0")]
+            [("cpu", "cpu"), ("cuda", "cuda"), ("cuda:3", "cuda:3"), ("vulkan:0", "vulkan:0")]
         {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), written);
         }
+        let of_process = |text: &str| text.parse::<DeviceChoice>().unwrap().of_process(2).to_string();
+        assert_eq!(["cpu", "cuda", "wgpu:0"].map(of_process), ["cpu", "cuda:2", "wgpu:0"]);
         assert!("cdua".parse::<DeviceChoice>().unwrap_err().to_string().contains("did you mean 'cuda'?"));
         assert!("cuda:x".parse::<DeviceChoice>().unwrap_err().to_string().contains("write cuda or cuda:N"));
         assert!("cpu:1".parse::<DeviceChoice>().is_err());
@@ -244,7 +264,7 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_device_that_the_build_lacks_is_an_error() {
-        let error = DeviceChoice::Cuda(0).open().unwrap_err().to_string();
+        let error = DeviceChoice::Cuda(None).open().unwrap_err().to_string();
         assert!(error.contains("no cuda support, which is the Cargo feature `cuda`"), "{error}");
     }
 }

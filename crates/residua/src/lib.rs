@@ -11,6 +11,7 @@
 //! - [`explain`]: which pixels decided;
 //! - [`evaluate`]: what trained networks say of images;
 //! - [`export`]: trained networks for other programs;
+//! - [`cluster`]: several processes that work together;
 //! - [`run`]: a run on disk: recipe, checkpoints, metrics;
 //! - [`data`]: images, from files to mini-batches;
 //! - [`nn`]: the networks as Burn modules;
@@ -20,10 +21,11 @@
 //!
 //! # Features
 //!
-//! All are on by default; what is off is not compiled.
+//! Most are on by default; what is off is not compiled.
 //!
 //! | feature | what it brings |
 //! |---|---|
+//! | `mpi`, not by default | several processes that train one network, on one machine or several: [`cluster`]; wants an MPI library |
 //! | `download` | fetching CIFAR-10 and CIFAR-100, and the folder where they lie then |
 //! | `onnx` | trained networks as ONNX files: `export::onnx` |
 //! | `reports` | curves, pictures and HTML pages of runs and studies: [`plot`], and the `page`s of [`report`] and [`study`] |
@@ -33,6 +35,7 @@
 //! the [`Classifier`](infer::Classifier).
 
 pub mod bench;
+pub mod cluster;
 pub mod data;
 pub mod device;
 pub mod evaluate;

@@ -15,6 +15,7 @@ use residua::study::paper::{
 use residua::train::{Ending, Machine, Trainer};
 
 use super::{Chosen, ResultArguments, experiments};
+use crate::cluster;
 use crate::interrupt::{Interruptible, is_asked_to_stop, stopped};
 use crate::machine::{MachineArguments, MemoryArguments, memory_in_words};
 use crate::output::{print, tell};
@@ -59,24 +60,33 @@ struct Task {
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { results, machine, memory, workers, .. } = &arguments;
+    let cluster = cluster::join()?;
     let experiments = experiments(&arguments.experiments);
     let rows = chosen(&experiments, &arguments.row)?;
     let tasks = arguments.tasks(&rows)?;
-    results.read(&experiments)?;
-    machine.start_threads()?;
-    let machine = Machine::on(machine.open_device()?)
+    if cluster.is_first() {
+        results.read(&experiments)?;
+    }
+    machine.start_threads_of(&cluster)?;
+    let machine = Machine::on(machine.open_device_of(&cluster)?)
         .with_engine(machine.engine)
         .with_memory(memory.memory)
-        .with_workers(*workers);
+        .with_workers(*workers)
+        .with_cluster(cluster.clone());
     let mut is_stopped = false;
     for (number, task) in tasks.iter().enumerate() {
         let ends = task.run(&machine, number + 1, tasks.len())?;
-        results.write(&results.read(&experiments)?)?;
+        if cluster.is_first() {
+            results.write(&results.read(&experiments)?)?;
+        }
         is_stopped = ends == Ends::Stopped;
         if is_stopped {
             tell(STOPPED);
             break;
         }
+    }
+    if !cluster.is_first() {
+        return Ok(if is_stopped { stopped() } else { ExitCode::SUCCESS });
     }
     let reproductions = results.read(&experiments)?;
     let pages = results.write(&reproductions)?;
@@ -132,6 +142,24 @@ impl Arguments {
     }
 }
 
+/// What is to be done next about a run.
+#[derive(Clone, Copy)]
+enum Next {
+    Begin,
+    GoOn,
+    /// The last test.
+    Test,
+    Nothing,
+    /// Another process is at it.
+    Leave,
+    /// Everything is to stop.
+    Stop,
+}
+
+impl Next {
+    const ALL: [Self; 6] = [Self::Begin, Self::GoOn, Self::Test, Self::Nothing, Self::Leave, Self::Stop];
+}
+
 #[derive(PartialEq)]
 enum Ends {
     Over,
@@ -141,26 +169,25 @@ enum Ends {
 impl Task {
     fn run(&self, machine: &Machine, number: usize, of: usize) -> anyhow::Result<Ends> {
         let Self { plan, folder, .. } = self;
-        if is_asked_to_stop() {
-            return Ok(Ends::Stopped);
-        }
+        let cluster = &machine.cluster;
         let name = &plan.name;
         let trainer = Trainer::new(plan.recipe.clone()).with_machine(machine.clone());
         let reading = Waiting::for_work(format!("reading {}", plan.recipe.data.source));
-        let run = match plan.read_run(folder)?.map(|run| run.state) {
-            None => trainer.start(folder).map_err(impossible_run)?,
-            Some(RunState::Running) => {
+        // The folders are rank 0's.
+        let next = cluster.from_first(|| Ok::<_, anyhow::Error>(vec![self.next()? as u8]))?;
+        let run = match Next::ALL.into_iter().find(|known| next == [*known as u8]) {
+            Some(Next::Begin) => trainer.start(folder).map_err(impossible_run)?,
+            Some(Next::GoOn) => trainer.resume(folder).map_err(impossible_run)?,
+            Some(Next::Leave) => {
                 tell(format_args!("{number}/{of} {name}: another process is at it"));
                 return Ok(Ends::Over);
             }
-            Some(RunState::Finished) => {
+            Some(Next::Test) => {
                 self.test(machine)?;
                 return Ok(Ends::Over);
             }
-            Some(RunState::Failed(failure)) if failure.is_divergence => return Ok(Ends::Over),
-            Some(RunState::Failed(_) | RunState::Stopped) => {
-                trainer.resume(folder).map_err(impossible_run)?
-            }
+            Some(Next::Nothing) => return Ok(Ends::Over),
+            Some(Next::Stop) | None => return Ok(Ends::Stopped),
         };
         drop(reading);
         let interruptible = Interruptible::run(run.saver(), |_| tell(STOPPED));
@@ -181,7 +208,7 @@ impl Task {
         match interruptible.ended(ending) {
             Ok(Ending { is_finished: false, .. }) => return Ok(Ends::Stopped),
             // The test that is left is done when the same command goes on.
-            Ok(_) if is_asked_to_stop() => return Ok(Ends::Stopped),
+            Ok(_) if is_asked_to_stop() && cluster.is_alone() => return Ok(Ends::Stopped),
             Ok(_) => self.test(machine)?,
             // What the paper calls "fail" is a result.
             Err(error @ RunError::Diverged { .. }) => {
@@ -192,9 +219,23 @@ impl Task {
         Ok(Ends::Over)
     }
 
-    /// The last test of networks that are tested on other crops than during training.
+    /// What is to be done next about the run.
+    fn next(&self) -> anyhow::Result<Next> {
+        if is_asked_to_stop() {
+            return Ok(Next::Stop);
+        }
+        Ok(match self.plan.read_run(&self.folder)?.map(|run| run.state) {
+            None => Next::Begin,
+            Some(RunState::Running) => Next::Leave,
+            Some(RunState::Finished) => Next::Test,
+            Some(RunState::Failed(failure)) if failure.is_divergence => Next::Nothing,
+            Some(RunState::Failed(_) | RunState::Stopped) => Next::GoOn,
+        })
+    }
+
+    /// The last test of networks that are tested on other crops than during training; of several processes the first does it.
     fn test(&self, machine: &Machine) -> anyhow::Result<()> {
-        let Some(view) = self.trial.view else { return Ok(()) };
+        let Some(view) = self.trial.view.filter(|_| machine.cluster.is_first()) else { return Ok(()) };
         let batch = NonZeroUsize::new(self.plan.recipe.optimiser.batch / 4).unwrap_or(NonZeroUsize::MIN);
         let result = test_by_view(&self.folder, view, &machine.device, machine.engine, batch)?;
         tell(format_args!(

@@ -57,22 +57,27 @@ impl FineTuningArguments {
         Ok(Some(weights))
     }
 
-    /// Begins a run, from weights if there are any.
+    /// Begins a run, from weights if there are any; without a folder, one that another process has the folder of.
     pub(super) fn begin(
         &self,
         trainer: Trainer,
         weights: Option<StoredWeights>,
-        folder: RunFolder,
+        folder: Option<RunFolder>,
     ) -> anyhow::Result<Run> {
+        let frozen = trainer.recipe().fine_tuning.frozen.clone();
+        let start = |weights| match folder {
+            Some(folder) => trainer.start_in(folder, weights),
+            None => trainer.join_started(weights),
+        };
         let (Some(path), Some(weights)) = (&self.init, weights) else {
-            if !trainer.recipe().fine_tuning.frozen.is_empty() {
+            if !frozen.is_empty() {
                 tell("warning: what is frozen stays at random weights; --init begins from trained ones");
             }
-            return trainer.start_in(folder, None).map_err(impossible_run);
+            return start(None).map_err(impossible_run);
         };
         let weights = InitialWeights::from(weights);
         let weights = if self.new_head { weights.with_new_classifier() } else { weights };
-        let run = trainer.start_in(folder, Some(weights)).map_err(|error| match error {
+        let run = start(Some(weights)).map_err(|error| match error {
             // Weights of another network are an error of the file that they came from.
             RunError::Network(error @ (NetworkError::Weights(_) | NetworkError::Value { .. })) => {
                 StoredWeights::refused(path, error).into()

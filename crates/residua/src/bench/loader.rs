@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use crate::data::normalisation_of;
+use crate::data::{Share, normalisation_of};
 use crate::run::{Recipe, RunError};
 use crate::train::RunImages;
 
@@ -20,7 +20,7 @@ pub fn measure_loader(
     recipe.validate()?;
     let images = RunImages::load(recipe)?;
     let normalisation = normalisation_of(recipe.data.normalisation, images.training())?;
-    let mut loader = images.loader(recipe, normalisation, workers, 0)?;
+    let mut loader = images.loader(recipe, normalisation, workers, 0, Share::default())?;
     // Until every worker has filled its queue, batches come faster than they are made.
     for _ in 0..3 * workers.get() {
         loader.next_batch()?;

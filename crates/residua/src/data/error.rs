@@ -265,6 +265,15 @@ pub enum DataError {
         reason: io::Error,
     },
 
+    /// Batches that cannot be divided.
+    #[error("batches of {batch} images have no {parts} equal parts; take a multiple of {parts}")]
+    Share {
+        /// Images of a batch.
+        batch: usize,
+        /// The number of parts.
+        parts: usize,
+    },
+
     /// A loader's worker thread panicked.
     #[error("a data-loading thread stopped: {message}; this is a bug in Residua, please report it")]
     WorkerStopped {

@@ -363,6 +363,7 @@ mod tests {
             augmentation,
             workers: NonZeroUsize::new(workers).unwrap(),
             start: 0,
+            share: Default::default(),
             mixing: Default::default(),
             small_crops: None,
         }

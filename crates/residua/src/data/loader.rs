@@ -14,6 +14,7 @@ use super::{
     prefetch::Prefetch,
     random_stream::{Purpose, random_stream},
     sampling::Sampling,
+    share::Share,
 };
 
 /// How a [`Loader`] makes batches.
@@ -45,6 +46,8 @@ pub struct LoaderConfig {
     pub workers: NonZeroUsize,
     /// Samples of the stream to skip: those drawn before training was interrupted.
     pub start: u64,
+    /// The part of each batch that is made.
+    pub share: Share,
 }
 
 /// The first samples of a stream, as small crops.
@@ -70,6 +73,7 @@ impl LoaderConfig {
             small_crops: None,
             workers: NonZeroUsize::MIN,
             start: 0,
+            share: Share::default(),
         }
     }
 
@@ -87,6 +91,11 @@ impl LoaderConfig {
     pub fn from_sample(self, start: u64) -> Self {
         Self { start, ..self }
     }
+
+    /// The same, of each batch this part alone.
+    pub fn with_share(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
 }
 
 /// An endless stream of mini-batches over freshly shuffled epochs (paper, section 5).
@@ -99,6 +108,8 @@ impl LoaderConfig {
 #[derive(Debug)]
 pub struct Loader {
     batches: Prefetch<Result<Batch, DataError>>,
+    /// Images of a whole batch.
+    batch_size: u64,
     position: u64,
 }
 
@@ -108,15 +119,20 @@ impl Loader {
     /// # Errors
     ///
     /// [`DataError::Normalisation`] where the normalisation does not fit the images, [`DataError::Augmentation`] where they cannot be
-    /// varied like this, [`DataError::WorkerNotStarted`] where no thread can be had.
+    /// varied like this, [`DataError::Share`] where batches have no such parts, [`DataError::WorkerNotStarted`] where no thread can be had.
     pub fn open(
         images: Arc<Images>,
         normalisation: Normalisation,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
         let (position, workers) = (config.start, config.workers);
+        let (batch, parts) = (config.batch_size.get(), config.share.parts());
+        if !batch.is_multiple_of(parts) {
+            return Err(DataError::Share { batch, parts });
+        }
         let mut sampler = Sampler::new(images, normalisation, config)?;
-        Ok(Self { batches: Prefetch::start(workers, move |number| sampler.batch(number))?, position })
+        let batches = Prefetch::start(workers, move |number| sampler.batch(number))?;
+        Ok(Self { batches, batch_size: batch as u64, position })
     }
 
     /// The next batch, waiting for it if need be.
@@ -126,11 +142,11 @@ impl Loader {
     /// [`DataError::TooManyUnreadable`] where too many files are, [`DataError::WorkerStopped`] where a worker panicked.
     pub fn next_batch(&mut self) -> Result<Batch, DataError> {
         let batch = self.batches.next()??;
-        self.position += batch.len() as u64;
+        self.position += self.batch_size;
         Ok(batch)
     }
 
-    /// Samples drawn so far, those before the start included: where a loader would have to start to go on
+    /// Samples drawn so far, those before the start and of other parts included: where a loader would have to start to go on
     /// from here.
     pub fn position(&self) -> u64 {
         self.position
@@ -165,11 +181,14 @@ impl Sampler {
     }
 
     fn batch(&mut self, number: u64) -> Result<Batch, DataError> {
-        let batch_size = self.config.batch_size.get();
-        let first_sample = self.config.start + number * batch_size as u64;
-        let [height, width] = self.size_at(first_sample);
+        let LoaderConfig { batch_size, share, start, .. } = self.config;
+        let batch_size = batch_size.get();
+        let begin = start + number * batch_size as u64;
+        let [height, width] = self.size_at(begin);
+        let (count, first_sample) =
+            (share.len_of(batch_size), begin + share.images_before(batch_size) as u64);
         let size = height * width * Dataset::CHANNELS;
-        let (mut images, mut labels) = (vec![0.0; batch_size * size], Vec::with_capacity(batch_size));
+        let (mut images, mut labels) = (vec![0.0; count * size], Vec::with_capacity(count));
         for (sample, out) in (first_sample..).zip(images.chunks_exact_mut(size)) {
             let index = self.index_of(sample);
             let index = self.draw(index, sample, [height, width], out)?;
@@ -297,6 +316,7 @@ mod tests {
             small_crops: None,
             workers: NonZeroUsize::MIN,
             start: 0,
+            share: Share::default(),
         }
     }
 
@@ -349,6 +369,27 @@ mod tests {
             let (labels, images) = samples(LoaderConfig { start, workers, ..config(batch_size) }, 2);
             prop_assert_eq!(&labels, &all_labels[start as usize..]);
             prop_assert_eq!(&images, &all_images[12 * start as usize..]);
+        }
+
+        #[test]
+        fn the_parts_of_a_batch_are_the_batch(
+            images in 2..12usize, part in 1..6usize, parts in 1..5usize, start in 0..30u64, is_mixed: bool, is_small: bool,
+        ) {
+            let dataset = dataset(images);
+            let mut config = config(part * parts).from_sample(start);
+            config.mixing.mixup = is_mixed.then_some(0.8);
+            // Whole batches are small, not parts of one.
+            config.small_crops = is_small.then_some(SmallSamples { count: start + 1, size: 1 });
+            let batches = |share| take(&mut open(&dataset, config.clone().with_share(share)), 3);
+            let whole = batches(Share::default());
+            let parts: Vec<_> = (0..parts).map(|place| batches(Share::new(place, parts).unwrap())).collect();
+            for (number, whole) in whole.iter().enumerate() {
+                let of_batch = || parts.iter().map(|batches| &batches[number]);
+                prop_assert_eq!(&of_batch().flat_map(|batch| batch.labels.clone()).collect::<Vec<_>>(), &whole.labels);
+                prop_assert_eq!(&of_batch().flat_map(|batch| batch.images.clone()).collect::<Vec<_>>(), &whole.images);
+                prop_assert_eq!(&of_batch().flat_map(|batch| batch.mixtures.clone()).collect::<Vec<_>>(), &whole.mixtures);
+                prop_assert!(of_batch().all(|batch| batch.height == whole.height));
+            }
         }
 
         #[test]

@@ -17,6 +17,7 @@ mod trained;
 pub use calibration::{Calibration, CalibrationBin};
 pub use confusions::Confusions;
 pub use evaluation::{Evaluation, evaluate, evaluate_classifier};
+pub(crate) use evaluation::{Score, scores};
 pub use host::{images, to_host};
 pub use measures::{ClassMeasures, Measures};
 pub use network::TrainedNetwork;

@@ -1,6 +1,7 @@
 //! Test images, each shown to a network once.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use residua_infer::view::CHANNELS;
 use residua_infer::{Classifier, Temperature};
@@ -58,12 +59,13 @@ pub fn score_by_classifier<E: From<RunError>>(
         classifier.logits(&batch.images, &mut logits);
         Ok(logits)
     };
-    score_by(test_set, normalisation, options, classes, logits_of, scored)
+    score_by(test_set, 0..test_set.len(), normalisation, options, classes, logits_of, scored)
 }
 
-/// As [`score_by_classifier`], by whatever finds the logits `[image, crop, class]` of a batch.
+/// As [`score_by_classifier`], of some of the images, by whatever finds the logits `[image, crop, class]` of a batch.
 pub(super) fn score_by<E: From<RunError>>(
     test_set: &Images,
+    part: Range<usize>,
     normalisation: &Normalisation,
     options: &TestOptions,
     classes: usize,
@@ -71,7 +73,7 @@ pub(super) fn score_by<E: From<RunError>>(
     mut scored: impl FnMut(Scored<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     normalisation.check(test_set.height(), test_set.width()).map_err(|error| data(error.into()))?;
-    let all: Vec<usize> = (0..test_set.len()).collect();
+    let all: Vec<usize> = part.collect();
     for chosen in all.chunks(options.batch_size.get()) {
         let NumberedBatch { batch, numbers } =
             evaluation_batch(test_set, normalisation, chosen).map_err(data)?;
@@ -141,7 +143,7 @@ mod tests {
             let crops = batch.images.chunks_exact(6);
             Ok(crops.flat_map(|crop| [0., crop[..3].iter().sum()]).collect())
         };
-        score_by::<RunError>(&images(), &PLAIN, options, 2, logits_of, |scored| {
+        score_by::<RunError>(&images(), 0..3, &PLAIN, options, 2, logits_of, |scored| {
             scores.push((scored.image, scored.label, scored.probabilities().try_into().unwrap()));
             Ok(())
         })

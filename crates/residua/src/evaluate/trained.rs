@@ -96,7 +96,7 @@ impl Trained {
         let WeightsInfo { network, normalisation, .. } = &self.info;
         let device = self.network.device();
         let logits_of = |batch: &_| Ok(to_host(self.network.logits(host::images(batch, &device), engine)?));
-        score_by(test_set, normalisation, options, network.classes(), logits_of, scored)
+        score_by(test_set, 0..test_set.len(), normalisation, options, network.classes(), logits_of, scored)
     }
 
     /// Pictures as the network takes them, `[picture, 3, height, width]`. Each is `[height, width, 3]` bytes of the size in `info`.

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::initialise::Initialiser;
-use super::pass::Pass;
+use super::pass::{Pass, Statistics};
 use crate::ops::{
     self, Addition, Engine, MomentsSource, Normalise, RunningStatisticsOptions, Seam, UnitNorm,
 };
@@ -143,11 +143,14 @@ impl BatchNorm {
         }
         let [batch, height, width, _] = x.values.dims();
         let groups = self.groups(batch);
-        let moments = match &x.moments {
-            Some(moments) => moments.clone(),
-            None => ops::moments(pass.engine(), x.clone().widened().values, groups),
+        let (moments, ranks) = match (&x.moments, pass.statistics()) {
+            (Some(moments), _) => (moments.clone(), 1),
+            (None, Statistics::Own) => (ops::moments(pass.engine(), x.clone().widened().values, groups), 1),
+            (None, Statistics::Shared(cluster)) => {
+                (ops::moments_over_ranks(x.clone().widened().values, cluster), cluster.ranks())
+            }
         };
-        self.note(&moments, batch / groups * height * width, pass);
+        self.note(&moments, ranks * batch / groups * height * width, pass);
         Normalise { moments, source: MomentsSource::Batch, gamma, beta }
     }
 

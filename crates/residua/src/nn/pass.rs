@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::memory::Memory;
+use crate::cluster::Cluster;
 use crate::ops::Engine;
 use residua_infer::Precision;
 
@@ -38,6 +39,7 @@ pub struct Pass {
     dropout: Option<f64>,
     /// The probability that a value between the convolutions of a unit is dropped.
     unit_dropout: Option<f64>,
+    statistics: Statistics,
     units_passed: u64,
     /// Units of the network that runs.
     pub(super) units: u64,
@@ -60,6 +62,15 @@ pub struct UnitTrace {
     pub residual: Tensor<4>,
     /// `x_{l+1}`, the unit's output.
     pub output: Tensor<4>,
+}
+
+/// Whose images a training pass normalises with.
+#[derive(Debug, Clone)]
+pub(super) enum Statistics {
+    /// Its own.
+    Own,
+    /// Those of all ranks together.
+    Shared(Cluster),
 }
 
 /// What becomes of a unit's branch in a pass.
@@ -90,6 +101,7 @@ impl Pass {
             stochastic_depth: None,
             dropout: None,
             unit_dropout: None,
+            statistics: Statistics::Own,
             units_passed: 0,
             units: 0,
             traces: None,
@@ -164,6 +176,12 @@ impl Pass {
         Self { unit_dropout: Some(probability).filter(|probability| *probability > 0.), ..self }
     }
 
+    /// Normalises with the statistics of all ranks' images, of which each rank has as many, instead of its own; all ranks pass at once.
+    /// The engine is [`Engine::Composed`] then, and the network's statistics are not of groups.
+    pub fn with_shared_statistics(self, cluster: Cluster) -> Self {
+        Self { engine: Engine::Composed, statistics: Statistics::Shared(cluster), ..self }
+    }
+
     /// Keeps a [`UnitTrace`] of every unit, those without a branch left out; the branch and the addition then run apart.
     pub fn with_traces(self) -> Self {
         Self { traces: Some(Vec::new()), ..self }
@@ -187,6 +205,10 @@ impl Pass {
     /// The traces of the units passed, if they are kept.
     pub fn traces(&self) -> &[UnitTrace] {
         self.traces.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     pub(super) fn keeps_traces(&self) -> bool {

@@ -16,6 +16,7 @@ use super::unit::{
     RestGradients, Seams, Skip, UnitMaps, UnitOptions, UnitOutput,
 };
 use super::{ConvolveOptions, MergeOptions, PoolOptions, RunningStatisticsOptions};
+use crate::cluster::Cluster;
 
 impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, C> {
     fn moments(x: FloatTensor<Self>, groups: usize) -> FloatTensor<Self> {
@@ -90,6 +91,15 @@ impl<B: ResidualBackend, C: CheckpointStrategy> ResidualBackend for Autodiff<B, 
         match Pool.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((x, norm, options), output),
             OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn sum_over_ranks(x: FloatTensor<Self>, cluster: Cluster) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let sum = B::sum_over_ranks(x, cluster.clone());
+        match SumOverRanks.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(cluster, sum),
+            OpsKind::UnTracked(prep) => prep.finish(sum),
         }
     }
 
@@ -224,6 +234,19 @@ impl<B: ResidualBackend> Backward<B, 3> for Pool {
             [Some(result.x), gamma, beta],
             gradients,
         );
+    }
+}
+
+#[derive(Debug)]
+struct SumOverRanks;
+
+impl<B: ResidualBackend> Backward<B, 1> for SumOverRanks {
+    type State = Cluster;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        // What a rank gives is in the sum of each.
+        let gradient = B::sum_over_ranks(gradients.consume::<B>(&ops.node), ops.state);
+        register::<B, 1>(ops.parents.map(|parent| parent.map(|node| node.id)), [Some(gradient)], gradients);
     }
 }
 

@@ -4,8 +4,10 @@
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
-use burn::tensor::{DType, FloatDType, Shape, Slice};
+use burn::tensor::{DType, FloatDType, Shape, Slice, TensorData};
+use burn_std::reader::try_read_sync;
 
+use super::extension::ResidualBackend;
 use super::operands::{
     Addend, ConvolveGradients, Convolved, GateGradients, MergeGradients, Norm, NormGradients, Optional,
     PoolGradients, RunningStatistics, Stepped,
@@ -14,6 +16,7 @@ use super::{
     ConvolveOptions, EPSILON, MergeOptions, MomentsSource, PoolOptions, Pooling, RunningStatisticsOptions,
     SgdOptions,
 };
+use crate::cluster::{Cluster, Pending};
 
 /// Two passes over the centred map: the mean is corrected by the mean of what is left, and the variance by its
 /// square, so that a mean of 1000 deviations costs no digits.
@@ -25,6 +28,30 @@ pub(super) fn moments<B: Backend>(x: FloatTensor<B>, groups: usize) -> FloatTens
     let square = B::float_mean_dim(B::float_mul(centred.clone(), centred), 1);
     let variance = B::float_sub(square, B::float_mul(rest.clone(), rest.clone()));
     B::float_cat(vec![B::float_add(mean, rest), variance], 1)
+}
+
+/// The moments of a batch of which each rank has a part of the same size, `[1, 2, channels]`: the same two passes.
+pub(super) fn moments_over_ranks<B: ResidualBackend>(x: FloatTensor<B>, cluster: &Cluster) -> FloatTensor<B> {
+    let x = grouped::<B>(x, 1);
+    let mean_of_all = |x: FloatTensor<B>| {
+        let sum = B::sum_over_ranks(B::float_mean_dim(x, 1), cluster.clone());
+        B::float_mul_scalar(sum, (1. / cluster.ranks() as f64).into())
+    };
+    let mean = mean_of_all(x.clone());
+    let centred = B::float_sub(x, mean.clone());
+    let rest = mean_of_all(centred.clone());
+    let square = mean_of_all(B::float_mul(centred.clone(), centred));
+    let variance = B::float_sub(square, B::float_mul(rest.clone(), rest.clone()));
+    B::float_cat(vec![B::float_add(mean, rest), variance], 1)
+}
+
+pub(super) fn sum_over_ranks<B: Backend>(x: FloatTensor<B>, cluster: &Cluster) -> FloatTensor<B> {
+    let (shape, device) = (x.shape(), x.device());
+    let Some(Ok(own)) = try_read_sync(B::float_into_data(x.clone())) else { return x };
+    let Ok(values) = own.convert::<f32>().try_into_vec::<f32>() else { return x };
+    // Where the others are gone, the exchange at the end of the step says so.
+    let Some(Ok(sums)) = cluster.sum(values).map(Pending::wait) else { return x };
+    B::float_from_data(TensorData::new(sums, shape), &device)
 }
 
 /// A map that may be stored in bfloat16, in f32.

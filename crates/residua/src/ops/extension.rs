@@ -10,6 +10,7 @@ use super::operands::{
 };
 use super::unit::{self, Branch, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput};
 use super::{ConvolveOptions, MergeOptions, PoolOptions, RunningStatisticsOptions, SgdOptions};
+use crate::cluster::Cluster;
 
 /// The operations of residual networks, forward and backward, on a backend's own tensors. Formulas and shapes are
 /// those of the functions of the same names in [`crate::ops`].
@@ -146,6 +147,11 @@ pub trait ResidualBackend: Backend {
         inputs: usize,
     ) -> FloatTensor<Self> {
         composed::subsample_backward::<Self>(gradient, stride, [height, width, inputs])
+    }
+
+    /// The sums over the ranks of a cluster, value by value.
+    fn sum_over_ranks(x: FloatTensor<Self>, cluster: Cluster) -> FloatTensor<Self> {
+        composed::sum_over_ranks::<Self>(x, &cluster)
     }
 
     /// A step of stochastic gradient descent; `momentum`, flat, is absent at a tensor's first step.

@@ -53,6 +53,7 @@ pub use unit::{
     RestGradients, Seam, Seams, Skip, UnitGradients, UnitMaps, UnitOptions, UnitOutput,
 };
 
+use crate::cluster::Cluster;
 use residua_infer::{Precision, words};
 
 pub use residua_infer::network::BATCH_NORM_EPSILON as EPSILON;
@@ -221,6 +222,12 @@ pub fn moments(engine: Engine, x: Tensor<4>, groups: usize) -> Tensor<3> {
         Engine::Fused => Dispatch::moments(x, groups),
         Engine::Composed => composed::moments::<Dispatch>(x, groups),
     })
+}
+
+/// The moments of a batch of which each rank of a cluster has as many images, `[1, 2, channels]`. The result carries gradients, which go
+/// through the ranks, too: it is for [`Engine::Composed`].
+pub fn moments_over_ranks(x: Tensor<4>, cluster: &Cluster) -> Tensor<3> {
+    Tensor::from_dispatch(composed::moments_over_ranks::<Dispatch>(x.into_dispatch(), cluster))
 }
 
 /// Running statistics `[channels]` after a batch with these moments, `[groups, 2, channels]`:

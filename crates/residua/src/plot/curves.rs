@@ -253,6 +253,7 @@ mod tests {
             images_per_second: 0.0,
             seconds: 0.0,
             peak_memory_bytes: None,
+            exchange: None,
             time: None,
         }
     }

@@ -72,6 +72,16 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
         Record::Training { peak_memory_bytes, .. } => peak_memory_bytes.map(|bytes| bytes as f64 / 1e9),
         _ => None,
     });
+    let bytes = Axis { label: "MB sent for a step", ..linear("") };
+    let mut exchange = Chart::new("Exchange between processes", linear("waited, % of the time"), Some(bytes));
+    exchange.add(runs, "waited for others", false, false, |record| match record {
+        Record::Training { exchange, .. } => exchange.map(|exchange| exchange.waited),
+        _ => None,
+    });
+    exchange.add(runs, "sent", true, true, |record| match record {
+        Record::Training { exchange, .. } => exchange.map(|exchange| exchange.bytes_sent as f64 / 1e6),
+        _ => None,
+    });
     let gradients =
         Axis { label: "early / late", is_logarithmic: true, is_switchable: true, has_zero: false };
     let mut propagation =
@@ -82,7 +92,7 @@ pub(super) fn charts(runs: &[&RunSummary]) -> Vec<Chart> {
         }
         _ => None,
     });
-    let mut charts = vec![learning, training, rates, speed, memory, propagation];
+    let mut charts = vec![learning, training, rates, speed, memory, exchange, propagation];
     if let [(_, run)] = runs {
         charts.extend(norms(run));
     }

@@ -328,6 +328,7 @@ mod tests {
             images_per_second: 300.,
             seconds: 1.,
             peak_memory_bytes: None,
+            exchange: None,
             time: None,
         }
     }

@@ -56,6 +56,18 @@ pub struct State {
     /// What is still to be done after the last of these iterations.
     #[serde(default, skip_serializing_if = "Due::is_nothing")]
     pub due: Due,
+    /// How many processes have done them together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_one(ranks: &usize) -> bool {
+    *ranks == 1
 }
 
 /// What is still to be done after a finished iteration, before the next one: a run may be saved in between.
@@ -114,6 +126,7 @@ impl State {
             best: None,
             window: LogWindow::default(),
             due: Due::Nothing,
+            ranks: 1,
         }
     }
 }
@@ -157,19 +170,36 @@ impl Checkpoint {
     /// # Errors
     /// Every defect is one: a missing, altered or truncated file, or another version's format.
     pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
-        let files = Files::read(folder)?;
-        let weights = decode(&folder.join(WEIGHTS), files.bytes(WEIGHTS))?;
-        let optimiser = decode(&folder.join(OPTIMISER), files.bytes(OPTIMISER))?.tensors;
-        let recipe = Recipe::parse(&String::from_utf8_lossy(files.bytes(RECIPE)), &folder.join(RECIPE))?;
-        let average = match (files.0.get(AVERAGE), recipe.optimiser.average_decay) {
-            (Some(bytes), _) => Some(decode(&folder.join(AVERAGE), bytes)?.tensors),
-            (None, None) => None,
-            (None, Some(_)) => return Err(CheckpointError::damaged(&folder.join(AVERAGE), "it is missing")),
-        };
-        let StateFile { state, .. } = serde_json::from_slice(files.bytes(STATE))
-            .map_err(|error| CheckpointError::damaged(&folder.join(STATE), error.to_string()))?;
-        let TensorFile { tensors: weights, metadata: weights_metadata, .. } = weights;
-        Ok(Self { weights, weights_metadata, optimiser, average, recipe, state })
+        Files::read(folder)?.checkpoint(folder)
+    }
+
+    /// All of it in a piece, for other processes.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
+        let mut bytes = Vec::new();
+        for (name, content) in self.files(Path::new(""))?.0 {
+            bytes.extend(
+                [name.len() as u64, content.len() as u64].iter().flat_map(|length| length.to_le_bytes()),
+            );
+            bytes.extend(name.as_bytes());
+            bytes.extend(content);
+        }
+        Ok(bytes)
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) has made.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let mut files = Files(BTreeMap::new());
+        let damaged = || CheckpointError::damaged(Path::new("rank 0"), "what it has sent is not whole");
+        while !bytes.is_empty() {
+            let mut take = |length: usize| bytes.split_off(..length).ok_or_else(damaged);
+            let number =
+                |bytes: &[u8]| bytes.iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte));
+            let (name, content) = (number(take(size_of::<u64>())?), number(take(size_of::<u64>())?));
+            let (name, content) = (take(name)?, take(content)?);
+            let known = FILES.into_iter().chain([AVERAGE]).find(|known| known.as_bytes() == name);
+            files.0.insert(known.ok_or_else(damaged)?, content.to_vec());
+        }
+        files.checkpoint(Path::new(""))
     }
 
     /// Loads the weights alone, with what they say of themselves.
@@ -215,6 +245,17 @@ impl Checkpoint {
         if !window.loss.is_finite() || best.as_ref().is_some_and(|best| !best.error.is_finite()) {
             return Err(CheckpointError::NotFinite { iteration: *iteration });
         }
+        let files = self.files(folder)?;
+        let new = NewFolder::create(folder)?;
+        for (name, bytes) in &files.0 {
+            new.write(name, bytes)?;
+        }
+        new.write(CHECKSUMS, files.checksums().as_bytes())?;
+        Ok(new.publish()?)
+    }
+
+    /// The files of the checkpoint in a folder.
+    fn files(&self, folder: &Path) -> Result<Files, CheckpointError> {
         let state = StateFile { version: VERSION, state: self.state.clone() };
         let mut state = serde_json::to_string_pretty(&state).expect("plain numbers can be written as JSON");
         state.push('\n');
@@ -228,13 +269,7 @@ impl Checkpoint {
         if let Some(average) = &self.average {
             files.insert(AVERAGE, encode(&folder.join(AVERAGE), average, &self.weights_metadata)?);
         }
-        let files = Files(files);
-        let new = NewFolder::create(folder)?;
-        for (name, bytes) in &files.0 {
-            new.write(name, bytes)?;
-        }
-        new.write(CHECKSUMS, files.checksums().as_bytes())?;
-        Ok(new.publish()?)
+        Ok(Files(files))
     }
 }
 
@@ -267,6 +302,22 @@ impl Files {
             _ => (CHECKSUMS, "it does not list the checkpoint's files"),
         };
         Err(CheckpointError::damaged(&folder.join(name), problem))
+    }
+
+    /// The checkpoint that they are, in a folder.
+    fn checkpoint(&self, folder: &Path) -> Result<Checkpoint, CheckpointError> {
+        let weights = decode(&folder.join(WEIGHTS), self.bytes(WEIGHTS))?;
+        let optimiser = decode(&folder.join(OPTIMISER), self.bytes(OPTIMISER))?.tensors;
+        let recipe = Recipe::parse(&String::from_utf8_lossy(self.bytes(RECIPE)), &folder.join(RECIPE))?;
+        let average = match (self.0.get(AVERAGE), recipe.optimiser.average_decay) {
+            (Some(bytes), _) => Some(decode(&folder.join(AVERAGE), bytes)?.tensors),
+            (None, None) => None,
+            (None, Some(_)) => return Err(CheckpointError::damaged(&folder.join(AVERAGE), "it is missing")),
+        };
+        let StateFile { state, .. } = serde_json::from_slice(self.bytes(STATE))
+            .map_err(|error| CheckpointError::damaged(&folder.join(STATE), error.to_string()))?;
+        let TensorFile { tensors: weights, metadata: weights_metadata, .. } = weights;
+        Ok(Checkpoint { weights, weights_metadata, optimiser, average, recipe, state })
     }
 
     fn bytes(&self, name: &str) -> &[u8] {
@@ -436,6 +487,7 @@ pub(super) mod tests {
                 seed: 1,
                 window: LogWindow { loss: 0.1 + 0.2, misclassified: 99, images: 640, iterations: 5 },
                 due: Due::Nothing,
+                ranks: 1,
             },
         }
     }

@@ -11,6 +11,7 @@ use super::metrics::MetricsError;
 use super::recipe::{InvalidOption, RecipeError, RecipeOption};
 use super::resume::ResumeError;
 use super::schedule::ScheduleKind;
+use crate::cluster::ClusterError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::files::FileError;
@@ -139,6 +140,39 @@ pub enum RunError {
     Locked {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Processes that cannot train together.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Batches that cannot be shared out.
+    #[error(
+        "a batch of {batch} images has no {ranks} equal parts, one for each rank; take a batch of a multiple of {ranks}, or other ranks"
+    )]
+    UnevenRanks {
+        /// Images in a batch.
+        batch: usize,
+        /// How many processes there are.
+        ranks: usize,
+    },
+    /// Shares of a batch that are no whole groups of batch normalisation.
+    #[error(
+        "the network normalises {group} images together, and each of {ranks} ranks has {share} of a batch; go on with so many ranks that          each has a multiple of {group}"
+    )]
+    GroupsOfRanks {
+        /// Images that are normalised together.
+        group: usize,
+        /// How many processes there are.
+        ranks: usize,
+        /// Images of a batch that each has.
+        share: usize,
+    },
+    /// Statistics of all ranks' images, of a network that normalises groups of them.
+    #[error(
+        "the network normalises groups of {group} images, and statistics that processes share are those of the whole batch; leave one of          both out"
+    )]
+    SharedGroups {
+        /// Images that are normalised together.
+        group: usize,
     },
     /// A [`Saver`](crate::train::Saver) has saved the run as it stood, and nothing is written any more.
     #[error("the run has been saved as it stood, and goes on no further")]

@@ -38,6 +38,9 @@ pub enum Record {
         /// run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peak_memory_bytes: Option<u64>,
+        /// What passed between the processes that train together, if there are several; not the same from run to run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exchange: Option<Exchanged>,
         /// Unix time in seconds; not the same from run to run. Older files have none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<f64>,
@@ -94,6 +97,18 @@ pub enum Record {
     },
     /// What an observer has measured.
     Measurement(Measurement),
+}
+
+/// What passes between processes that train together, since the last line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchanged {
+    /// How many processes there are.
+    pub ranks: u64,
+    /// How long a process waits for others with nothing else to do, in percent of the time, in the mean over processes.
+    pub waited: f64,
+    /// Bytes that a process sends for a step.
+    pub bytes_sent: u64,
 }
 
 impl Record {
@@ -343,6 +358,7 @@ mod tests {
             images_per_second: 1000.0,
             seconds: 1.5,
             peak_memory_bytes: None,
+            exchange: None,
             time: None,
         }
     }

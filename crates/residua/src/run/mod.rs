@@ -20,7 +20,7 @@ pub use checkpoint_store::{CheckpointStore, Resumed, stored_average, stored_weig
 pub use error::RunError;
 pub use failure::Failure;
 pub use measurement::{Measured, Measurement};
-pub use metrics::{MetricsError, Record, read_metrics};
+pub use metrics::{Exchanged, MetricsError, Record, read_metrics};
 pub(crate) use metrics::{MetricsLog, now};
 pub use recipe::{
     ClassWeights, DataOptions, DecayScope, FineTuning, Intervals, InvalidOption, LearningRates, LossKind,

@@ -116,8 +116,21 @@ fn unframed(bytes: &[u8]) -> Option<Vec<Event>> {
 fn event(record: &Record, otherwise: f64) -> Event {
     let values = match record {
         Record::Training {
-            loss, error, learning_rate, images_per_second, peak_memory_bytes, epoch, ..
+            loss,
+            error,
+            learning_rate,
+            images_per_second,
+            peak_memory_bytes,
+            epoch,
+            exchange,
+            ..
         } => {
+            let exchange = exchange.iter().flat_map(|exchange| {
+                [
+                    ("train/waited_percent", exchange.waited),
+                    ("train/megabytes_sent", exchange.bytes_sent as f64 / 1e6),
+                ]
+            });
             let memory = peak_memory_bytes.map(|bytes| ("train/peak_memory_gb", bytes as f64 / 1e9));
             [
                 ("train/loss", *loss),
@@ -128,6 +141,7 @@ fn event(record: &Record, otherwise: f64) -> Event {
             ]
             .into_iter()
             .chain(memory)
+            .chain(exchange)
             .map(|(tag, value)| number(tag.to_owned(), value))
             .collect()
         }
@@ -253,6 +267,7 @@ mod tests {
             images_per_second: 100.,
             seconds: 3.,
             peak_memory_bytes: Some(500_000_000),
+            exchange: None,
             time: Some(1000. + iteration as f64),
         }
     }

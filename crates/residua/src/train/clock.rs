@@ -27,7 +27,11 @@ impl Clock {
     }
 
     pub(super) fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.window.elapsed().as_secs_f64().max(1e-9)
+        self.images as f64 / self.window_seconds().max(1e-9)
+    }
+
+    pub(super) fn window_seconds(&self) -> f64 {
+        self.window.elapsed().as_secs_f64()
     }
 
     pub(super) fn seconds(&self) -> f64 {

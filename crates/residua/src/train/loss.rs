@@ -156,8 +156,8 @@ pub struct Backward {
     parts: Vec<Part>,
 }
 
-/// What one batch of a step says.
-struct Part {
+/// What one batch of a step says, but for its gradient.
+pub(super) struct Part {
     logits: Tensor<2>,
     loss: Tensor<1>,
     labels: Vec<u16>,
@@ -178,6 +178,17 @@ impl Backward {
         let Self { mut gradients, parts } = other;
         self.parts.extend(parts);
         network.visit(&mut Sum { from: &mut gradients, to: &mut self.gradients });
+    }
+
+    /// The gradient, and what else a batch says.
+    pub(super) fn split(self) -> (Gradients, Vec<Part>) {
+        (self.gradients, self.parts)
+    }
+
+    /// The same with what earlier batches of the step say, but for their gradient.
+    pub(super) fn behind(self, mut parts: Vec<Part>) -> Self {
+        parts.extend(self.parts);
+        Self { parts, ..self }
     }
 
     /// Shortens the gradient to a Euclidean norm over all parameters, if it is longer.

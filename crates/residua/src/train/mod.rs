@@ -6,6 +6,8 @@
 
 mod adamw;
 mod clock;
+mod exchanges;
+mod gradient_exchange;
 mod initial_weights;
 mod loss;
 mod machine;
@@ -13,6 +15,7 @@ mod norms;
 mod observer;
 mod optimiser;
 mod precision;
+mod ranks;
 mod ready;
 mod run;
 mod run_data;

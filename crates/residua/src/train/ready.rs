@@ -3,10 +3,12 @@
 use super::loss::Loss;
 use super::machine::Machine;
 use super::precision::check_precision;
+use super::ranks::{check_images, share_of};
 use super::run_images::RunImages;
 use crate::data::{Images, Normalisation, normalisation_of};
 use crate::device::free_memory;
 use crate::nn::{Memory, ResNet, Workload};
+use crate::ops::Engine;
 use crate::run::{OptimiserKind, Recipe, RunError};
 use residua_infer::weights::WeightsInfo;
 
@@ -31,6 +33,7 @@ impl Ready {
         machine: &Machine,
         before: Option<&WeightsInfo>,
     ) -> Result<Self, RunError> {
+        let cluster = &machine.cluster;
         let images = match images {
             Some(images) => images,
             None => RunImages::load(recipe)?,
@@ -45,12 +48,17 @@ impl Ready {
             Some(before) => same_normalisation(before, recipe, training)?,
             None => normalisation_of(recipe.data.normalisation, training)?,
         };
+        check_images(&images, &normalisation, cluster)?;
         let config = recipe.network.resolve(training.classes().len())?;
         let plan = config.plan()?;
-        check_precision(config.precision, &machine.device, machine.engine)?;
-        let (batch, height, width) = (recipe.optimiser.batch, training.height(), training.width());
-        let free = free_memory(&machine.device);
-        let memory = machine.memory.resolve_plan(&config, &plan, &workload(recipe, height, width), free)?;
+        let engine = if machine.shares_statistics { Engine::Composed } else { machine.engine };
+        check_precision(config.precision, &machine.device, engine)?;
+        let batch = share_of(cluster).len_of(recipe.optimiser.batch);
+        let (height, width) = (training.height(), training.width());
+        let (_, on_host) = cluster.place_on_host();
+        let free = free_memory(&machine.device).map(|free| free / on_host as u64);
+        let memory =
+            machine.memory.resolve_plan(&config, &plan, &workload(recipe, batch, height, width), free)?;
         config.check_input(height, width)?;
         config.check_batch(batch, height, width)?;
         let network = ResNet::of_plan(&config, plan, recipe.seed, &machine.device.clone().autodiff());
@@ -98,8 +106,8 @@ fn same_normalisation(
     Ok(before.normalisation.clone())
 }
 
-/// What this recipe trains with, as far as it takes memory.
-fn workload(recipe: &Recipe, height: usize, width: usize) -> Workload {
+/// What this recipe trains with, as far as it takes memory, `batch` images in this process.
+fn workload(recipe: &Recipe, batch: usize, height: usize, width: usize) -> Workload {
     let Recipe { optimiser, regularisation, fine_tuning, .. } = recipe;
     let has_second_mean = optimiser.kind == OptimiserKind::AdamW;
     let more = [has_second_mean, optimiser.accumulate > 1, optimiser.average_decay.is_some()];
@@ -107,6 +115,6 @@ fn workload(recipe: &Recipe, height: usize, width: usize) -> Workload {
         frozen: fine_tuning.frozen.clone(),
         more_copies: more.into_iter().map(u64::from).sum(),
         drops_in_units: regularisation.unit_dropout.is_some(),
-        ..Workload::new(optimiser.batch, height, width)
+        ..Workload::new(batch, height, width)
     }
 }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock::Clock;
+use super::exchanges::Exchanges;
 use super::initial_weights::LoadedWeights;
 use super::loss::StepOutcome;
 use super::machine::Machine;
 use super::norms::StageNorms;
 use super::observer::{Observer, Progress};
 use super::optimiser::Optimiser;
+use super::ranks::{Said, backward_on_ranks, digest, evaluate_on_ranks, share_of};
 use super::ready::Ready;
 use super::run_files::RunFiles;
 use super::saver::{Described, OpenFiles, Saver, Stand, Standing, first_not_finite};
@@ -29,6 +31,9 @@ use crate::ops;
 #[cfg(feature = "reports")]
 use crate::plot::draw_curves;
 use crate::run::{Best, Due, Failure, LogWindow, Recipe, Record, RunError, State, now};
+
+/// Steps between two comparisons of the ranks' weights.
+const COMPARED_EVERY: u64 = 100;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +57,9 @@ pub struct Run {
     pub(super) recipe: Recipe,
     machine: Machine,
     pub(super) ready: Ready,
-    pub(super) files: Arc<OpenFiles>,
+    exchanged: Exchanges,
+    /// Those of rank 0, which alone writes.
+    files: Option<Arc<OpenFiles>>,
     pub(super) folder: PathBuf,
     standing: Arc<Standing>,
     described: Arc<Described>,
@@ -70,7 +77,7 @@ impl Run {
         recipe: Recipe,
         machine: Machine,
         ready: Ready,
-        files: RunFiles,
+        files: Option<RunFiles>,
         optimiser: Optimiser,
         average: Option<WeightAverage>,
         state: State,
@@ -80,16 +87,18 @@ impl Run {
             ready.normalisation.clone(),
             machine.workers,
             state.samples_drawn,
+            share_of(&machine.cluster),
         )?;
         let weights_metadata = ready.weights_info().to_metadata();
         let described = Arc::new(Described { recipe: recipe.clone(), weights_metadata });
-        let warnings = ready.images.warnings();
+        let (warnings, exchanged) = (ready.images.warnings(), Exchanges::new(&machine.cluster));
         let run = Self {
             recipe,
             machine,
             ready,
-            folder: files.folder.clone(),
-            files: OpenFiles::new(files),
+            exchanged,
+            folder: files.as_ref().map(|files| files.folder.clone()).unwrap_or_default(),
+            files: files.map(OpenFiles::new),
             standing: Arc::default(),
             described,
             optimiser,
@@ -150,7 +159,7 @@ impl Run {
 
     /// Saves the run from another thread while this one trains.
     pub fn saver(&self) -> Saver {
-        Saver::new(&self.files, &self.standing)
+        Saver::new(self.files.as_ref(), &self.standing)
     }
 
     /// Trains to the end of the schedule, or until `observer` wants to stop.
@@ -159,7 +168,7 @@ impl Run {
     /// When the loss diverges, or a file cannot be written; [`RunError::Closed`] when a [`Saver`] has closed the run.
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         self.follow_schedule(observer).inspect_err(|error| {
-            if !matches!(error, RunError::Closed) {
+            if !matches!(error, RunError::Closed) && self.files.is_some() {
                 // What has ended the run is about to be told; that no note of it could be left is no second error.
                 let _ = Failure::note(&self.folder, error, self.state.iteration);
             }
@@ -168,16 +177,20 @@ impl Run {
 
     fn follow_schedule(&mut self, observer: &mut dyn Observer) -> Result<Ending, RunError> {
         let (mut tested, mut clock) = (Tested::default(), Clock::start());
+        let mut is_stopping = self.wants_to_stop(observer)?;
         loop {
             if !self.state.due.is_nothing() {
                 self.finish_iteration(observer, &mut tested, &mut clock)?;
             }
-            if tested.is_over || observer.wants_to_stop() {
+            // Ranks tell each other with their steps.
+            is_stopping |= self.machine.cluster.is_alone() && observer.wants_to_stop();
+            if tested.is_over || is_stopping {
                 break;
             }
             self.stand();
             let learning_rate = self.learning_rate(self.state.iteration + 1);
-            let outcome = self.step(learning_rate)?;
+            let (outcome, wants_to_stop) = self.step(learning_rate, observer.wants_to_stop())?;
+            is_stopping = wants_to_stop;
             clock.count(self.recipe.optimiser.images());
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
         }
@@ -224,7 +237,7 @@ impl Run {
         let is_saved = iteration.is_multiple_of(intervals.checkpoint) || is_last;
         if iteration.is_multiple_of(intervals.evaluate) || is_last {
             self.state.due = Due::Tests;
-            if observer.wants_to_stop() {
+            if self.wants_to_stop(observer)? {
                 return Ok(());
             }
             let started = Instant::now();
@@ -260,6 +273,12 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the observer of this rank, or that of another, wants to stop.
+    fn wants_to_stop(&self, observer: &mut dyn Observer) -> Result<bool, RunError> {
+        let own = f64::from(u8::from(observer.wants_to_stop()));
+        Ok(self.machine.cluster.gather(&[own])?.concat().contains(&1.))
+    }
+
     /// That of an iteration, counted from 1.
     fn learning_rate(&self, iteration: u64) -> f64 {
         self.recipe.schedule.learning_rate_at(iteration.saturating_sub(1))
@@ -281,37 +300,61 @@ impl Run {
     }
 
     fn last_checkpoint(&self) -> Option<PathBuf> {
-        self.files.open().ok()?.last_checkpoint.clone()
+        self.files.as_ref()?.open().ok()?.last_checkpoint.clone()
     }
 
+    /// Ranks that do not write have nothing to save.
     fn is_saved(&self) -> Result<bool, RunError> {
-        Ok(self.files.open()?.store.last_saved() == Some((self.state.iteration, self.state.due)))
+        let Some(files) = &self.files else { return Ok(true) };
+        Ok(files.open()?.store.last_saved() == Some((self.state.iteration, self.state.due)))
     }
 
     fn record(&self, record: &Record) -> Result<(), RunError> {
-        self.files.open()?.record(record)
+        self.files.as_ref().map_or(Ok(()), |files| files.open()?.record(record))
     }
 
-    fn step(&mut self, learning_rate: f64) -> Result<StepOutcome, RunError> {
+    pub(super) fn write_recipe(&self) -> Result<(), RunError> {
+        self.files.as_ref().map_or(Ok(()), |files| files.open()?.write_recipe(&self.recipe))
+    }
+
+    /// What the step has taught, and whether the run is to stop behind it.
+    fn step(&mut self, learning_rate: f64, wants_to_stop: bool) -> Result<(StepOutcome, bool), RunError> {
         let iteration = self.state.iteration + 1;
         let measures_norms = self.recipe.intervals.norms.is_some_and(|norms| iteration.is_multiple_of(norms));
         let pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
+        let pass = match self.machine.shares_statistics && !self.machine.cluster.is_alone() {
+            true => pass.with_shared_statistics(self.machine.cluster.clone()),
+            false => pass,
+        };
         let mut pass = self.recipe.regularisation.of_pass(pass);
         let (network, loss) = (self.ready.network.clone(), &self.ready.loss);
         let (loader, optimiser, options) = (&mut self.loader, &mut self.optimiser, &self.recipe.optimiser);
-        let standing = &self.standing;
-        let (network, outcome, norms) = ops::with_threads_awake(&network.device(), || {
+        let (standing, cluster, exchanged) = (&self.standing, &self.machine.cluster, &mut self.exchanged);
+        let (network, outcome, norms, is_stopping) = ops::with_threads_awake(&network.device(), || {
             let batches = (0..options.accumulate).map(|_| loader.next_batch().map_err(RunError::from));
-            let mut learnt = backward_on_this_thread(&network, batches, loss, &mut pass)?;
+            let (mut learnt, outcome, is_stopping);
+            if cluster.is_alone() {
+                learnt = backward_on_this_thread(&network, batches, loss, &mut pass)?;
+                (outcome, is_stopping) = (None, false);
+            } else {
+                let is_compared = (iteration - 1).is_multiple_of(COMPARED_EVERY);
+                let weights = is_compared.then(|| digest(&network));
+                let said = Said { wants_to_stop, weights, waited: exchanged.waited };
+                let together = backward_on_ranks(&network, batches, loss, &mut pass, cluster, said)?;
+                exchanged.add(&together);
+                (outcome, is_stopping) = (Some(together.outcome), together.wants_to_stop);
+                learnt = together.learnt;
+            }
             let norms = measures_norms.then(|| StageNorms::of(&network, &learnt.gradients));
             if let Some(norm) = options.clip_norm {
                 learnt.clip(&network, norm);
             }
             standing.take_away();
             let network = optimiser.step(network, &mut learnt.gradients, learning_rate).absorb(pass);
-            Ok::<_, RunError>((network, learnt.outcome(), norms))
+            let outcome = outcome.unwrap_or_else(|| learnt.outcome());
+            Ok::<_, RunError>((network, outcome, norms, is_stopping))
         })?;
         if !outcome.loss.is_finite() {
             return Err(self.diverged(format!("loss {}", outcome.loss), learning_rate));
@@ -329,12 +372,13 @@ impl Run {
             let (weight_norms, gradient_norms) = (weights, gradients);
             self.record(&Record::Norms { iteration, weight_norms, gradient_norms, time: now() })?;
         }
-        Ok(outcome)
+        Ok((outcome, is_stopping))
     }
 
     /// A training line of the metrics: means since the last one.
     fn log(&mut self, learning_rate: f64, clock: &Clock) -> Result<(), RunError> {
         let LogWindow { loss, misclassified, images, iterations } = std::mem::take(&mut self.state.window);
+        let exchange = self.exchanged.window(&self.machine.cluster, clock.window_seconds());
         if iterations == 0 {
             return Ok(());
         }
@@ -347,6 +391,7 @@ impl Run {
             images_per_second: clock.images_per_second(),
             seconds: clock.seconds(),
             peak_memory_bytes: peak_memory_bytes(),
+            exchange,
             time: now(),
         })
     }
@@ -369,7 +414,11 @@ impl Run {
 
     fn evaluate_network(&self, network: &ResNet, images: &Images) -> Result<Evaluation, RunError> {
         let batch = NonZeroUsize::new(self.recipe.optimiser.batch).unwrap_or(NonZeroUsize::MIN);
-        let evaluation = evaluate(network, images, &self.ready.normalisation, batch, self.machine.engine)?;
+        let (normalisation, engine) = (&self.ready.normalisation, self.machine.engine);
+        let evaluation = match self.machine.cluster.is_alone() {
+            true => evaluate(network, images, normalisation, batch, engine)?,
+            false => evaluate_on_ranks(network, images, normalisation, batch, engine, &self.machine.cluster)?,
+        };
         if !evaluation.test_loss.is_finite() {
             let learning_rate = self.learning_rate(self.state.iteration);
             return Err(self.diverged(format!("test loss {}", evaluation.test_loss), learning_rate));
@@ -445,6 +494,7 @@ impl Run {
     }
 
     pub(super) fn save(&mut self) -> Result<(), RunError> {
+        let Some(files) = &self.files else { return Ok(()) };
         let checkpoint = self.as_it_stands().checkpoint();
         // Gradients that blew up show in the loss one step later; such weights must not replace good ones.
         if let Some(name) = first_not_finite(&checkpoint.weights) {
@@ -452,13 +502,14 @@ impl Run {
                 self.diverged(format!("'{name}' not finite"), self.learning_rate(self.state.iteration))
             );
         }
-        self.files.open()?.save(&checkpoint)
+        files.open()?.save(&checkpoint)
     }
 
     #[cfg(feature = "reports")]
     fn draw_curves(&self) -> Result<(), RunError> {
+        let Some(files) = &self.files else { return Ok(()) };
         let title = format!("{} on {}", self.recipe.network.model, self.ready.images.training().name());
-        let records = self.files.open()?.records()?;
+        let records = files.open()?.records()?;
         Ok(draw_curves(&title, &records, &self.folder)?)
     }
 

@@ -109,6 +109,11 @@ impl StoppedRun {
         Ok((Self { folder, store }, resumed))
     }
 
+    /// The run's folder.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Goes on where the run is in this state, as the checkpoint there says.
     pub(super) fn go_on(
         self,

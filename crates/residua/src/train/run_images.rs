@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::data::{
-    DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Preview, SmallSamples, Source, Split,
-    normalisation_of,
+    DataError, Images, Loader, LoaderConfig, Mixing, Normalisation, Preview, Share, SmallSamples, Source,
+    Split, normalisation_of,
 };
 use crate::run::{Recipe, RunError, SmallCrops};
 
@@ -109,15 +109,16 @@ impl RunImages {
         warnings
     }
 
-    /// The stream of a recipe's training batches from sample `start` on.
+    /// The stream of a recipe's training batches from sample `start` on, of each batch this share.
     pub(crate) fn loader(
         &self,
         recipe: &Recipe,
         normalisation: Normalisation,
         workers: NonZeroUsize,
         start: u64,
+        share: Share,
     ) -> Result<Loader, RunError> {
-        let config = loader_config(recipe)?.with_workers(workers).from_sample(start);
+        let config = loader_config(recipe)?.with_workers(workers).from_sample(start).with_share(share);
         Ok(Loader::open(self.training.clone(), normalisation, config)?)
     }
 }

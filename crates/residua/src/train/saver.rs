@@ -75,8 +75,9 @@ impl Saver {
         }))
     }
 
-    pub(super) fn new(files: &Arc<OpenFiles>, standing: &Arc<Standing>) -> Self {
-        Self { files: Arc::downgrade(files), standing: standing.clone() }
+    /// That of a run with these files; without any there is never something to save.
+    pub(super) fn new(files: Option<&Arc<OpenFiles>>, standing: &Arc<Standing>) -> Self {
+        Self { files: files.map(Arc::downgrade).unwrap_or_default(), standing: standing.clone() }
     }
 }
 

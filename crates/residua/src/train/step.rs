@@ -3,8 +3,9 @@
 use std::borrow::Borrow;
 use std::{iter, slice};
 
+use super::gradient_exchange::{GradientExchange, pieces};
 use super::loss::{Backward, Loss, Objective, StepOutcome};
-use super::segments::by_segments;
+use super::segments::{Kept, by_segments};
 use super::sgd::Sgd;
 use crate::data::Batch;
 use crate::evaluate::images;
@@ -115,12 +116,12 @@ pub(super) fn backward_on_this_thread<B: Borrow<Batch>, E: From<NetworkError>>(
             None => {
                 divisor = count * weight;
                 let objective = Objective { loss, targets, weight: divisor };
-                learnt = Some(backward_of_batch(network, batch, objective, pass)?);
+                learnt = Some(backward_of_batch(network, batch, objective, pass, &mut None)?);
             }
             Some(learnt) => {
                 let objective = Objective { loss, targets, weight: divisor };
                 let mut pass = begun.clone().behind(images);
-                learnt.add(network, backward_of_batch(network, batch, objective, &mut pass)?);
+                learnt.add(network, backward_of_batch(network, batch, objective, &mut pass, &mut None)?);
             }
         }
         images += batch.len();
@@ -133,14 +134,20 @@ pub(super) fn backward_on_this_thread<B: Borrow<Batch>, E: From<NetworkError>>(
     Ok(learnt)
 }
 
-fn backward_of_batch(
+/// Loss and gradient of a batch; the gradients go to the `exchange`, if there is one.
+pub(super) fn backward_of_batch(
     network: &ResNet,
     batch: &Batch,
     objective: Objective,
     pass: &mut Pass,
+    exchange: &mut Option<GradientExchange>,
 ) -> Result<Backward, NetworkError> {
     let images = images(batch, &network.device());
+    let first = network.plan().units_before(network.first_trained());
     match pass.memory() {
+        Memory::Fast | Memory::Balanced if exchange.is_some() => {
+            by_segments(network, images, objective, &pieces(network, first), Kept::Maps, pass, exchange)
+        }
         Memory::Fast | Memory::Balanced => Ok(objective.backward(network.forward(images, pass)?)),
         Memory::Lean => {
             let workload = Workload {
@@ -149,7 +156,10 @@ fn backward_of_batch(
                 ..Workload::new(batch.len(), batch.height, batch.width)
             };
             let length = lean_segment(network.config(), network.plan(), &workload)?;
-            by_segments(network, images, objective, length, pass)
+            let units = network.units().count();
+            let segments: Vec<_> =
+                (first..units).step_by(length).map(|start| start..units.min(start + length)).collect();
+            by_segments(network, images, objective, &segments, Kept::Input, pass, exchange)
         }
     }
 }

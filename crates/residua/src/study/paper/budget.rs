@@ -79,14 +79,16 @@ impl PlannedRun {
         }
     }
 
-    /// The data may lie in another folder.
+    /// The data may lie in another folder, and several processes may have normalised their shares of whole batches.
     fn check(&self, recipe: &Recipe, folder: &Path) -> Result<(), ReportError> {
         let foreign = |reason| ReportError::Foreign { folder: folder.to_owned(), reason };
         let (found, planned) = (recipe.schedule.iterations, self.recipe.schedule.iterations);
         if found != planned {
             return Err(foreign(format!("holds a run of {found} iterations where one of {planned} belongs")));
         }
-        match recipe.changes_on_resume(&self.recipe) {
+        let mut planned = self.recipe.clone();
+        planned.network.bn_group = planned.network.bn_group.or(recipe.network.bn_group);
+        match recipe.changes_on_resume(&planned) {
             Ok(()) => Ok(()),
             Err(error) => {
                 let changes: Vec<_> = error
