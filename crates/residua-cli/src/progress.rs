@@ -8,7 +8,7 @@ use residua::evaluate::Evaluation;
 use residua::train::{Observer, Progress};
 
 use crate::interrupt;
-use crate::output::{is_silent, tell, tell_of_rank};
+use crate::output::{is_silent, tell};
 use crate::waiting::Waiting;
 
 /// Draws a progress bar where a terminal can show one, and writes plain lines elsewhere; stops the run on request.
@@ -110,11 +110,7 @@ impl Observer for Terminal {
     }
 
     fn skipped(&mut self, reason: &str) {
-        match is_silent() {
-            // What one process has read none of the others has.
-            true => tell_of_rank(format_args!("skipped: {reason}")),
-            false => self.line(&format!("skipped: {reason}")),
-        }
+        self.line(&format!("skipped: {reason}"));
     }
 
     fn wants_to_stop(&mut self) -> bool {

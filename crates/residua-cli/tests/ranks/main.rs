@@ -225,6 +225,34 @@ fn what_is_wrong_on_one_rank_alone_is_told_with_its_name() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_once() {
+    if !has_mpi() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for (split, count) in [("train", 6), ("test", 3)] {
+        for (class, grey) in [("cat", 40), ("dog", 200)] {
+            let folder = sandbox.at(format!("pets/{split}/{class}"));
+            fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let picture = image::GrayImage::from_pixel(32, 32, image::Luma([grey + number]));
+                picture.save(folder.join(format!("{number}.png"))).unwrap();
+            }
+            fs::write(folder.join("broken.png"), "no picture").unwrap();
+        }
+    }
+    let line = "train --data folder:pets --model preresnet8 --batch 4 --iterations 30 --threads 1 --out run";
+    let ended = start(&sandbox, 2, line).wait();
+    assert!(ended.code != Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("cannot be read, more than 1 %").count(), 1, "{}", ended.stderr);
+    let ended = succeed(&sandbox, 2, &format!("{line} --max-unreadable 0.5").replace("run", "other"));
+    for file in ["train/cat", "train/dog", "test/cat", "test/dog"] {
+        let told = format!("skipped: \"pets/{file}/broken.png\"");
+        assert_eq!(ended.stderr.matches(&told).count(), 1, "{file}: {}", ended.stderr);
+    }
+}
+
+#[test]
 fn other_commands_are_done_once() {
     if !has_mpi() {
         return;

@@ -123,6 +123,19 @@ impl Cluster {
         Ok(all.iter().map(numbers).collect())
     }
 
+    /// The texts that all ranks give, in their order.
+    ///
+    /// # Errors
+    /// When the others cannot be reached.
+    pub(crate) fn gather_texts(&self, texts: Vec<String>) -> Result<Vec<String>, ClusterError> {
+        let Some(member) = &self.0 else { return Ok(texts) };
+        // Behind each a byte that no text has.
+        let bytes = texts.iter().flat_map(|text| text.bytes().chain([END])).collect();
+        let all = member.exchange.gather(bytes).wait()?.concat();
+        let texts = all.split_inclusive(|&byte| byte == END);
+        Ok(texts.map(|text| String::from_utf8_lossy(&text[..text.len() - 1]).into_owned()).collect())
+    }
+
     /// What rank 0 finds; on the others `find` is not called.
     ///
     /// # Errors
@@ -174,6 +187,9 @@ impl Cluster {
         }
     }
 }
+
+/// What ends a text among several: in UTF-8 there is no such byte.
+const END: u8 = 0xff;
 
 /// How long MPI may take to end this process, too.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -139,6 +139,9 @@ mod tests {
             let first = cluster.from_first::<ClusterError>(|| Ok(vec![cluster.rank() as u8, 9])).unwrap();
             let all = cluster.gather(&vec![0.1; cluster.rank()]).unwrap();
             assert_eq!(all, [vec![], vec![0.1], vec![0.1; 2]]);
+            let texts = cluster.gather_texts(vec!["\0ö\n".to_owned(), String::new()]).unwrap();
+            assert_eq!(texts, ["\0ö\n", ""].repeat(3));
+            assert!(cluster.gather_texts(Vec::new()).unwrap().is_empty());
             (first, cluster.agree("other images", own))
         });
         for (first, agreed) in found {

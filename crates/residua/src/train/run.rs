@@ -4,6 +4,8 @@
 //! is a function of the recipe's seed and of a position (the iteration, the sample), so the state of a run is its
 //! tensors and a few counters, and [`Trainer::resume`](super::Trainer::resume) goes on from the last checkpoint as if nothing had happened.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub struct Run {
     average: Option<WeightAverage>,
     loader: Loader,
     state: State,
+    /// What has been told of files that cannot be read.
+    told: RefCell<BTreeSet<String>>,
     pub(super) warnings: Vec<String>,
     pub(super) loaded_weights: Option<LoadedWeights>,
 }
@@ -105,6 +109,7 @@ impl Run {
             average,
             loader,
             state,
+            told: RefCell::default(),
             warnings,
             loaded_weights: None,
         };
@@ -227,8 +232,11 @@ impl Run {
                 measured.iter().try_for_each(|record| self.record(record))?;
                 clock.pause(started);
             }
-            tell_of_unreadable(self.ready.images.training(), observer);
-            if iteration.is_multiple_of(intervals.log) || is_last {
+            let is_logged = iteration.is_multiple_of(intervals.log) || is_last;
+            if is_logged || self.machine.cluster.is_alone() {
+                self.tell_of_unreadable(self.ready.images.training(), observer)?;
+            }
+            if is_logged {
                 self.log(self.learning_rate(iteration), clock)?;
                 clock.begin_window();
             }
@@ -405,11 +413,26 @@ impl Run {
         observer.tests(self.state.iteration, images.len());
         let network = &self.ready.network;
         let result = self.evaluate_network(network, images);
-        tell_of_unreadable(images, observer);
+        // A rank that fails asks the others for nothing more.
+        if result.is_ok() || self.machine.cluster.is_alone() {
+            self.tell_of_unreadable(images, observer)?;
+        }
         let result = result?;
         let averaged = self.average.as_ref().map(|average| average.network(network));
         let averaged = averaged.map(|network| self.evaluate_network(&network, images)).transpose()?;
         Ok((result, averaged))
+    }
+
+    /// Tells of files that could not be read, each once, whichever rank has met it.
+    fn tell_of_unreadable(&self, images: &Images, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let reasons = self.machine.cluster.gather_texts(images.take_newly_unreadable())?;
+        let mut told = self.told.borrow_mut();
+        for reason in reasons {
+            if told.insert(reason.clone()) {
+                observer.skipped(&reason);
+            }
+        }
+        Ok(())
     }
 
     fn evaluate_network(&self, network: &ResNet, images: &Images) -> Result<Evaluation, RunError> {
@@ -537,10 +560,6 @@ impl Run {
             checkpoint: self.last_checkpoint().unwrap_or_else(|| self.folder.clone()),
         }
     }
-}
-
-fn tell_of_unreadable(images: &Images, observer: &mut dyn Observer) {
-    images.take_newly_unreadable().iter().for_each(|reason| observer.skipped(reason));
 }
 
 /// The tests of a run in this process.
