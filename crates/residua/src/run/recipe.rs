@@ -254,13 +254,15 @@ mod tests {
             let mut recipe = Recipe::named(name);
             recipe.validate().unwrap();
             assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
-            assert!(!recipe.to_toml().contains("cutout"), "what is off is not written");
+            let is_cut_out = recipe.data.cutout > 0;
+            assert_eq!(recipe.to_toml().contains("cutout"), is_cut_out, "what is off is not written");
 
             recipe.seed = u64::MAX;
             recipe.network.ordering = Some(Ordering::BnAfterAddition);
             recipe.network.bn_group = Some(16);
             recipe.data.source = "cifar10:/data/c".parse().unwrap();
             recipe.data.augmentation = Some(Augmentation::ScaleAspect);
+            recipe.schedule.small_crops = None;
             recipe.data.crop_scale = Some([0.25, 1.0]);
             recipe.data.crop_ratio = Some([0.5, 2.0]);
             recipe.data.flips_vertically = true;

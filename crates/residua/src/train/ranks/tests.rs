@@ -160,6 +160,22 @@ fn ranks_train_as_one_process_that_normalises_their_shares() {
 }
 
 #[test]
+fn ranks_are_to_the_bit_what_batches_of_one_step_are() {
+    let folder = tempdir().unwrap();
+    let mut recipe = recipe("preresnet20", 6);
+    (recipe.data.mixup, recipe.regularisation.dropout) = (Some(0.5), Some(0.3));
+    for ranks in [2, 4] {
+        let path = |name: &str| folder.path().join(format!("{name}-{ranks}"));
+        let mut behind_each_other = recipe.clone();
+        (behind_each_other.optimiser.batch, behind_each_other.optimiser.accumulate) = (BATCH / ranks, ranks);
+        let one = train(&behind_each_other, Memory::Fast, &path("one"), Cluster::alone());
+        let all = together(&recipe, Memory::Fast, ranks, &path("all"));
+        let [one, all] = [one, all].map(|ending| checkpoint(&ending));
+        assert!(one.weights == all.weights && one.optimiser == all.optimiser, "{ranks}");
+    }
+}
+
+#[test]
 fn the_same_ranks_reach_the_same_bits_in_any_memory_and_after_any_stop() {
     let folder = tempdir().unwrap();
     let recipe = with_everything(recipe("preresnet20", 6));
