@@ -71,6 +71,7 @@ pub(crate) fn in_words(cluster: &Cluster) -> String {
 
 /// Leaves the others, behind everything else.
 pub(crate) fn leave() {
+    // Not under the lock: the others may take their time.
     let joined = lock().take();
     drop(joined);
 }

@@ -125,14 +125,13 @@ fn main() -> ExitCode {
         Action::Completions(arguments) => completions::run(&arguments),
         Action::Measure => measure::run(),
     };
-    match result {
-        Ok(code) => {
-            cluster::leave();
-            code
-        }
+    let code = match result {
+        Ok(code) => code,
         Err(error) if is_reader_gone(&error) => ExitCode::SUCCESS,
-        Err(error) => cluster::fail(&error, if error.is::<UsageError>() { 2 } else { 1 }),
-    }
+        Err(error) => return cluster::fail(&error, if error.is::<UsageError>() { 2 } else { 1 }),
+    };
+    cluster::leave();
+    code
 }
 
 impl Action {

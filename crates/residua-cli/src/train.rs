@@ -409,11 +409,14 @@ fn free_folder(recipe: &Recipe) -> Result<RunFolder, RunError> {
     unreachable!("there are more names than processes")
 }
 
+/// What a process is given in the place of a folder that another one has, and does not look at.
+const ELSEWHERE: &str = "";
+
 /// Goes on with a run; options that may not change are an error of whoever gave them.
 fn resume(trainer: Trainer, folder: Option<RunFolder>) -> anyhow::Result<Run> {
     let run = match folder {
         Some(folder) => trainer.resume_in(folder),
-        None => trainer.join_resumed(),
+        None => trainer.resume(ELSEWHERE),
     };
     run.map_err(|error| match error {
         RunError::Resume(error) => UsageError::from(error).into(),

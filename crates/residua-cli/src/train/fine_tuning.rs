@@ -8,6 +8,7 @@ use residua::nn::{NetworkError, Part};
 use residua::run::{Recipe, RunError, RunFolder};
 use residua::train::{InitialWeights, LoadedClassifier, LoadedWeights, Run, Trainer};
 
+use super::ELSEWHERE;
 use crate::output::tell;
 use crate::usage::impossible_run;
 use crate::weights::{FileArguments, check_residual};
@@ -65,9 +66,10 @@ impl FineTuningArguments {
         folder: Option<RunFolder>,
     ) -> anyhow::Result<Run> {
         let frozen = trainer.recipe().fine_tuning.frozen.clone();
-        let start = |weights| match folder {
-            Some(folder) => trainer.start_in(folder, weights),
-            None => trainer.join_started(weights),
+        let start = |weights| match (folder, weights) {
+            (Some(folder), weights) => trainer.start_in(folder, weights),
+            (None, Some(weights)) => trainer.start_from(weights, ELSEWHERE),
+            (None, None) => trainer.start(ELSEWHERE),
         };
         let (Some(path), Some(weights)) = (&self.init, weights) else {
             if !frozen.is_empty() {

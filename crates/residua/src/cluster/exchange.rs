@@ -167,7 +167,7 @@ fn gather(transport: &mut impl Transport, bytes: &[u8]) -> Vec<Vec<u8>> {
     let length = (bytes.len() as u64).to_le_bytes();
     let lengths = transport.all_gather_bytes(&length, &vec![length.len(); transport.ranks()]);
     let of_rank =
-        |bytes: &Vec<u8>| bytes.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length) as usize);
     let lengths: Vec<usize> = lengths.iter().map(of_rank).collect();
     transport.all_gather_bytes(bytes, &lengths)
 }

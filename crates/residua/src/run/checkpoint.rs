@@ -192,9 +192,11 @@ impl Checkpoint {
         let damaged = || CheckpointError::damaged(Path::new("rank 0"), "what it has sent is not whole");
         while !bytes.is_empty() {
             let mut take = |length: usize| bytes.split_off(..length).ok_or_else(damaged);
-            let number =
-                |bytes: &[u8]| bytes.iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte));
-            let (name, content) = (number(take(size_of::<u64>())?), number(take(size_of::<u64>())?));
+            let mut number = || {
+                let bytes = take(size_of::<u64>())?.first_chunk().ok_or_else(damaged)?;
+                Ok::<_, CheckpointError>(u64::from_le_bytes(*bytes) as usize)
+            };
+            let (name, content) = (number()?, number()?);
             let (name, content) = (take(name)?, take(content)?);
             let known = FILES.into_iter().chain([AVERAGE]).find(|known| known.as_bytes() == name);
             files.0.insert(known.ok_or_else(damaged)?, content.to_vec());

@@ -85,6 +85,11 @@ impl Machine {
         Self { shares_statistics, ..self }
     }
 
+    /// The processes with which statistics are shared, if they are with any.
+    pub(super) fn sharing_statistics(&self) -> Option<&Cluster> {
+        (self.shares_statistics && !self.cluster.is_alone()).then_some(&self.cluster)
+    }
+
     /// The same, with or without a file of events for TensorBoard.
     #[cfg(feature = "tensorboard")]
     pub fn with_events(self, writes_events: bool) -> Self {

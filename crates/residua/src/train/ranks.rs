@@ -158,8 +158,7 @@ pub(super) fn backward_on_ranks<B: Borrow<Batch>>(
 pub(super) fn digest(network: &ResNet) -> u64 {
     let mut digest = Weights(Sha256::new());
     network.visit_named(&mut digest);
-    let bytes = digest.0.finalize();
-    bytes.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+    digest.0.finalize().first_chunk().map_or(0, |&first| u64::from_le_bytes(first))
 }
 
 struct Weights(Sha256);
@@ -168,7 +167,7 @@ impl NamedVisitor for Weights {
     fn visit<const D: usize>(&mut self, name: String, parameter: &Param<Tensor<D>>) {
         if is_trained(&name) {
             let values = values_of(parameter.val()).values;
-            values.iter().for_each(|value| self.0.update(value.to_le_bytes()));
+            self.0.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
         }
     }
 }

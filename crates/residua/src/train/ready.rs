@@ -51,7 +51,7 @@ impl Ready {
         check_images(&images, &normalisation, cluster)?;
         let config = recipe.network.resolve(training.classes().len())?;
         let plan = config.plan()?;
-        let engine = if machine.shares_statistics { Engine::Composed } else { machine.engine };
+        let engine = machine.sharing_statistics().map_or(machine.engine, |_| Engine::Composed);
         check_precision(config.precision, &machine.device, engine)?;
         let batch = share_of(cluster).len_of(recipe.optimiser.batch);
         let (height, width) = (training.height(), training.width());

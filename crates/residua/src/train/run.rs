@@ -187,15 +187,15 @@ impl Run {
             if !self.state.due.is_nothing() {
                 self.finish_iteration(observer, &mut tested, &mut clock)?;
             }
+            let wants_to_stop = observer.wants_to_stop();
             // Ranks tell each other with their steps.
-            is_stopping |= self.machine.cluster.is_alone() && observer.wants_to_stop();
-            if tested.is_over || is_stopping {
+            if tested.is_over || is_stopping || self.machine.cluster.is_alone() && wants_to_stop {
                 break;
             }
             self.stand();
             let learning_rate = self.learning_rate(self.state.iteration + 1);
-            let (outcome, wants_to_stop) = self.step(learning_rate, observer.wants_to_stop())?;
-            is_stopping = wants_to_stop;
+            let outcome;
+            (outcome, is_stopping) = self.step(learning_rate, wants_to_stop)?;
             clock.count(self.recipe.optimiser.images());
             observer.stepped(&self.progress(outcome, learning_rate, &clock));
         }
@@ -332,9 +332,9 @@ impl Run {
         let pass = Pass::train(self.recipe.seed, self.state.iteration)
             .with_engine(self.machine.engine)
             .with_memory(self.ready.memory);
-        let pass = match self.machine.shares_statistics && !self.machine.cluster.is_alone() {
-            true => pass.with_shared_statistics(self.machine.cluster.clone()),
-            false => pass,
+        let pass = match self.machine.sharing_statistics() {
+            Some(cluster) => pass.with_shared_statistics(cluster.clone()),
+            None => pass,
         };
         let mut pass = self.recipe.regularisation.of_pass(pass);
         let (network, loss) = (self.ready.network.clone(), &self.ready.loss);

@@ -81,17 +81,6 @@ impl Trainer {
         self.begin(|| Ok(folder), weights)
     }
 
-    /// As these, on a rank of a cluster that does not have the run's folder.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Panics
-    /// On rank 0.
-    pub fn join_started(self, weights: Option<InitialWeights>) -> Result<Run, RunError> {
-        self.begin(|| unreachable!("rank 0 has the folder"), weights)
-    }
-
     fn begin(
         self,
         folder: impl FnOnce() -> Result<RunFolder, RunError>,
@@ -149,17 +138,6 @@ impl Trainer {
     /// As there.
     pub fn resume_in(self, folder: RunFolder) -> Result<Run, RunError> {
         self.go_on(|| Ok(folder))
-    }
-
-    /// As these, on a rank of a cluster that does not have the run's folder.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Panics
-    /// On rank 0.
-    pub fn join_resumed(self) -> Result<Run, RunError> {
-        self.go_on(|| unreachable!("rank 0 has the folder"))
     }
 
     fn go_on(self, folder: impl FnOnce() -> Result<RunFolder, RunError>) -> Result<Run, RunError> {
